@@ -1,0 +1,1 @@
+//! End-to-end suite: starts everything as native processes and proves the result from outside.

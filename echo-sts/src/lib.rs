@@ -1,0 +1,1 @@
+//! Stand-in speech-to-speech service: the server side of the STS fragment protocol.

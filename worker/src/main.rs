@@ -1,0 +1,3 @@
+//! Live dubbing worker: RTSP in, speech-to-speech over Socket.IO, RTMP out.
+
+fn main() {}
