@@ -1,1 +1,24 @@
 //! End-to-end suite: starts everything as native processes and proves the result from outside.
+//!
+//! ```text
+//! runner ─▶ environment ─▶ services ─▶ process ─▶ reaper      (start, watch, stop, clean up)
+//!                              │
+//! scenarios ─▶ probe  ◀── journal, /metrics, logs, recording  (evidence from outside the worker)
+//! ```
+//!
+//! Nothing here imports the worker: programs are started and looked at from outside.
+
+pub mod artifacts;
+pub mod clock;
+pub mod control;
+pub mod environment;
+pub mod media;
+pub mod ports;
+pub mod probe;
+pub mod process;
+pub mod reaper;
+pub mod redact;
+pub mod rtsp_relay;
+pub mod runner;
+pub mod services;
+pub mod wait;

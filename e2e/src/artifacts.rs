@@ -1,0 +1,1 @@
+//! Where a scenario leaves its logs, metrics, journal and recording.

@@ -1,0 +1,1 @@
+//! The fixture's own clock: frame numbers, flashes and beeps.

@@ -1,0 +1,1 @@
+//! One scenario's world: temporary directory, services, artifacts.

@@ -1,0 +1,1 @@
+//! Free ports for programs that cannot bind port 0 themselves.

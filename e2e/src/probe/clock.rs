@@ -1,0 +1,1 @@
+//! The fixture's clock read back from pictures.

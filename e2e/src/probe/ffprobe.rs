@@ -1,0 +1,1 @@
+//! What ffprobe says about a recording.

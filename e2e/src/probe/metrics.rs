@@ -1,0 +1,1 @@
+//! Prometheus text, parsed for real.

@@ -1,0 +1,1 @@
+//! Cleans up after a run that was killed.

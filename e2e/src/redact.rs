@@ -1,0 +1,1 @@
+//! Typed redactions with fixed placeholders for snapshots.

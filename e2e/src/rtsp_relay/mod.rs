@@ -1,0 +1,1 @@
+//! A verbatim RTSP relay: the RTSP half of the default media server.

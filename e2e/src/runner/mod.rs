@@ -1,0 +1,1 @@
+//! Runs scenarios side by side and shows how far they are.

@@ -1,0 +1,1 @@
+//! The `echo-sts` process of one environment.

@@ -1,0 +1,1 @@
+//! The media server of one environment.

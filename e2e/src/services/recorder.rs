@@ -1,0 +1,1 @@
+//! Reads the RTMP output as a late player would.
