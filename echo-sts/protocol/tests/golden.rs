@@ -1,4 +1,5 @@
 //! Golden wire messages (`fixtures/sts`), both ways.
+#![expect(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
 use std::{collections::BTreeSet, fs, path::PathBuf};
 
@@ -149,11 +150,11 @@ fn an_event_of_the_other_side_is_not_known() {
 
 #[test]
 fn the_table_of_codes_is_the_protocols() {
+    use Severity::{Error, Fatal, Warning};
     let table: Vec<_> = ErrorCode::KNOWN
         .iter()
         .map(|code| (code.as_str(), code.severity(), code.retryable()))
         .collect();
-    use Severity::{Error, Fatal, Warning};
     assert_eq!(
         table,
         [
