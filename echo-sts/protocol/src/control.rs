@@ -334,6 +334,18 @@ pub struct SimulateDisconnect {
     pub refuse_for_ms: Option<u64>,
 }
 
+/// `simulate:session_loss`: the server forgets the session and keeps the
+/// connection, so the stream's next message is answered `STREAM_NOT_FOUND`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SimulateSessionLoss {
+    /// Whose session.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stream_id: Option<String>,
+    /// Wait before it, in ms.
+    #[serde(default, deserialize_with = "whole_or_zero")]
+    pub delay_ms: u64,
+}
+
 /// Whether a control event was taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -369,6 +381,8 @@ pub enum ControlMessage {
     Audio(AudioConfig),
     /// `simulate:disconnect`
     Disconnect(SimulateDisconnect),
+    /// `simulate:session_loss`
+    SessionLoss(SimulateSessionLoss),
 }
 
 impl ControlMessage {
@@ -384,7 +398,8 @@ impl ControlMessage {
                 event::CONFIG_BACKPRESSURE => Self::Backpressure(parse(payload)?),
                 event::SIMULATE_BACKPRESSURE => Self::SimulateBackpressure(parse(payload)?),
                 event::CONFIG_AUDIO => Self::Audio(parse(payload)?),
-                _ => Self::Disconnect(parse(payload)?),
+                event::SIMULATE_DISCONNECT => Self::Disconnect(parse(payload)?),
+                _ => Self::SessionLoss(parse(payload)?),
             };
             message.validate()?;
             Ok(message)
@@ -400,6 +415,7 @@ impl ControlMessage {
             Self::SimulateBackpressure(_) => event::SIMULATE_BACKPRESSURE,
             Self::Audio(_) => event::CONFIG_AUDIO,
             Self::Disconnect(_) => event::SIMULATE_DISCONNECT,
+            Self::SessionLoss(_) => event::SIMULATE_SESSION_LOSS,
         }
     }
 
@@ -412,6 +428,7 @@ impl ControlMessage {
             Self::SimulateBackpressure(m) => m.stream_id.as_deref(),
             Self::Audio(m) => m.stream_id.as_deref(),
             Self::Disconnect(m) => m.stream_id.as_deref(),
+            Self::SessionLoss(m) => m.stream_id.as_deref(),
         }
     }
 
@@ -427,6 +444,7 @@ impl ControlMessage {
             Self::SimulateBackpressure(m) => serde_json::to_value(m),
             Self::Audio(m) => serde_json::to_value(m),
             Self::Disconnect(m) => serde_json::to_value(m),
+            Self::SessionLoss(m) => serde_json::to_value(m),
         }
     }
 
@@ -438,7 +456,10 @@ impl ControlMessage {
                 .try_for_each(|rule| rule.condition().map(drop)),
             Self::Backpressure(m) => m.validate(),
             Self::Audio(m) => m.validate(),
-            Self::Latency(_) | Self::SimulateBackpressure(_) | Self::Disconnect(_) => Ok(()),
+            Self::Latency(_)
+            | Self::SimulateBackpressure(_)
+            | Self::Disconnect(_)
+            | Self::SessionLoss(_) => Ok(()),
         }
     }
 }

@@ -37,6 +37,11 @@ pub const CONFIG_AUDIO: &str = "config:audio";
 /// Control: drop the connection, [`SimulateDisconnect`](crate::SimulateDisconnect).
 pub const SIMULATE_DISCONNECT: &str = "simulate:disconnect";
 
+/// Control: forget the session but keep the connection,
+/// [`SimulateSessionLoss`](crate::SimulateSessionLoss). Not part of protocol 1.0's
+/// list; it makes a `STREAM_NOT_FOUND` happen on demand.
+pub const SIMULATE_SESSION_LOSS: &str = "simulate:session_loss";
+
 /// Events a worker sends.
 pub const FROM_WORKER: [&str; 6] = [
     STREAM_INIT,
@@ -58,13 +63,14 @@ pub const FROM_STS: [&str; 6] = [
 ];
 
 /// Control events `echo-sts` understands.
-pub const CONTROL: [&str; 6] = [
+pub const CONTROL: [&str; 7] = [
     CONFIG_ERROR_SIMULATION,
     CONFIG_LATENCY,
     CONFIG_BACKPRESSURE,
     SIMULATE_BACKPRESSURE,
     CONFIG_AUDIO,
     SIMULATE_DISCONNECT,
+    SIMULATE_SESSION_LOSS,
 ];
 
 /// Name of the event that answers control event `event`: `<event>:ack`.

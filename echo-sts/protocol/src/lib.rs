@@ -25,13 +25,14 @@ pub mod event;
 mod from_sts;
 mod from_worker;
 pub mod limits;
+pub mod mark;
 mod read;
 
 pub use code::{ErrorCode, Refusal, Severity};
 pub use control::{
     AudioConfig, AudioMode, BackpressureConfig, Condition, ControlAck, ControlMessage,
     ControlStatus, ErrorRule, ErrorSimulation, LatencyConfig, ReplyFormat, SimulateBackpressure,
-    SimulateDisconnect, Trigger,
+    SimulateDisconnect, SimulateSessionLoss, Trigger,
 };
 pub use from_sts::{
     Backpressure, BackpressureAction, BackpressureSeverity, Capabilities, ErrorEvent,
