@@ -1,1 +1,0 @@
-//! Cleans up after a run that was killed.
