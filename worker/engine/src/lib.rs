@@ -1,1 +1,49 @@
 //! Every decision of the dubbing worker, pure: facts in with a time, orders out.
+//!
+//! Nothing here reads a clock, sleeps, allocates a socket or knows GStreamer. The driver tells the
+//! engine what happened and when ([`At`]); the engine answers with what to do and when it wants to
+//! be woken. So minutes of stream run in milliseconds of test, and every race can be replayed.
+//!
+//! | part | decides |
+//! |---|---|
+//! | [`segment`] | where the 6 s cuts fall and which media belongs to which segment |
+//! | [`dts`] | decode timestamps for access units that arrive with PTS only |
+//! | [`session`] | one STS stream: connect, init, send, hold, give up, fall back, reconnect, end |
+//! | [`breaker`], [`backoff`], [`backpressure`], [`in_flight`] | the small machines the session is made of |
+//! | [`playout`] | when each pair leaves, what a stall is, how lost latency is won back |
+//! | [`av_sync`] | how audio is fitted to one continuous sample grid without drifting from video |
+//! | [`event`] | every fact worth a log line, a count or a line in a snapshot |
+//!
+//! The parts share one way of speaking: `handle_*` takes facts in the past tense, `poll_*` gives
+//! orders and events until `None`. Poll until `None` before the next fact.
+
+pub mod av_sync;
+pub mod backoff;
+pub mod backpressure;
+pub mod breaker;
+pub mod dts;
+pub mod event;
+pub mod fragment_id;
+pub mod in_flight;
+pub mod machine;
+pub mod playout;
+pub mod segment;
+pub mod session;
+pub mod time;
+
+pub use av_sync::{AudioPlan, AvSync, AvSyncConfig};
+pub use backpressure::BackpressureAction;
+pub use breaker::BreakerState;
+pub use dts::DtsAssigner;
+pub use event::{Event, Level};
+pub use fragment_id::FragmentId;
+pub use playout::{Pair, Playout, PlayoutConfig};
+pub use segment::{
+    AudioFrame, Buffered, DroppedBeforeStart, Segment, SegmentKind, Segmenter, SegmenterConfig,
+    VideoUnit,
+};
+pub use session::{
+    AckStatus, BadAudio, End, Fatal, Input, LinkId, OriginalReason, Outcome, Output,
+    ProtocolErrorKind, Resolution, Session, SessionConfig, WakeReason,
+};
+pub use time::{At, Pts};

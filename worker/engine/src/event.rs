@@ -1,0 +1,543 @@
+//! Every fact of the engine worth a log line, a count or a line in a snapshot.
+//!
+//! One typed event feeds logs, metrics and tests. [`Event::name`] is stable and is the `event` field
+//! of the log line; [`Display`](std::fmt::Display) is one stable line, used in timeline snapshots.
+
+use crate::backpressure::BackpressureAction;
+use crate::breaker::BreakerState;
+use crate::fragment_id::FragmentId;
+use crate::session::{AckStatus, End, LinkId, OriginalReason, ProtocolErrorKind};
+use std::fmt;
+use std::time::Duration;
+
+/// How loud an event is. A clean run has nothing at `Warn` or above.
+#[derive(Copy, Clone, Debug, Eq, PartialEq, Ord, PartialOrd)]
+pub enum Level {
+    /// Detail.
+    Debug,
+    /// Something that matters happened.
+    Info,
+    /// Degraded, handled.
+    Warn,
+    /// Someone must act.
+    Error,
+}
+
+/// A fact of the engine.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Event {
+    /// A connection attempt starts.
+    StsConnecting {
+        /// Which attempt since the start of the worker.
+        link: LinkId,
+    },
+    /// The connection is up.
+    StsConnected {
+        /// Which attempt.
+        link: LinkId,
+    },
+    /// The session can be used.
+    StsReady {
+        /// On which connection.
+        link: LinkId,
+        /// The limit in force.
+        max_inflight: u32,
+    },
+    /// A connection attempt failed.
+    StsConnectFailed {
+        /// Which attempt.
+        link: LinkId,
+        /// Why.
+        reason: String,
+    },
+    /// A connection was lost or given up.
+    StsDisconnected {
+        /// Which connection.
+        link: LinkId,
+        /// Why.
+        reason: String,
+        /// Fragments that were out.
+        in_flight: usize,
+    },
+    /// The next attempt is scheduled.
+    ReconnectScheduled {
+        /// Number of the retry, 1-based.
+        attempt: u32,
+        /// From now.
+        delay: Duration,
+    },
+    /// A scheduled retry ended, for `worker_reconnection_attempts_total`.
+    ReconnectAttempt {
+        /// Number of the retry, 1-based.
+        attempt: u32,
+        /// Whether the session became usable.
+        success: bool,
+    },
+    /// A session that was usable before is usable again, for `worker_reconnection_total`.
+    Reconnected {
+        /// On which connection.
+        link: LinkId,
+        /// Time without a session.
+        away: Duration,
+    },
+    /// The server no longer knows our session; it is initialised again on the same connection.
+    SessionLost {
+        /// On which connection.
+        link: LinkId,
+    },
+    /// All retries failed.
+    StsGone {
+        /// How many retries there were.
+        attempts: u32,
+    },
+    /// The service refused us for good.
+    StsRefused {
+        /// The code.
+        code: String,
+        /// The server's words.
+        message: String,
+    },
+    /// A fragment went out.
+    FragmentSent {
+        /// Which segment.
+        batch: u64,
+        /// Its number since the last init.
+        sequence: u64,
+        /// Its id.
+        fragment_id: FragmentId,
+        /// Fragments out now, this one included.
+        in_flight: usize,
+    },
+    /// The server acknowledged a fragment.
+    FragmentAcked {
+        /// Which segment.
+        batch: u64,
+        /// Its number since the last init.
+        sequence: u64,
+        /// Its id.
+        fragment_id: FragmentId,
+        /// How far it is.
+        status: AckStatus,
+    },
+    /// Audio came back.
+    FragmentProcessed {
+        /// Which segment.
+        batch: u64,
+        /// Its number since the last init.
+        sequence: u64,
+        /// Its id.
+        fragment_id: FragmentId,
+        /// From sending to this.
+        rtt: Duration,
+    },
+    /// The service failed on a fragment.
+    FragmentFailed {
+        /// Which segment.
+        batch: u64,
+        /// Its number since the last init.
+        sequence: u64,
+        /// Its id.
+        fragment_id: FragmentId,
+        /// The code as it came, shortened.
+        code: String,
+        /// Whether it counts for the breaker.
+        retryable: bool,
+        /// The server's words, shortened.
+        message: String,
+    },
+    /// A fragment was not answered in time.
+    FragmentTimeout {
+        /// Which segment.
+        batch: u64,
+        /// Its number since the last init.
+        sequence: u64,
+        /// Its id.
+        fragment_id: FragmentId,
+        /// How long it was out.
+        after: Duration,
+    },
+    /// Returned audio cannot be used.
+    BadAudio {
+        /// Which segment.
+        batch: u64,
+        /// Its id.
+        fragment_id: FragmentId,
+        /// Why.
+        reason: String,
+    },
+    /// A segment gets dubbed audio.
+    SegmentDubbed {
+        /// Which segment.
+        batch: u64,
+    },
+    /// A segment gets original audio, as intended (tail, passthrough).
+    SegmentOriginal {
+        /// Which segment.
+        batch: u64,
+        /// Why.
+        reason: OriginalReason,
+    },
+    /// A segment gets original audio because dubbing did not work out.
+    Fallback {
+        /// Which segment.
+        batch: u64,
+        /// Why.
+        reason: OriginalReason,
+    },
+    /// The breaker changed.
+    Breaker {
+        /// State before.
+        from: BreakerState,
+        /// State now.
+        to: BreakerState,
+    },
+    /// The service asked for another pace.
+    Backpressure {
+        /// What it asked.
+        action: BackpressureAction,
+        /// `recommended_delay_ms`, if given.
+        delay: Option<Duration>,
+    },
+    /// The service said something wrong.
+    ProtocolError {
+        /// What kind of wrong.
+        kind: ProtocolErrorKind,
+        /// First of its kind in this run; only that one is worth a line in the log.
+        first: bool,
+        /// What it was, shortened.
+        detail: String,
+    },
+    /// `stream:end` was sent.
+    StreamEnding {
+        /// On which connection.
+        link: LinkId,
+    },
+    /// `stream:complete` arrived, or did not in time.
+    StreamComplete {
+        /// On which connection.
+        link: LinkId,
+        /// Whether it arrived.
+        confirmed: bool,
+    },
+    /// Everything is resolved and the stream is closed.
+    Drained {
+        /// How it ended.
+        end: End,
+    },
+    /// The first pair leaves.
+    OutputStarted {
+        /// Which pair.
+        batch: u64,
+        /// Content latency the run starts with, which is the target from here on.
+        latency: Duration,
+    },
+    /// A pair was late and output waited.
+    Stall {
+        /// The late pair.
+        batch: u64,
+        /// How long output waits.
+        duration: Duration,
+    },
+    /// Lost latency begins to be won back.
+    CatchUpStarted {
+        /// First pair that plays faster.
+        batch: u64,
+        /// Latency to win back.
+        excess: Duration,
+    },
+    /// Latency is down to what is needed.
+    CatchUpDone {
+        /// First pair at normal pace again.
+        batch: u64,
+        /// Content latency now.
+        latency: Duration,
+    },
+    /// Audio of a pair is stretched or compressed to meet video again.
+    AvCorrection {
+        /// Which pair.
+        batch: u64,
+        /// Audio minus video at the start of the pair, ns; positive: audio is late.
+        delta_ns: i64,
+        /// Change of the pair's audio length, ns; positive: longer.
+        slewed_ns: i64,
+    },
+    /// A hole in the audio is filled with silence.
+    AvGapFilled {
+        /// The pair after the hole.
+        batch: u64,
+        /// Length of the silence.
+        silence: Duration,
+    },
+    /// Audio and video are further apart than the threshold.
+    AvOverThreshold {
+        /// Which pair.
+        batch: u64,
+        /// Audio minus video at the start of the pair, ns; positive: audio is late.
+        delta_ns: i64,
+    },
+}
+
+impl Event {
+    /// The stable name of this kind of event.
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::StsConnecting { .. } => "sts_connecting",
+            Self::StsConnected { .. } => "sts_connected",
+            Self::StsReady { .. } => "sts_ready",
+            Self::StsConnectFailed { .. } => "sts_connect_failed",
+            Self::StsDisconnected { .. } => "sts_disconnected",
+            Self::ReconnectScheduled { .. } => "reconnect_scheduled",
+            Self::ReconnectAttempt { .. } => "reconnect_attempt",
+            Self::Reconnected { .. } => "reconnected",
+            Self::SessionLost { .. } => "session_lost",
+            Self::StsGone { .. } => "sts_gone",
+            Self::StsRefused { .. } => "sts_refused",
+            Self::FragmentSent { .. } => "fragment_sent",
+            Self::FragmentAcked { .. } => "fragment_acked",
+            Self::FragmentProcessed { .. } => "fragment_processed",
+            Self::FragmentFailed { .. } => "fragment_failed",
+            Self::FragmentTimeout { .. } => "fragment_timeout",
+            Self::BadAudio { .. } => "bad_audio",
+            Self::SegmentDubbed { .. } => "segment_dubbed",
+            Self::SegmentOriginal { .. } => "segment_original",
+            Self::Fallback { .. } => "fallback",
+            Self::Breaker { .. } => "breaker",
+            Self::Backpressure { .. } => "backpressure",
+            Self::ProtocolError { .. } => "protocol_error",
+            Self::StreamEnding { .. } => "stream_ending",
+            Self::StreamComplete { .. } => "stream_complete",
+            Self::Drained { .. } => "drained",
+            Self::OutputStarted { .. } => "output_started",
+            Self::Stall { .. } => "stall",
+            Self::CatchUpStarted { .. } => "catch_up_started",
+            Self::CatchUpDone { .. } => "catch_up_done",
+            Self::AvCorrection { .. } => "av_correction",
+            Self::AvGapFilled { .. } => "av_gap_filled",
+            Self::AvOverThreshold { .. } => "av_over_threshold",
+        }
+    }
+
+    /// How loud this event is.
+    pub const fn level(&self) -> Level {
+        match self {
+            Self::StsGone { .. }
+            | Self::StsRefused { .. }
+            | Self::Drained {
+                end: End::Gone | End::Refused { .. },
+            } => Level::Error,
+
+            Self::StsConnectFailed { .. }
+            | Self::StsDisconnected { .. }
+            | Self::ReconnectScheduled { .. }
+            | Self::SessionLost { .. }
+            | Self::FragmentFailed { .. }
+            | Self::FragmentTimeout { .. }
+            | Self::BadAudio { .. }
+            | Self::Fallback { .. }
+            | Self::Breaker {
+                to: BreakerState::Open,
+                ..
+            }
+            | Self::ProtocolError { first: true, .. }
+            | Self::StreamComplete {
+                confirmed: false, ..
+            }
+            | Self::ReconnectAttempt { success: false, .. }
+            | Self::Stall { .. }
+            | Self::AvGapFilled { .. }
+            | Self::AvOverThreshold { .. } => Level::Warn,
+
+            Self::StsConnecting { .. }
+            | Self::StsConnected { .. }
+            | Self::StsReady { .. }
+            | Self::Reconnected { .. }
+            | Self::ReconnectAttempt { success: true, .. }
+            | Self::FragmentSent { .. }
+            | Self::FragmentProcessed { .. }
+            | Self::SegmentOriginal { .. }
+            | Self::Breaker { .. }
+            | Self::Backpressure { .. }
+            | Self::StreamEnding { .. }
+            | Self::StreamComplete {
+                confirmed: true, ..
+            }
+            | Self::Drained { end: End::Complete }
+            | Self::OutputStarted { .. }
+            | Self::CatchUpStarted { .. }
+            | Self::CatchUpDone { .. }
+            | Self::AvCorrection { .. } => Level::Info,
+
+            Self::FragmentAcked { .. }
+            | Self::SegmentDubbed { .. }
+            | Self::ProtocolError { first: false, .. } => Level::Debug,
+        }
+    }
+}
+
+impl fmt::Display for Event {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())?;
+        match self {
+            Self::StsConnecting { link }
+            | Self::StsConnected { link }
+            | Self::SessionLost { link }
+            | Self::StreamEnding { link } => write!(f, " link={link}"),
+            Self::StsReady { link, max_inflight } => {
+                write!(f, " link={link} max_inflight={max_inflight}")
+            }
+            Self::StsConnectFailed { link, reason } => {
+                write!(f, " link={link} reason={reason:?}")
+            }
+            Self::StsDisconnected {
+                link,
+                reason,
+                in_flight,
+            } => {
+                write!(f, " link={link} reason={reason:?} in_flight={in_flight}")
+            }
+            Self::ReconnectScheduled { attempt, delay } => {
+                write!(f, " attempt={attempt} delay_ms={}", delay.as_millis())
+            }
+            Self::ReconnectAttempt { attempt, success } => {
+                write!(f, " attempt={attempt} success={success}")
+            }
+            Self::Reconnected { link, away } => {
+                write!(f, " link={link} away_ms={}", away.as_millis())
+            }
+            Self::StsGone { attempts } => write!(f, " attempts={attempts}"),
+            Self::StsRefused { code, message } => {
+                write!(f, " code={code} message={message:?}")
+            }
+            // Ids are left out: a timeline names fragments by batch and sequence.
+            Self::FragmentSent {
+                batch,
+                sequence,
+                in_flight,
+                ..
+            } => {
+                write!(
+                    f,
+                    " batch={batch} sequence={sequence} in_flight={in_flight}"
+                )
+            }
+            Self::FragmentAcked {
+                batch,
+                sequence,
+                status,
+                ..
+            } => {
+                let status = match status {
+                    AckStatus::Queued => "queued",
+                    AckStatus::Processing => "processing",
+                };
+                write!(f, " batch={batch} sequence={sequence} status={status}")
+            }
+            Self::FragmentProcessed {
+                batch,
+                sequence,
+                rtt,
+                ..
+            } => {
+                write!(
+                    f,
+                    " batch={batch} sequence={sequence} rtt_ms={}",
+                    rtt.as_millis()
+                )
+            }
+            Self::FragmentFailed {
+                batch,
+                sequence,
+                code,
+                retryable,
+                message,
+                ..
+            } => write!(
+                f,
+                " batch={batch} sequence={sequence} code={code} retryable={retryable} \
+                 message={message:?}"
+            ),
+            Self::FragmentTimeout {
+                batch,
+                sequence,
+                after,
+                ..
+            } => {
+                write!(
+                    f,
+                    " batch={batch} sequence={sequence} after_ms={}",
+                    after.as_millis()
+                )
+            }
+            Self::BadAudio { batch, reason, .. } => write!(f, " batch={batch} reason={reason:?}"),
+            Self::SegmentDubbed { batch } => write!(f, " batch={batch}"),
+            Self::SegmentOriginal { batch, reason } | Self::Fallback { batch, reason } => {
+                write!(f, " batch={batch} reason={reason}")
+            }
+            Self::Breaker { from, to } => write!(f, " from={from} to={to}"),
+            Self::Backpressure { action, delay } => {
+                write!(f, " action={action}")?;
+                delay.map_or(Ok(()), |delay| write!(f, " delay_ms={}", delay.as_millis()))
+            }
+            Self::ProtocolError {
+                kind,
+                first,
+                detail,
+            } => {
+                write!(f, " kind={kind} first={first} detail={detail:?}")
+            }
+            Self::StreamComplete { link, confirmed } => {
+                write!(f, " link={link} confirmed={confirmed}")
+            }
+            Self::Drained { end } => match end {
+                End::Complete => f.write_str(" end=complete"),
+                End::Gone => f.write_str(" end=gone"),
+                End::Refused { code, .. } => write!(f, " end=refused code={code}"),
+            },
+            Self::OutputStarted { batch, latency } | Self::CatchUpDone { batch, latency } => {
+                write!(f, " batch={batch} latency_ms={}", latency.as_millis())
+            }
+            Self::Stall { batch, duration } => {
+                write!(f, " batch={batch} duration_ms={}", duration.as_millis())
+            }
+            Self::CatchUpStarted { batch, excess } => {
+                write!(f, " batch={batch} excess_ms={}", excess.as_millis())
+            }
+            Self::AvCorrection {
+                batch,
+                delta_ns,
+                slewed_ns,
+            } => write!(
+                f,
+                " batch={batch} delta_ms={} slewed_ms={}",
+                Millis(*delta_ns),
+                Millis(*slewed_ns)
+            ),
+            Self::AvGapFilled { batch, silence } => {
+                write!(f, " batch={batch} silence_ms={}", silence.as_millis())
+            }
+            Self::AvOverThreshold { batch, delta_ns } => {
+                write!(f, " batch={batch} delta_ms={}", Millis(*delta_ns))
+            }
+        }
+    }
+}
+
+/// Signed nanoseconds printed as milliseconds with one decimal, truncated towards zero.
+struct Millis(i64);
+
+impl fmt::Display for Millis {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let tenths = self.0 / 100_000;
+        let sign = if tenths < 0 { "-" } else { "" };
+        write!(f, "{sign}{}.{}", tenths.abs() / 10, tenths.abs() % 10)
+    }
+}
+
+/// Cuts text that came from outside to a length fit for a log line.
+pub(crate) fn shorten(text: &str) -> String {
+    const LIMIT: usize = 200;
+    match text.char_indices().nth(LIMIT) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.to_owned(),
+    }
+}

@@ -1,0 +1,279 @@
+//! When each pair of audio and video leaves.
+//!
+//! Output starts as soon as the first pair is ready and then runs in real time. Timestamps never
+//! change here; only the moment a unit leaves does. A pair that is not ready when its turn comes
+//! makes output wait (a *stall*): latency grows by that much and nothing is dropped. The excess is
+//! won back by playing later pairs a few percent faster, never by a jump.
+//!
+//! How far it may be won back is read off the pairs themselves. Each pair has an offset at which it
+//! became ready and an offset at which it plays (moment minus PTS). The playing offset may come down
+//! to the second-latest readiness of the last few pairs plus half their spread, and never below the
+//! latency the run began with. So one late answer is forgotten at once, while a service whose latency
+//! swings keeps the head room it needs and output does not swing with it.
+
+use crate::event::Event;
+use crate::time::{At, Pts, nanos_of};
+use std::collections::VecDeque;
+use std::time::Duration;
+
+/// Pairs whose readiness is remembered: a minute of 6 s segments.
+const WINDOW: usize = 10;
+/// Pairs that must be known before latency is won back.
+const EVIDENCE: usize = 4;
+/// Excess worth starting a catch-up for; below it a listener gains nothing.
+const WORTH_IT: Duration = Duration::from_millis(100);
+/// A hole in the timeline longer than this is an input that was away: what was learnt is void.
+const DISCONTINUITY: Duration = Duration::from_millis(500);
+
+/// The rules of pacing.
+#[derive(Clone, Debug)]
+pub struct PlayoutConfig {
+    /// Share by which a pair may play faster to win latency back (0.04 = 4 %).
+    pub max_catch_up: f64,
+    /// Lateness that is not worth calling a stall.
+    pub stall_tolerance: Duration,
+}
+
+impl Default for PlayoutConfig {
+    fn default() -> Self {
+        Self {
+            max_catch_up: 0.04,
+            stall_tolerance: Duration::from_millis(20),
+        }
+    }
+}
+
+/// A segment whose audio is decided.
+#[derive(Copy, Clone, Debug, Eq, PartialEq)]
+pub struct Pair {
+    /// Which segment.
+    pub batch: u64,
+    /// First position of the segment.
+    pub start: Pts,
+    /// Position after the segment.
+    pub end: Pts,
+    /// When the media at `start` arrived at ingest.
+    pub captured: At,
+}
+
+/// A pair with its place on the monotonic clock.
+#[derive(Copy, Clone, Debug)]
+struct Slot {
+    pair: Pair,
+    begin: At,
+    /// Time it takes to play; shorter than the media while catching up.
+    wall: Duration,
+}
+
+impl Slot {
+    fn media(&self) -> Duration {
+        self.pair.end.since(self.pair.start)
+    }
+
+    fn finish(&self) -> At {
+        self.begin + self.wall
+    }
+
+    fn due(&self, pts: Pts) -> At {
+        let into = pts.since(self.pair.start).as_nanos();
+        let media = self.media().as_nanos().max(1);
+        let wall = into * self.wall.as_nanos() / media;
+        self.begin + Duration::from_nanos(u64::try_from(wall).unwrap_or(u64::MAX))
+    }
+}
+
+/// Offsets (moment minus PTS, ns) of one recent pair.
+#[derive(Copy, Clone, Debug)]
+struct Offsets {
+    captured: i64,
+    ready: i64,
+}
+
+/// The pacing of one output. See the [module](self).
+#[derive(Clone, Debug)]
+pub struct Playout {
+    config: PlayoutConfig,
+    slots: VecDeque<Slot>,
+    recent: VecDeque<Offsets>,
+    /// Content latency of the first pair.
+    target: Duration,
+    catching_up: bool,
+    events: VecDeque<Event>,
+}
+
+impl Playout {
+    /// Nothing has played yet.
+    pub fn new(config: PlayoutConfig) -> Self {
+        Self {
+            config,
+            slots: VecDeque::new(),
+            recent: VecDeque::new(),
+            target: Duration::ZERO,
+            catching_up: false,
+            events: VecDeque::new(),
+        }
+    }
+
+    /// Records that a pair became ready; pairs come in batch order.
+    pub fn pair_ready(&mut self, at: At, pair: Pair) {
+        let begin = match self.slots.back().copied() {
+            None => at,
+            Some(previous) => self.begin_after(&previous, at, &pair),
+        };
+        if self.slots.is_empty() {
+            self.target = begin.since(pair.captured);
+            self.events.push_back(Event::OutputStarted {
+                batch: pair.batch,
+                latency: self.target,
+            });
+        }
+        if self.recent.len() == WINDOW {
+            self.recent.pop_front();
+        }
+        self.recent.push_back(Offsets {
+            captured: offset(pair.captured, pair.start),
+            ready: offset(at, pair.start),
+        });
+        let media = pair.end.since(pair.start);
+        let wall = media.saturating_sub(self.win_back(begin, &pair, media));
+        self.slots.push_back(Slot { pair, begin, wall });
+        // Whatever comes before the pair on air is past; `due` extrapolates for stragglers.
+        while self.slots.len() > 2 && self.slots[1].begin <= at {
+            self.slots.pop_front();
+        }
+    }
+
+    /// When the unit at `pts` must leave; `None` while its pair is not ready.
+    ///
+    /// Never decreases with `pts`. A unit of a pair long past is due in the past.
+    pub fn due(&self, pts: Pts) -> Option<At> {
+        let index = self.slots.iter().rposition(|slot| slot.pair.start <= pts);
+        let Some(index) = index else {
+            let first = self.slots.front()?;
+            let early = first.pair.start.since(pts);
+            return Some(At::new(first.begin.as_duration().saturating_sub(early)));
+        };
+        let slot = &self.slots[index];
+        if pts < slot.pair.end {
+            return Some(slot.due(pts));
+        }
+        // In a hole between two pairs time runs on at its normal pace.
+        let next = self.slots.get(index + 1)?;
+        Some((slot.finish() + pts.since(slot.pair.end)).min(next.begin))
+    }
+
+    /// Content latency of the newest pair: the moment it leaves minus the moment it was captured.
+    pub fn latency(&self) -> Duration {
+        self.slots
+            .back()
+            .map_or(Duration::ZERO, |slot| slot.begin.since(slot.pair.captured))
+    }
+
+    /// Content latency of one pair, as long as it is remembered.
+    pub fn latency_of(&self, batch: u64) -> Option<Duration> {
+        self.slot(batch)
+            .map(|slot| slot.begin.since(slot.pair.captured))
+    }
+
+    /// When a pair begins to leave, as long as it is remembered.
+    pub fn begin_of(&self, batch: u64) -> Option<At> {
+        self.slot(batch).map(|slot| slot.begin)
+    }
+
+    /// The pair on air at `at`, or the last one that was; `None` before the first.
+    pub fn playing(&self, at: At) -> Option<u64> {
+        self.slots
+            .iter()
+            .rev()
+            .find(|slot| slot.begin <= at)
+            .map(|slot| slot.pair.batch)
+    }
+
+    /// When everything that is ready will have left.
+    pub fn finish(&self) -> Option<At> {
+        self.slots.back().map(Slot::finish)
+    }
+
+    /// Pairs remembered: the one on air, those waiting, and at most one before.
+    pub fn remembered(&self) -> usize {
+        self.slots.len()
+    }
+
+    /// The next event, oldest first.
+    pub fn poll_event(&mut self) -> Option<Event> {
+        self.events.pop_front()
+    }
+
+    fn slot(&self, batch: u64) -> Option<&Slot> {
+        self.slots.iter().find(|slot| slot.pair.batch == batch)
+    }
+
+    /// Begin of `pair`: its turn, or now if its turn has passed.
+    fn begin_after(&mut self, previous: &Slot, at: At, pair: &Pair) -> At {
+        let hole = pair.start.since(previous.pair.end);
+        if hole > DISCONTINUITY {
+            self.recent.clear();
+        }
+        let turn = previous.finish() + hole;
+        let late = at.since(turn);
+        if late > self.config.stall_tolerance {
+            self.events.push_back(Event::Stall {
+                batch: pair.batch,
+                duration: late,
+            });
+        }
+        at.max(turn)
+    }
+
+    /// How much of `media` is saved by playing this pair faster.
+    fn win_back(&mut self, begin: At, pair: &Pair, media: Duration) -> Duration {
+        let excess = self.excess(offset(begin, pair.start));
+        if self.catching_up && excess.is_zero() {
+            self.catching_up = false;
+            let latency = begin.since(pair.captured);
+            self.events.push_back(Event::CatchUpDone {
+                batch: pair.batch,
+                latency,
+            });
+        } else if !self.catching_up && excess > WORTH_IT {
+            self.catching_up = true;
+            self.events.push_back(Event::CatchUpStarted {
+                batch: pair.batch,
+                excess,
+            });
+        }
+        if !self.catching_up {
+            return Duration::ZERO;
+        }
+        let fastest = media.div_f64(1.0 + self.config.max_catch_up.max(0.0));
+        excess.min(media.saturating_sub(fastest))
+    }
+
+    /// How much earlier than `playing` (an offset) pairs could play without new stalls.
+    fn excess(&self, playing: i64) -> Duration {
+        if self.recent.len() < EVIDENCE {
+            return Duration::ZERO;
+        }
+        // Capture jitter only ever delays, so the earliest capture is the true one; a window, so
+        // that an input clock that runs fast or slow against ours is followed.
+        let captured = self
+            .recent
+            .iter()
+            .map(|o| o.captured)
+            .min()
+            .unwrap_or(playing);
+        let mut ready: Vec<i64> = self.recent.iter().map(|o| o.ready).collect();
+        ready.sort_unstable();
+        let latest_but_one = ready[ready.len() - 2];
+        let spread = latest_but_one - ready[0];
+        let margin = (spread / 2).max(nanos_of(self.config.stall_tolerance));
+        let needed = (captured + nanos_of(self.target)).max(latest_but_one + margin);
+        Duration::from_nanos(u64::try_from(playing - needed).unwrap_or(0))
+    }
+}
+
+/// Moment minus position, ns. The one place where the two clocks meet: only differences of such
+/// offsets are ever used.
+fn offset(at: At, pts: Pts) -> i64 {
+    nanos_of(at.as_duration()).saturating_sub(pts.nanos())
+}

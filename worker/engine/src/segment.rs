@@ -1,0 +1,383 @@
+//! Where boundaries fall, and which access unit and audio frame belongs to which segment.
+//!
+//! The grid starts at the first video keyframe, `T0`; what precedes it is dropped from both tracks.
+//! Boundary `k` is `T0 + k * duration`, computed by multiplication, so the grid never drifts.
+//!
+//! - An audio frame belongs to the segment its midpoint falls in, so a cut is at the frame start
+//!   nearest to the boundary.
+//! - Video comes in decode order and stays in it: the cut is before the first unit whose PTS reaches
+//!   the boundary. With B-frames, units that present before the boundary but are decoded after that
+//!   unit go with it.
+//! - A segment is complete when both tracks have reached its end. A track that is more than `max_wait`
+//!   behind is not waited for; what it delivers later goes into the segment that is then open, so
+//!   nothing is ever lost or reordered.
+//! - Cells of the grid in which neither track has media are skipped.
+
+use crate::time::{Pts, nanos_of};
+use std::collections::VecDeque;
+use std::time::Duration;
+
+/// The rules of cutting.
+#[derive(Clone, Debug)]
+pub struct SegmenterConfig {
+    /// Length of a full segment.
+    pub duration: Duration,
+    /// A remainder shorter than this is a tail and not worth sending.
+    pub min_remainder: Duration,
+    /// How far one track may run beyond a boundary before the segment is cut without the other.
+    pub max_wait: Duration,
+}
+
+impl Default for SegmenterConfig {
+    fn default() -> Self {
+        Self {
+            duration: Duration::from_secs(6),
+            min_remainder: Duration::from_secs(1),
+            max_wait: Duration::from_secs(6),
+        }
+    }
+}
+
+/// A video access unit.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct VideoUnit<V> {
+    /// Presentation time.
+    pub pts: Pts,
+    /// Whether decoding can start here.
+    pub keyframe: bool,
+    /// The driver's own.
+    pub payload: V,
+}
+
+/// An audio frame.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct AudioFrame<A> {
+    /// Presentation time of its first sample.
+    pub pts: Pts,
+    /// Length.
+    pub duration: Duration,
+    /// The driver's own.
+    pub payload: A,
+}
+
+impl<A> AudioFrame<A> {
+    fn midpoint(&self) -> Pts {
+        self.pts + self.duration / 2
+    }
+
+    fn end(&self) -> Pts {
+        self.pts + self.duration
+    }
+}
+
+/// How long a segment is.
+#[derive(Copy, Clone, Debug, Eq, PartialEq)]
+pub enum SegmentKind {
+    /// At least the configured duration.
+    Full,
+    /// The end of the input, long enough to be sent.
+    Remainder,
+    /// The end of the input, too short to be sent: keeps its original audio.
+    Tail,
+}
+
+/// A stretch of media between two cuts.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Segment<V, A> {
+    /// Its number since the start of the worker.
+    pub batch: u64,
+    /// Its place on the grid.
+    pub start: Pts,
+    /// The boundary; for the last one, where its media ends.
+    pub end: Pts,
+    /// How long it is.
+    pub kind: SegmentKind,
+    /// Access units in decode order.
+    pub video: Vec<VideoUnit<V>>,
+    /// Audio frames in order of arrival.
+    pub audio: Vec<AudioFrame<A>>,
+}
+
+/// Media that preceded the first keyframe.
+#[derive(Copy, Clone, Debug, Default, Eq, PartialEq)]
+pub struct DroppedBeforeStart {
+    /// Access units.
+    pub video: u64,
+    /// Audio frames.
+    pub audio: u64,
+}
+
+/// Media held back.
+#[derive(Copy, Clone, Debug, Default, Eq, PartialEq)]
+pub struct Buffered {
+    /// Access units.
+    pub video: usize,
+    /// Audio frames.
+    pub audio: usize,
+}
+
+/// The running grid.
+#[derive(Clone, Debug)]
+struct Grid {
+    origin: Pts,
+    /// Index of the open cell.
+    cell: u64,
+    /// Largest video PTS so far.
+    video_reach: Option<Pts>,
+    /// Largest audio end so far.
+    audio_reach: Option<Pts>,
+}
+
+impl Grid {
+    fn boundary(&self, cell: u64, duration: Duration) -> Pts {
+        let nanos = i128::from(cell) * i128::from(nanos_of(duration));
+        self.origin
+            .shifted(i64::try_from(nanos).unwrap_or(i64::MAX))
+    }
+}
+
+/// Cuts two tracks into segments. Feed it, then [`poll`](Self::poll) until `None`.
+#[derive(Clone, Debug)]
+pub struct Segmenter<V, A> {
+    config: SegmenterConfig,
+    grid: Option<Grid>,
+    video: VecDeque<VideoUnit<V>>,
+    audio: VecDeque<AudioFrame<A>>,
+    done: VecDeque<Segment<V, A>>,
+    next_batch: u64,
+    dropped: DroppedBeforeStart,
+}
+
+impl<V, A> Segmenter<V, A> {
+    /// Waits for the first keyframe. A duration of zero is taken as 1 ms.
+    pub fn new(mut config: SegmenterConfig) -> Self {
+        config.duration = config.duration.max(Duration::from_millis(1));
+        Self {
+            config,
+            grid: None,
+            video: VecDeque::new(),
+            audio: VecDeque::new(),
+            done: VecDeque::new(),
+            next_batch: 0,
+            dropped: DroppedBeforeStart::default(),
+        }
+    }
+
+    /// Takes the next access unit in decode order.
+    ///
+    /// A keyframe more than a segment before the open cell is a timeline that started anew: what is
+    /// held is finished and a new grid starts there.
+    pub fn video(&mut self, unit: VideoUnit<V>) {
+        if unit.keyframe && self.is_restart(unit.pts) {
+            self.finish();
+        }
+        if self.grid.is_none() {
+            if !unit.keyframe {
+                self.dropped.video += 1;
+                return;
+            }
+            self.start_grid(unit.pts);
+        }
+        let Some(grid) = &mut self.grid else { return };
+        // Leading pictures of an open GOP refer to what came before the keyframe.
+        if unit.pts < grid.origin && !unit.keyframe && grid.cell == 0 {
+            self.dropped.video += 1;
+            return;
+        }
+        grid.video_reach = grid.video_reach.max(Some(unit.pts));
+        self.video.push_back(unit);
+    }
+
+    /// Takes the next audio frame.
+    pub fn audio(&mut self, frame: AudioFrame<A>) {
+        match &mut self.grid {
+            None => {
+                self.audio.push_back(frame);
+                self.bound_early_audio();
+            }
+            Some(grid) => {
+                if grid.audio_reach.is_none() && frame.midpoint() < grid.origin {
+                    self.dropped.audio += 1;
+                    return;
+                }
+                grid.audio_reach = grid.audio_reach.max(Some(frame.end()));
+                self.audio.push_back(frame);
+            }
+        }
+    }
+
+    /// The next complete segment.
+    pub fn poll(&mut self) -> Option<Segment<V, A>> {
+        while self.cut_if_complete() {}
+        self.done.pop_front()
+    }
+
+    /// Ends the grid, at the end of the input or at a discontinuity.
+    ///
+    /// What is held becomes full segments and a remainder or tail. Audio that runs on beyond the last
+    /// video by less than `min_remainder` joins the last segment, as long as that is still held. The
+    /// next media starts a new grid at its first keyframe; batches go on counting.
+    pub fn finish(&mut self) {
+        while self.cut_if_complete() {}
+        while self.grid.is_some() && !(self.video.is_empty() && self.audio.is_empty()) {
+            self.cut_remaining();
+        }
+        self.dropped.audio += self.audio.len() as u64;
+        self.audio.clear();
+        self.grid = None;
+    }
+
+    /// What was dropped for lack of a keyframe, since the start of the worker.
+    pub fn dropped(&self) -> DroppedBeforeStart {
+        self.dropped
+    }
+
+    /// What is held back now, complete segments not polled included.
+    pub fn buffered(&self) -> Buffered {
+        let done = |count: fn(&Segment<V, A>) -> usize| self.done.iter().map(count).sum::<usize>();
+        Buffered {
+            video: self.video.len() + done(|s| s.video.len()),
+            audio: self.audio.len() + done(|s| s.audio.len()),
+        }
+    }
+
+    fn is_restart(&self, pts: Pts) -> bool {
+        self.grid.as_ref().is_some_and(|grid| {
+            let open = grid.boundary(grid.cell, self.config.duration);
+            pts + self.config.duration < open
+        })
+    }
+
+    fn start_grid(&mut self, origin: Pts) {
+        while self
+            .audio
+            .front()
+            .is_some_and(|frame| frame.midpoint() < origin)
+        {
+            self.audio.pop_front();
+            self.dropped.audio += 1;
+        }
+        let audio_reach = self.audio.iter().map(AudioFrame::end).max();
+        self.grid = Some(Grid {
+            origin,
+            cell: 0,
+            video_reach: None,
+            audio_reach,
+        });
+    }
+
+    /// Audio before the first keyframe is almost all dropped later; hold no more than `max_wait`.
+    fn bound_early_audio(&mut self) {
+        let held = |audio: &VecDeque<AudioFrame<A>>| match (audio.front(), audio.back()) {
+            (Some(first), Some(last)) => last.end().since(first.pts),
+            _ => Duration::ZERO,
+        };
+        while held(&self.audio) > self.config.max_wait {
+            self.audio.pop_front();
+            self.dropped.audio += 1;
+        }
+    }
+
+    /// Cuts the open segment if it is complete; `false` if not.
+    fn cut_if_complete(&mut self) -> bool {
+        let Some(grid) = &self.grid else { return false };
+        let boundary = grid.boundary(grid.cell + 1, self.config.duration);
+        let reach = |reach: Option<Pts>, to: Pts| reach.is_some_and(|at| at >= to);
+        let both = reach(grid.video_reach, boundary) && reach(grid.audio_reach, boundary);
+        let patience = boundary + self.config.max_wait;
+        let overdue = reach(grid.video_reach, patience) || reach(grid.audio_reach, patience);
+        if (both || overdue) && !(self.video.is_empty() && self.audio.is_empty()) {
+            self.cut(boundary);
+            return true;
+        }
+        false
+    }
+
+    /// Cuts at `boundary`, or skips to the next cell with media if there is none before it.
+    fn cut(&mut self, boundary: Pts) {
+        let units = self.video.iter().position(|unit| unit.pts >= boundary);
+        let frames = self
+            .audio
+            .iter()
+            .position(|frame| frame.midpoint() >= boundary);
+        let units = units.unwrap_or(self.video.len());
+        let frames = frames.unwrap_or(self.audio.len());
+        if units == 0 && frames == 0 {
+            self.skip_to_media();
+            return;
+        }
+        self.emit(units, frames, boundary, SegmentKind::Full);
+        if let Some(grid) = &mut self.grid {
+            grid.cell += 1;
+        }
+    }
+
+    fn skip_to_media(&mut self) {
+        let video = self.video.front().map(|unit| unit.pts);
+        let audio = self.audio.front().map(AudioFrame::midpoint);
+        let next = video.into_iter().chain(audio).min();
+        let (Some(grid), Some(next)) = (&mut self.grid, next) else {
+            return;
+        };
+        let cell = next.since(grid.origin).as_nanos() / self.config.duration.as_nanos();
+        grid.cell = u64::try_from(cell).unwrap_or(u64::MAX).max(grid.cell + 1);
+    }
+
+    /// One step of [`finish`](Self::finish): a full segment, or everything that is left.
+    fn cut_remaining(&mut self) {
+        let Some(grid) = &self.grid else { return };
+        let start = grid.boundary(grid.cell, self.config.duration);
+        let boundary = grid.boundary(grid.cell + 1, self.config.duration);
+        let video_beyond = self.video.iter().any(|unit| unit.pts >= boundary);
+        let audio_end = self
+            .audio
+            .iter()
+            .map(AudioFrame::end)
+            .max()
+            .unwrap_or(start);
+        let audio_beyond = self.audio.iter().any(|frame| frame.midpoint() >= boundary)
+            && audio_end >= boundary + self.config.min_remainder;
+        if video_beyond || audio_beyond {
+            self.cut(boundary);
+            return;
+        }
+        let end = audio_end.max(self.video_end()).max(start.shifted(1));
+        let length = end.since(start);
+        let kind = if length >= self.config.duration {
+            SegmentKind::Full
+        } else if length >= self.config.min_remainder {
+            SegmentKind::Remainder
+        } else {
+            SegmentKind::Tail
+        };
+        self.emit(self.video.len(), self.audio.len(), end, kind);
+    }
+
+    /// Where the held video ends: the last PTS plus the last frame interval.
+    fn video_end(&self) -> Pts {
+        let mut pts: Vec<Pts> = self.video.iter().map(|unit| unit.pts).collect();
+        pts.sort_unstable();
+        let Some(last) = pts.last() else {
+            return Pts::from_nanos(i64::MIN);
+        };
+        let interval = match pts.len().checked_sub(2) {
+            Some(before) => last.since(pts[before]),
+            None => Duration::ZERO,
+        };
+        // A unit must lie before the end of its segment, so at least 1 ns.
+        *last + interval.clamp(Duration::from_nanos(1), Duration::from_secs(1))
+    }
+
+    fn emit(&mut self, units: usize, frames: usize, end: Pts, kind: SegmentKind) {
+        let Some(grid) = &self.grid else { return };
+        self.done.push_back(Segment {
+            batch: self.next_batch,
+            start: grid.boundary(grid.cell, self.config.duration),
+            end,
+            kind,
+            video: self.video.drain(..units).collect(),
+            audio: self.audio.drain(..frames).collect(),
+        });
+        self.next_batch += 1;
+    }
+}

@@ -1,0 +1,452 @@
+//! What a session is told and what it orders.
+
+use crate::backpressure::BackpressureAction;
+use crate::event::Event;
+use crate::fragment_id::FragmentId;
+use std::fmt;
+use std::time::Duration;
+
+/// Number of a connection attempt, 1-based. Facts of an older link are stale.
+pub type LinkId = u32;
+
+/// The rules of one session.
+#[derive(Clone, Debug)]
+pub struct SessionConfig {
+    /// `false`: passthrough; every segment keeps its original audio and nothing ever connects.
+    pub enabled: bool,
+    /// Fragments that may be out at once; the server may confirm fewer. At least 1.
+    pub max_inflight: u32,
+    /// How long a fragment may wait to be sent, to be answered, and to be checked (each).
+    pub fragment_timeout: Duration,
+    /// Consecutive retryable failures that open the breaker. At least 1.
+    pub breaker_failures: u32,
+    /// How long the breaker stays open.
+    pub breaker_cooldown: Duration,
+    /// Delays before the retries of a lost or failed connection.
+    pub backoff: Vec<Duration>,
+    /// Wait for `stream:ready` after `stream:init`.
+    pub ready_timeout: Duration,
+    /// Wait for `stream:complete` after `stream:end`.
+    pub complete_timeout: Duration,
+    /// Seed of the fragment ids; differs per run, fixed in tests.
+    pub id_seed: u64,
+}
+
+impl Default for SessionConfig {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            max_inflight: 3,
+            fragment_timeout: Duration::from_secs(8),
+            breaker_failures: 5,
+            breaker_cooldown: Duration::from_secs(30),
+            backoff: [2, 4, 8, 16, 32].map(Duration::from_secs).to_vec(),
+            ready_timeout: Duration::from_secs(10),
+            complete_timeout: Duration::from_secs(5),
+            id_seed: 0,
+        }
+    }
+}
+
+/// A fact the session is told.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Input {
+    /// The worker runs: connect now.
+    Start,
+    /// A segment is complete. Batches come in increasing order; a repeated one is ignored.
+    SegmentReady {
+        /// Number of the segment.
+        batch: u64,
+        /// `false` for a tail too short to be sent.
+        sendable: bool,
+    },
+    /// The connection is up; nothing was said on it yet.
+    Connected {
+        /// Which attempt.
+        link: LinkId,
+    },
+    /// The attempt failed.
+    ConnectFailed {
+        /// Which attempt.
+        link: LinkId,
+        /// What the transport said.
+        reason: String,
+        /// Set when trying again is pointless.
+        fatal: Option<Fatal>,
+    },
+    /// The connection is gone: closed, broken, or silent for too long.
+    Disconnected {
+        /// Which connection.
+        link: LinkId,
+        /// What the transport said.
+        reason: String,
+    },
+    /// `stream:ready`.
+    Ready {
+        /// On which connection.
+        link: LinkId,
+        /// The limit the server confirmed, as it came.
+        max_inflight: Option<i64>,
+    },
+    /// `fragment:ack` of the server.
+    Acked {
+        /// On which connection.
+        link: LinkId,
+        /// The id as it came.
+        id: String,
+        /// How far the fragment is.
+        status: AckStatus,
+    },
+    /// `fragment:processed`.
+    Processed {
+        /// On which connection.
+        link: LinkId,
+        /// The id as it came.
+        id: String,
+        /// The sequence number as it came.
+        sequence: Option<u64>,
+        /// What came back.
+        outcome: Outcome,
+    },
+    /// The answer to [`Output::Decode`].
+    AudioChecked {
+        /// Which segment.
+        batch: u64,
+        /// Whether the audio can be used.
+        ok: Result<(), BadAudio>,
+    },
+    /// `backpressure`.
+    Backpressure {
+        /// On which connection.
+        link: LinkId,
+        /// What is asked.
+        action: BackpressureAction,
+        /// `recommended_delay_ms`.
+        delay: Option<Duration>,
+    },
+    /// `error`.
+    StsError {
+        /// On which connection.
+        link: LinkId,
+        /// The code as it came.
+        code: String,
+        /// The `retryable` flag; decides for unknown codes only.
+        retryable: bool,
+        /// Severity `fatal`; decides for unknown codes only.
+        fatal: bool,
+        /// The fragment it is about, as it came.
+        id: Option<String>,
+        /// The server's words.
+        message: String,
+    },
+    /// `stream:complete`.
+    StreamComplete {
+        /// On which connection.
+        link: LinkId,
+    },
+    /// Something arrived that could not be read. If its fragment is known, tell
+    /// [`Input::Processed`] with [`Outcome::Failed`] as well, so that it falls back at once.
+    Malformed {
+        /// On which connection.
+        link: LinkId,
+        /// What was wrong.
+        kind: ProtocolErrorKind,
+    },
+    /// No further [`Input::SegmentReady`]; finish and end the stream.
+    InputEnded,
+}
+
+/// An order of the session.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Output {
+    /// Open a connection; answer [`Input::Connected`] or [`Input::ConnectFailed`].
+    Connect {
+        /// Number of the attempt.
+        link: LinkId,
+    },
+    /// Send `stream:init`.
+    Init {
+        /// On which connection.
+        link: LinkId,
+    },
+    /// Send `fragment:data`.
+    Send {
+        /// On which connection.
+        link: LinkId,
+        /// Which segment's audio.
+        batch: u64,
+        /// Its id.
+        id: FragmentId,
+        /// Its sequence number since the last [`Output::Init`].
+        sequence: u64,
+    },
+    /// Send `fragment:ack` with status `applied`.
+    Applied {
+        /// On which connection.
+        link: LinkId,
+        /// Which fragment.
+        id: FragmentId,
+    },
+    /// Decode and check the payload held under `id`; answer [`Input::AudioChecked`].
+    Decode {
+        /// Which segment.
+        batch: u64,
+        /// Under which id the payload is held.
+        id: FragmentId,
+        /// The connection it came over.
+        link: LinkId,
+    },
+    /// The payload held under `id` is not wanted. Never said between [`Output::Decode`] and the
+    /// [`Output::Resolve`] of the same fragment, so take the payload out at `Resolve` at the latest.
+    /// Ids that are no UUIDs never get here: hold nothing for them.
+    Forget {
+        /// Under which id.
+        id: FragmentId,
+    },
+    /// What audio the segment gets. Exactly once per batch, in batch order.
+    Resolve {
+        /// Which segment.
+        batch: u64,
+        /// Its audio.
+        with: Resolution,
+    },
+    /// Send `stream:end`.
+    End {
+        /// On which connection.
+        link: LinkId,
+    },
+    /// Close the connection, or stop trying to open it. Facts of it are ignored from here on.
+    Disconnect {
+        /// Which connection.
+        link: LinkId,
+    },
+    /// Everything told so far is resolved and the stream is closed. Said once.
+    Drained(End),
+    /// Something worth a log line, a count or both.
+    Event(Event),
+}
+
+/// The audio of a segment.
+#[derive(Copy, Clone, Debug, Eq, PartialEq)]
+pub enum Resolution {
+    /// The checked audio held under `id`.
+    Dubbed {
+        /// Under which id.
+        id: FragmentId,
+    },
+    /// The original audio.
+    Original(OriginalReason),
+}
+
+/// Why a segment keeps its original audio.
+#[derive(Copy, Clone, Debug, Eq, PartialEq, Ord, PartialOrd)]
+pub enum OriginalReason {
+    /// No answer, or no room to send it, in time.
+    Timeout,
+    /// The service said it failed.
+    Error,
+    /// The breaker refused the call.
+    BreakerOpen,
+    /// There was no session.
+    Disconnected,
+    /// The service asked us to hold back for too long.
+    Backpressure,
+    /// What came back cannot be used.
+    BadAudio,
+    /// Too short to be sent. Not a fallback.
+    NotSent,
+    /// Dubbing is off. Not a fallback.
+    Passthrough,
+}
+
+impl OriginalReason {
+    /// The reasons that are fallbacks, which are the label values of `worker_fallback_total`.
+    pub const FALLBACKS: [Self; 6] = [
+        Self::Timeout,
+        Self::Error,
+        Self::BreakerOpen,
+        Self::Disconnected,
+        Self::Backpressure,
+        Self::BadAudio,
+    ];
+
+    /// The word used in logs and as a metric label.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Timeout => "timeout",
+            Self::Error => "error",
+            Self::BreakerOpen => "breaker_open",
+            Self::Disconnected => "disconnected",
+            Self::Backpressure => "backpressure",
+            Self::BadAudio => "bad_audio",
+            Self::NotSent => "not_sent",
+            Self::Passthrough => "passthrough",
+        }
+    }
+
+    /// Whether dubbing was wanted and did not happen.
+    pub const fn is_fallback(self) -> bool {
+        !matches!(self, Self::NotSent | Self::Passthrough)
+    }
+}
+
+impl fmt::Display for OriginalReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.label())
+    }
+}
+
+/// What came back in `fragment:processed`.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Outcome {
+    /// Audio; the driver holds the payload under the fragment's id.
+    Audio,
+    /// The service failed on this fragment.
+    Failed {
+        /// The code as it came.
+        code: String,
+        /// The flag as it came; decides for unknown codes only.
+        retryable: bool,
+        /// The server's words.
+        message: String,
+    },
+}
+
+/// `status` of the server's `fragment:ack`.
+#[derive(Copy, Clone, Debug, Eq, PartialEq)]
+pub enum AckStatus {
+    /// Waiting on the server.
+    Queued,
+    /// Being worked on.
+    Processing,
+}
+
+/// Why returned audio cannot be used.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct BadAudio {
+    /// For the log.
+    pub reason: String,
+}
+
+/// A refusal that no retry can change.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Fatal {
+    /// The code, such as `AUTH_FAILED`.
+    pub code: String,
+    /// The server's words.
+    pub message: String,
+}
+
+/// How the session ended.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum End {
+    /// Input ended and everything is resolved.
+    Complete,
+    /// The service could not be reached again.
+    Gone,
+    /// The service refused us.
+    Refused {
+        /// The code, such as `AUTH_FAILED`.
+        code: String,
+        /// The server's words.
+        message: String,
+    },
+}
+
+/// What was wrong with something the service said. Small and closed: it is a metric label.
+#[derive(Copy, Clone, Debug, Eq, PartialEq, Ord, PartialOrd)]
+pub enum ProtocolErrorKind {
+    /// Not JSON, or not one object.
+    BadJson,
+    /// A field of the wrong type.
+    WrongType,
+    /// A required field is absent.
+    MissingField,
+    /// An event name we do not know.
+    UnknownEvent,
+    /// An id we never sent, or so long ago that it was forgotten.
+    UnknownFragment,
+    /// Said twice.
+    Duplicate,
+    /// An answer for a fragment already given up.
+    Late,
+    /// Said on a connection already given up.
+    StaleLink,
+    /// Larger than the limits of the protocol.
+    Oversize,
+    /// A value outside its range.
+    BadValue,
+    /// More events than can be taken in; some were dropped.
+    Flood,
+    /// A known event that has no place in this state.
+    Unexpected,
+    /// An `error` event about no fragment and without consequence.
+    SessionError,
+}
+
+impl ProtocolErrorKind {
+    /// Every kind, for metrics that exist from the start.
+    pub const ALL: [Self; 13] = [
+        Self::BadJson,
+        Self::WrongType,
+        Self::MissingField,
+        Self::UnknownEvent,
+        Self::UnknownFragment,
+        Self::Duplicate,
+        Self::Late,
+        Self::StaleLink,
+        Self::Oversize,
+        Self::BadValue,
+        Self::Flood,
+        Self::Unexpected,
+        Self::SessionError,
+    ];
+
+    /// The word used in logs and as a metric label.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::BadJson => "bad_json",
+            Self::WrongType => "wrong_type",
+            Self::MissingField => "missing_field",
+            Self::UnknownEvent => "unknown_event",
+            Self::UnknownFragment => "unknown_fragment",
+            Self::Duplicate => "duplicate",
+            Self::Late => "late",
+            Self::StaleLink => "stale_link",
+            Self::Oversize => "oversize",
+            Self::BadValue => "bad_value",
+            Self::Flood => "flood",
+            Self::Unexpected => "unexpected",
+            Self::SessionError => "session_error",
+        }
+    }
+}
+
+impl fmt::Display for ProtocolErrorKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.label())
+    }
+}
+
+/// What the session wants to be woken for.
+#[derive(Copy, Clone, Debug, Eq, PartialEq, Ord, PartialOrd)]
+pub enum WakeReason {
+    /// A fragment's answer is overdue.
+    FragmentTimeout,
+    /// A ready segment could not be sent in time.
+    SendDeadline,
+    /// Returned audio was not checked in time.
+    CheckDeadline,
+    /// A slowed-down fragment may go now.
+    SlowDown,
+    /// The breaker's cooldown is over.
+    BreakerCooldown,
+    /// The next connection attempt is due.
+    Reconnect,
+    /// The connection attempt never answered.
+    ConnectTimeout,
+    /// `stream:ready` is overdue.
+    ReadyTimeout,
+    /// `stream:complete` is overdue.
+    CompleteTimeout,
+}
