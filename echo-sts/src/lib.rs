@@ -1,1 +1,2 @@
-//! Stand-in speech-to-speech service: the server side of the STS fragment protocol.
+mod audio;
+mod simulation;

@@ -8,7 +8,7 @@
 //! |---|---|---|
 //! | worker → STS | [`StreamInit`], [`FragmentData`], [`WorkerAck`], [`StreamSignal`] | [`WorkerMessage`] |
 //! | STS → worker | [`StreamReady`], [`StsAck`], [`FragmentProcessed`], [`StreamComplete`], [`Backpressure`], [`ErrorEvent`] | [`StsMessage`] |
-//! | control → `echo-sts` | [`ErrorSimulation`], [`LatencyConfig`], [`BackpressureConfig`], [`SimulateBackpressure`], [`AudioConfig`], [`SimulateDisconnect`] | [`ControlMessage`] |
+//! | control → `echo-sts` | [`ErrorSimulation`], [`LatencyConfig`], [`BackpressureConfig`], [`SimulateBackpressure`], [`AudioConfig`], [`SimulateDisconnect`], [`SimulateSessionLoss`] | [`ControlMessage`] |
 //!
 //! Reading follows the protocol: unknown fields are ignored, `null` in an
 //! optional field means absent, whole numbers may arrive as floats (Python
@@ -24,6 +24,7 @@ mod control;
 pub mod event;
 mod from_sts;
 mod from_worker;
+mod journal;
 pub mod limits;
 pub mod mark;
 mod read;
@@ -43,4 +44,5 @@ pub use from_worker::{
     Audio, Auth, FragmentData, FragmentMetadata, StreamConfig, StreamInit, StreamSignal, WorkerAck,
     WorkerAckStatus, WorkerMessage, check_header_id,
 };
+pub use journal::{Direction, JournalEntry};
 pub use read::parse;
