@@ -1,0 +1,117 @@
+//! Every command and option; `--help` is generated from here.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// The one entry point for people and CI.
+///
+/// Exit codes: 0 all good, 1 a promise is broken, 2 bad usage, 3 could not run here (something is
+/// missing; see `doctor`), 130 or 143 interrupted.
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", max_term_width = 100)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Install the system packages that are missing (Debian and Ubuntu; not inside `nix develop`)
+    Setup(Setup),
+    /// Show the versions found here, what is missing and how to get it
+    Doctor,
+    /// Dub one minute of live video end to end and tell how it went
+    Demo(Demo),
+    /// Run the end-to-end scenarios, each against its own servers, side by side
+    E2e(E2e),
+    /// Run everything CI runs: formatting, house rules, lints, unit and simulation tests, fixtures, e2e
+    Test(Test),
+    /// Make the media clips under fixtures/ again, or check that they are what they should be
+    Fixtures(Fixtures),
+    /// Check the house rules that the compiler does not know
+    Tidy,
+    /// Measure CPU and memory of the worker on one minute of video, beside plain ffmpeg
+    Bench(Bench),
+    /// Repeat end-to-end scenarios and tell how many runs were green
+    Soak(Soak),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Setup {
+    /// Only print the command that would be run
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+}
+
+/// What `demo`, `e2e`, `soak` and `bench` have in common.
+#[derive(Debug, Clone, Default, Args)]
+pub(crate) struct MediaOptions {
+    /// Media server to use [default: mediamtx where it is installed, else default]
+    #[arg(long, value_name = "SERVER")]
+    pub(crate) media_server: Option<MediaServer>,
+    /// Clip to stream instead of fixtures/clock-60s.mp4
+    #[arg(long, value_name = "PATH")]
+    pub(crate) fixture: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum MediaServer {
+    /// MediaMTX, the reference (MEDIAMTX_BIN or PATH)
+    Mediamtx,
+    /// nginx with its rtmp module, and our own RTSP relay
+    Default,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Demo {
+    #[command(flatten)]
+    pub(crate) media: MediaOptions,
+}
+
+#[derive(Debug, Clone, Default, Args)]
+pub(crate) struct E2e {
+    /// Scenarios to run, by name or a part of it [default: all]
+    #[arg(value_name = "SCENARIO")]
+    pub(crate) scenarios: Vec<String>,
+    #[command(flatten)]
+    pub(crate) media: MediaOptions,
+    /// How many scenarios run at the same time [default: chosen by the suite]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=64))]
+    pub(crate) jobs: Option<u16>,
+    /// Keep the temporary directories of scenarios that passed
+    #[arg(long)]
+    pub(crate) keep: bool,
+    /// Accept the snapshots of this run as the new truth (review the diff before committing)
+    #[arg(long)]
+    pub(crate) bless: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Test {
+    /// Leave out the end-to-end scenarios (the other checks take a fraction of the time)
+    #[arg(long)]
+    pub(crate) no_e2e: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Fixtures {
+    /// Write nothing: only check the committed clips against their recorded properties and hashes
+    #[arg(long)]
+    pub(crate) check: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Bench {
+    #[command(flatten)]
+    pub(crate) media: MediaOptions,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Soak {
+    #[command(flatten)]
+    pub(crate) e2e: E2e,
+    /// How many times to run
+    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub(crate) runs: u32,
+}

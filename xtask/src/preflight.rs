@@ -1,0 +1,240 @@
+//! The check before each run: is everything here? If not, install it where we may, else say
+//! exactly what is missing and how to get it.
+
+use std::fmt::Write as _;
+use std::path::Path;
+
+use crate::failure::CannotRun;
+use crate::flags::{MediaOptions, MediaServer};
+use crate::host::Host;
+use crate::requirements::{Need, REQUIREMENTS, Requirement};
+use crate::setup;
+
+/// What of the list is not here, for these needs.
+pub(crate) fn missing(host: &Host, needs: &[Need]) -> Vec<&'static Requirement> {
+    REQUIREMENTS
+        .iter()
+        .filter(|requirement| needs.contains(&requirement.need) && !host.has(requirement))
+        .collect()
+}
+
+/// Makes sure that the needs are met, by `setup` if it may act.
+pub(crate) fn ensure(needs: &[Need]) -> anyhow::Result<()> {
+    let host = Host::detect();
+    let absent = missing(&host, needs);
+    if absent.is_empty() {
+        return Ok(());
+    }
+    match setup::permission(&host) {
+        setup::Permission::Granted(privilege) => {
+            eprintln!("missing here: {}", names(&absent));
+            setup::install(privilege, &absent)?;
+            let absent = missing(&Host::detect(), needs);
+            if absent.is_empty() {
+                return Ok(());
+            }
+            Err(CannotRun(format!(
+                "still missing after the installation:\n{}",
+                table(&absent)
+            ))
+            .into())
+        }
+        setup::Permission::Denied(reason) => Err(CannotRun(advice(&absent, &reason)).into()),
+    }
+}
+
+/// Chooses the media server, says which in one line, and makes sure that all it needs is here.
+pub(crate) fn ensure_media(options: &MediaOptions) -> anyhow::Result<MediaServer> {
+    if let Some(fixture) = &options.fixture
+        && !fixture.is_file()
+    {
+        return Err(CannotRun(format!(
+            "--fixture {}: there is no such file",
+            fixture.display()
+        ))
+        .into());
+    }
+    let host = Host::detect();
+    let (server, line) = choose_server(&host, options.media_server)?;
+    let server_need = match server {
+        MediaServer::Mediamtx => Need::MediaMtx,
+        MediaServer::Default => Need::DefaultServer,
+    };
+    ensure(&[Need::Build, Need::Run, server_need])?;
+    eprintln!("media server: {line}");
+    Ok(server)
+}
+
+/// The server to use and a line about it for a person.
+fn choose_server(
+    host: &Host,
+    wanted: Option<MediaServer>,
+) -> anyhow::Result<(MediaServer, String)> {
+    const DEFAULT: &str = "default (nginx with its rtmp module, and our RTSP relay)";
+    let found = host.mediamtx();
+    if wanted != Some(MediaServer::Default)
+        && found.is_none()
+        && let Some(path) = host.mediamtx_bin()
+    {
+        // Somebody meant this; silently testing something else would be worse than stopping.
+        return Err(CannotRun(format!("MEDIAMTX_BIN={path}: there is no such program")).into());
+    }
+    Ok(match (wanted, found) {
+        (Some(MediaServer::Default), _) => (MediaServer::Default, DEFAULT.to_owned()),
+        (None, None) => (
+            MediaServer::Default,
+            format!("{DEFAULT}; MediaMTX is not on PATH and MEDIAMTX_BIN is not set"),
+        ),
+        (_, Some(path)) => (MediaServer::Mediamtx, describe_mediamtx(host, &path)),
+        (Some(MediaServer::Mediamtx), None) => (MediaServer::Mediamtx, "mediamtx".to_owned()),
+    })
+}
+
+fn describe_mediamtx(host: &Host, path: &Path) -> String {
+    let program = path.display().to_string();
+    let version = host
+        .version(&program, &["--version"])
+        .unwrap_or_else(|| "version unknown".into());
+    format!("mediamtx {version} ({program})")
+}
+
+/// The whole story for a person: what is missing, why we do not act, what to type.
+pub(crate) fn advice(absent: &[&Requirement], reason: &str) -> String {
+    let mut text = format!("missing here, and {reason}:\n{}", table(absent));
+    let packages = setup::packages(absent);
+    if !packages.is_empty() {
+        let _ = write!(
+            text,
+            "\non Debian or Ubuntu: {}",
+            setup::command_line(&packages)
+        );
+    }
+    if absent
+        .iter()
+        .any(|requirement| requirement.need == Need::MediaMtx)
+    {
+        text.push_str(
+            "\nmediamtx has no Debian package: take it from `nix develop`, put it on PATH or \
+             set MEDIAMTX_BIN, or use --media-server default",
+        );
+    }
+    if absent.iter().all(|requirement| requirement.nix.is_some()) {
+        text.push_str("\nwith Nix, anywhere: nix develop");
+    }
+    text
+}
+
+/// One line per requirement, aligned.
+pub(crate) fn table(requirements: &[&Requirement]) -> String {
+    let width = requirements
+        .iter()
+        .map(|r| r.name().len())
+        .max()
+        .unwrap_or(0);
+    let mut lines = Vec::new();
+    for r in requirements {
+        lines.push(format!(
+            "  {:<18} {:<width$}  {} ({})",
+            r.kind(),
+            r.name(),
+            r.debian.map_or_else(
+                || "no Debian package".to_owned(),
+                |p| format!("Debian: {p}")
+            ),
+            r.purpose
+        ));
+    }
+    lines.join("\n")
+}
+
+fn names(requirements: &[&Requirement]) -> String {
+    requirements
+        .iter()
+        .map(|r| r.name())
+        .collect::<Vec<_>>()
+        .join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::failure::exit_code;
+    use crate::host::fake::FakeMachine;
+
+    #[test]
+    fn a_bare_machine_misses_all_but_what_was_not_asked_for() {
+        let host = FakeMachine::bare_debian().host();
+        let absent = missing(&host, &[Need::Build, Need::Run, Need::DefaultServer]);
+        let all = REQUIREMENTS
+            .iter()
+            .filter(|r| r.need != Need::MediaMtx)
+            .count();
+        assert_eq!(absent.len(), all);
+        assert!(
+            missing(&host, &[Need::Build])
+                .iter()
+                .all(|r| r.need == Need::Build)
+        );
+    }
+
+    #[test]
+    fn only_what_is_missing_is_named() {
+        let machine = FakeMachine::bare_debian()
+            .program("ffmpeg", "exit 0")
+            .program("ffprobe", "exit 0")
+            .program("pkg-config", "exit 0");
+        let absent = missing(&machine.host(), &[Need::Build, Need::Run]);
+        assert!(
+            absent
+                .iter()
+                .all(|r| r.debian != Some("ffmpeg") && r.need != Need::Build)
+        );
+        assert!(absent.iter().any(|r| r.name() == "rtspsrc"));
+    }
+
+    #[test]
+    fn without_mediamtx_the_default_server_is_taken_and_the_reason_said() {
+        let machine = FakeMachine::bare_debian();
+        let (server, line) = choose_server(&machine.host(), None).expect("chosen");
+        assert_eq!(server, MediaServer::Default);
+        assert!(line.contains("MediaMTX is not on PATH"), "{line}");
+        let machine = machine.program("mediamtx", "echo v1.18.2");
+        let (server, line) = choose_server(&machine.host(), None).expect("chosen");
+        assert_eq!(server, MediaServer::Mediamtx);
+        assert!(line.starts_with("mediamtx v1.18.2 ("), "{line}");
+        let (server, _) =
+            choose_server(&machine.host(), Some(MediaServer::Default)).expect("chosen");
+        assert_eq!(server, MediaServer::Default);
+    }
+
+    #[test]
+    fn a_mediamtx_bin_that_is_not_there_is_refused() {
+        let host = FakeMachine::bare_debian()
+            .env("MEDIAMTX_BIN", "/nonexistent/mtx")
+            .host();
+        let error = choose_server(&host, None).expect_err("refused");
+        assert_eq!(exit_code(&error), 3);
+        assert!(error.to_string().contains("MEDIAMTX_BIN=/nonexistent/mtx"));
+        assert!(choose_server(&host, Some(MediaServer::Default)).is_ok());
+    }
+
+    #[test]
+    fn the_advice_names_the_exact_command() {
+        let host = FakeMachine::bare_debian().host();
+        let absent = missing(&host, &[Need::Build]);
+        let text = advice(&absent, "this is a test");
+        assert!(
+            text.contains(
+                "sudo apt-get update && sudo apt-get install --no-install-recommends --yes \
+                 libgstreamer-plugins-base1.0-dev libgstreamer1.0-dev libssl-dev pkg-config"
+            ),
+            "{text}"
+        );
+        assert!(text.contains("nix develop"));
+        let text = advice(&missing(&host, &[Need::MediaMtx]), "this is a test");
+        assert!(
+            text.contains("MEDIAMTX_BIN") && !text.contains("apt-get"),
+            "{text}"
+        );
+    }
+}

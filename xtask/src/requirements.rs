@@ -1,0 +1,287 @@
+//! THE list of what the project needs from the system.
+//!
+//! `setup` installs from it, `doctor` reports on it, the check before each run refuses by it, and
+//! `tidy` holds the code (which GStreamer elements it makes) and `flake.nix` (which attributes it
+//! names) against it. A new element or program is added here and nowhere else.
+
+/// What must be there, as a fact that can be looked up without linking anything.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Fact {
+    /// An executable on `PATH`.
+    Program(&'static str),
+    /// A library with headers, by its pkg-config name.
+    Library(&'static str),
+    /// A GStreamer element that `gst-inspect-1.0` lists, and the plugin it comes in.
+    Element {
+        name: &'static str,
+        plugin: &'static str,
+        made_by: MadeBy,
+    },
+    /// A module file of nginx, looked for where distributions put them.
+    NginxModule(&'static str),
+    /// A GIO module (they carry TLS for GStreamer's network elements).
+    GioModule(&'static str),
+}
+
+/// Who creates an element.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum MadeBy {
+    /// Our code names it; `tidy` checks that it really does.
+    Us,
+    /// GStreamer picks it by itself, inside `rtspsrc` or `decodebin`.
+    Autoplug,
+}
+
+/// When a requirement applies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Need {
+    /// To compile the workspace.
+    Build,
+    /// To run the worker and the suite.
+    Run,
+    /// Only when the default media server stands in for MediaMTX.
+    DefaultServer,
+    /// Only when MediaMTX was asked for by name.
+    MediaMtx,
+}
+
+/// One thing the system must provide.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Requirement {
+    pub(crate) fact: Fact,
+    pub(crate) need: Need,
+    /// Debian and Ubuntu package; `None` where no package exists.
+    pub(crate) debian: Option<&'static str>,
+    /// Attribute of nixpkgs; `None` where the Nix way does without it.
+    pub(crate) nix: Option<&'static str>,
+    /// What the project does with it, for a person.
+    pub(crate) purpose: &'static str,
+}
+
+impl Requirement {
+    /// The name a person would search for.
+    pub(crate) fn name(&self) -> &'static str {
+        match self.fact {
+            Fact::Program(name)
+            | Fact::Library(name)
+            | Fact::Element { name, .. }
+            | Fact::NginxModule(name)
+            | Fact::GioModule(name) => name,
+        }
+    }
+
+    /// What kind of thing it is, for a person.
+    pub(crate) fn kind(&self) -> &'static str {
+        match self.fact {
+            Fact::Program(_) => "program",
+            Fact::Library(_) => "library",
+            Fact::Element { .. } => "GStreamer element",
+            Fact::NginxModule(_) => "nginx module",
+            Fact::GioModule(_) => "GIO module",
+        }
+    }
+}
+
+/// Everything, in the order in which `doctor` shows it.
+#[rustfmt::skip] // One line each: this is a table, and it is read as one.
+pub(crate) const REQUIREMENTS: &[Requirement] = &[
+    // Programs.
+    program("pkg-config", Need::Build, Some("pkg-config"), Some("pkg-config"), "finds the libraries below"),
+    program("gst-inspect-1.0", Need::Run, Some("gstreamer1.0-tools"), Some("gst_all_1.gstreamer"), "lists GStreamer's elements"),
+    program("ffmpeg", Need::Run, Some("ffmpeg"), Some("ffmpeg-headless"), "makes clips and decodes recordings"),
+    program("ffprobe", Need::Run, Some("ffmpeg"), Some("ffmpeg-headless"), "describes recordings"),
+    program("nginx", Need::DefaultServer, Some("nginx"), None, "RTMP half of the default media server"),
+    program("mediamtx", Need::MediaMtx, None, Some("mediamtx"), "the reference media server"),
+    // Libraries to compile against.
+    library("openssl", "libssl-dev", "openssl", "TLS to the STS service"),
+    library("gstreamer-1.0", "libgstreamer1.0-dev", "gst_all_1.gstreamer", "media"),
+    library("gstreamer-app-1.0", "libgstreamer-plugins-base1.0-dev", "gst_all_1.gst-plugins-base", "media in and out of our code"),
+    library("gstreamer-audio-1.0", "libgstreamer-plugins-base1.0-dev", "gst_all_1.gst-plugins-base", "audio formats"),
+    library("gstreamer-video-1.0", "libgstreamer-plugins-base1.0-dev", "gst_all_1.gst-plugins-base", "video events"),
+    // Elements our code makes.
+    made("capsfilter", "coreelements", CORE, "fixes a format"),
+    made("filesink", "coreelements", CORE, "segment files"),
+    made("queue", "coreelements", CORE, "a thread boundary"),
+    made("typefind", "coreelements", CORE, "recognises what the STS service sends"),
+    made("appsrc", "app", BASE, "media from our code"),
+    made("appsink", "app", BASE, "media to our code"),
+    made("audioconvert", "audioconvert", BASE, "sample formats"),
+    made("audioresample", "audioresample", BASE, "sample rates"),
+    made("decodebin", "playback", BASE, "decodes whatever the STS service sends"),
+    made("rtspsrc", "rtsp", GOOD, "RTSP input"),
+    made("rtph264depay", "rtp", GOOD, "H.264 out of RTP"),
+    made("rtpmp4gdepay", "rtp", GOOD, "AAC out of RTP"),
+    made("rtpmp4adepay", "rtp", GOOD, "AAC out of RTP, the LATM way"),
+    made("aacparse", "audioparsers", GOOD, "AAC frames"),
+    made("flvmux", "flv", GOOD, "FLV for RTMP"),
+    made("mp4mux", "isomp4", GOOD, "segment files"),
+    made("h264parse", "videoparsersbad", BAD, "H.264 access units"),
+    made("rtmp2sink", "rtmp2", BAD, "RTMP output"),
+    made("avdec_aac", "libav", LIBAV, "AAC decoder"),
+    made("avenc_aac", "libav", LIBAV, "the one continuous AAC encoder"),
+    // Elements GStreamer picks inside rtspsrc and decodebin.
+    picked("rtpbin", "rtpmanager", GOOD, "RTP sessions inside rtspsrc"),
+    picked("rtpjitterbuffer", "rtpmanager", GOOD, "packet order inside rtspsrc"),
+    picked("qtdemux", "isomp4", GOOD, "dubbed audio in M4A"),
+    picked("wavparse", "wavparse", GOOD, "dubbed audio in WAV"),
+    picked("mpegaudioparse", "audioparsers", GOOD, "dubbed audio in MP3"),
+    picked("oggdemux", "ogg", BASE, "dubbed audio in Ogg"),
+    picked("opusdec", "opus", BASE, "Opus in Ogg"),
+    picked("vorbisdec", "vorbis", BASE, "Vorbis in Ogg"),
+    picked("avdec_mp3", "libav", LIBAV, "MP3 decoder"),
+    // Files that programs load.
+    Requirement {
+        fact: Fact::NginxModule("ngx_rtmp_module.so"),
+        need: Need::DefaultServer,
+        debian: Some("libnginx-mod-rtmp"),
+        nix: None,
+        purpose: "RTMP half of the default media server",
+    },
+    Requirement {
+        fact: Fact::GioModule("libgiognutls.so"),
+        need: Need::Run,
+        debian: Some("glib-networking"),
+        nix: Some("glib-networking"),
+        purpose: "TLS for rtsps:// and rtmps://",
+    },
+];
+
+/// Where a set of GStreamer plugins comes from.
+#[derive(Clone, Copy)]
+struct PluginSet {
+    debian: &'static str,
+    nix: &'static str,
+}
+
+const CORE: PluginSet = PluginSet {
+    debian: "libgstreamer1.0-0",
+    nix: "gst_all_1.gstreamer",
+};
+const BASE: PluginSet = PluginSet {
+    debian: "gstreamer1.0-plugins-base",
+    nix: "gst_all_1.gst-plugins-base",
+};
+const GOOD: PluginSet = PluginSet {
+    debian: "gstreamer1.0-plugins-good",
+    nix: "gst_all_1.gst-plugins-good",
+};
+const BAD: PluginSet = PluginSet {
+    debian: "gstreamer1.0-plugins-bad",
+    nix: "gst_all_1.gst-plugins-bad",
+};
+const LIBAV: PluginSet = PluginSet {
+    debian: "gstreamer1.0-libav",
+    nix: "gst_all_1.gst-libav",
+};
+
+const fn program(
+    name: &'static str,
+    need: Need,
+    debian: Option<&'static str>,
+    nix: Option<&'static str>,
+    purpose: &'static str,
+) -> Requirement {
+    Requirement {
+        fact: Fact::Program(name),
+        need,
+        debian,
+        nix,
+        purpose,
+    }
+}
+
+const fn library(
+    name: &'static str,
+    debian: &'static str,
+    nix: &'static str,
+    purpose: &'static str,
+) -> Requirement {
+    Requirement {
+        fact: Fact::Library(name),
+        need: Need::Build,
+        debian: Some(debian),
+        nix: Some(nix),
+        purpose,
+    }
+}
+
+const fn made(
+    name: &'static str,
+    plugin: &'static str,
+    set: PluginSet,
+    purpose: &'static str,
+) -> Requirement {
+    element(name, plugin, set, MadeBy::Us, purpose)
+}
+
+const fn picked(
+    name: &'static str,
+    plugin: &'static str,
+    set: PluginSet,
+    purpose: &'static str,
+) -> Requirement {
+    element(name, plugin, set, MadeBy::Autoplug, purpose)
+}
+
+const fn element(
+    name: &'static str,
+    plugin: &'static str,
+    set: PluginSet,
+    made_by: MadeBy,
+    purpose: &'static str,
+) -> Requirement {
+    Requirement {
+        fact: Fact::Element {
+            name,
+            plugin,
+            made_by,
+        },
+        need: Need::Run,
+        debian: Some(set.debian),
+        nix: Some(set.nix),
+        purpose,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn nothing_is_listed_twice() {
+        let mut seen = BTreeSet::new();
+        for requirement in REQUIREMENTS {
+            assert!(
+                seen.insert((requirement.kind(), requirement.name())),
+                "{} is listed twice",
+                requirement.name()
+            );
+        }
+    }
+
+    #[test]
+    fn everything_but_mediamtx_has_a_debian_package() {
+        for requirement in REQUIREMENTS {
+            assert_eq!(
+                requirement.debian.is_none(),
+                requirement.need == Need::MediaMtx,
+                "{}",
+                requirement.name()
+            );
+        }
+    }
+
+    #[test]
+    fn only_the_default_server_is_unknown_to_nix() {
+        for requirement in REQUIREMENTS {
+            assert_eq!(
+                requirement.nix.is_none(),
+                requirement.need == Need::DefaultServer,
+                "{}",
+                requirement.name()
+            );
+        }
+    }
+}

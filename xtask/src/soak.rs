@@ -1,0 +1,85 @@
+//! Repeats scenarios to find what fails only sometimes.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::time::Instant;
+
+use anyhow::Context as _;
+
+use crate::failure::{CannotRun, Interrupted};
+use crate::flags::Soak;
+use crate::{e2e, preflight};
+
+/// `cargo xtask soak`: always makes all runs; the artifacts of red ones are kept apart.
+pub(crate) fn command(options: &Soak) -> anyhow::Result<()> {
+    let server = preflight::ensure_media(&options.e2e.media)?;
+    e2e::build()?;
+    let mut red = Vec::new();
+    for number in 1..=options.runs {
+        eprintln!(
+            "\n==> run {number} of {}, {} red so far",
+            options.runs,
+            red.len()
+        );
+        let start = Instant::now();
+        match e2e::run_suite(&options.e2e, server) {
+            Ok(()) => eprintln!(
+                "run {number}: green after {:.1} s",
+                start.elapsed().as_secs_f64()
+            ),
+            Err(error) if error.is::<Interrupted>() => {
+                eprintln!("\nstopped in run {number}; {}", tally(number - 1, &red));
+                return Err(error);
+            }
+            Err(error) if error.is::<CannotRun>() => return Err(error),
+            Err(error) => {
+                eprintln!("run {number}: RED, {error:#}");
+                keep_artifacts(number)?;
+                red.push(number);
+            }
+        }
+    }
+    eprintln!("\n{}", tally(options.runs, &red));
+    anyhow::ensure!(red.is_empty(), "not every run was green; see target/soak/");
+    Ok(())
+}
+
+/// `19/20 green; red: 7`.
+fn tally(runs: u32, red: &[u32]) -> String {
+    let green = runs as usize - red.len();
+    let mut text = format!("{green}/{runs} green");
+    if !red.is_empty() {
+        let numbers: Vec<_> = red.iter().map(u32::to_string).collect();
+        let _ = write!(text, "; red: {}", numbers.join(", "));
+    }
+    text
+}
+
+/// Moves what a red run left to where the next run does not overwrite it.
+fn keep_artifacts(number: u32) -> anyhow::Result<()> {
+    let target = crate::root().join("target");
+    let from = target.join("e2e");
+    if !from.is_dir() {
+        return Ok(());
+    }
+    let to = target.join("soak").join(format!("run-{number:03}"));
+    fs::create_dir_all(to.parent().expect("has a parent"))?;
+    if to.exists() {
+        fs::remove_dir_all(&to)?;
+    }
+    fs::rename(&from, &to).with_context(|| format!("keeping {}", from.display()))?;
+    eprintln!("kept: {}", to.display());
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_tally_names_the_red_runs() {
+        assert_eq!(tally(20, &[]), "20/20 green");
+        assert_eq!(tally(20, &[7, 12]), "18/20 green; red: 7, 12");
+        assert_eq!(tally(0, &[]), "0/0 green");
+    }
+}
