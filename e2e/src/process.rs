@@ -12,7 +12,7 @@ use std::{
     io::{BufRead as _, BufReader, Read, Write as _},
     os::unix::process::{CommandExt as _, ExitStatusExt as _},
     path::{Path, PathBuf},
-    process::{Child, Command, ExitStatus, Stdio},
+    process::{Child, ChildStdin, Command, ExitStatus, Stdio},
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
@@ -87,6 +87,7 @@ pub struct Spawn {
     env: Vec<(OsString, OsString)>,
     dir: Option<PathBuf>,
     log: PathBuf,
+    listens: bool,
 }
 
 impl Spawn {
@@ -104,6 +105,7 @@ impl Spawn {
             env: Vec::new(),
             dir: None,
             log: log.into(),
+            listens: false,
         }
     }
 
@@ -135,6 +137,13 @@ impl Spawn {
     #[must_use]
     pub fn dir(mut self, dir: impl Into<PathBuf>) -> Self {
         self.dir = Some(dir.into());
+        self
+    }
+
+    /// Gives the child a standard input for [`Process::say`]; without it, it reads an empty one.
+    #[must_use]
+    pub fn listening(mut self) -> Self {
+        self.listens = true;
         self
     }
 
@@ -392,6 +401,23 @@ impl Process {
         }
     }
 
+    /// Writes one line to the child's standard input.
+    ///
+    /// # Errors
+    /// When the child is dead or was not started with [`Spawn::listening`].
+    pub fn say(&self, line: &str) -> Result<()> {
+        let mut input = self.0.input.lock().unwrap_or_else(PoisonError::into_inner);
+        let input = input.as_mut().with_context(|| format!("{} does not listen", self.0.name))?;
+        // One write: a line is far smaller than a pipe's buffer, so this cannot block.
+        let written = input.write_all(format!("{line}\n").as_bytes());
+        written.with_context(|| format!("cannot say {line:?} to {}", self.0.name))
+    }
+
+    /// Closes the child's standard input.
+    pub fn hush(&self) {
+        *self.0.input.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
     /// Sends a signal to the child's group; a child that is gone already is no error.
     pub fn signal(&self, signal: Signal) {
         self.0.signal(&self.0.state(), signal);
@@ -427,6 +453,7 @@ struct Inner {
     pid: Pid,
     log: PathBuf,
     started: Instant,
+    input: Mutex<Option<ChildStdin>>,
     state: Mutex<State>,
     changed: Condvar,
 }
@@ -466,6 +493,7 @@ impl Inner {
             pid: Pid::from_raw(child.id() as i32),
             log: spawn.log.clone(),
             started: Instant::now(),
+            input: Mutex::new(child.stdin.take()),
             state: Mutex::new(State {
                 open: 2,
                 ..State::default()

@@ -11,7 +11,7 @@ pub const BIN_DIR_ENV: &str = "E2E_BIN_DIR";
 /// not look.
 const EXTRA_DIRS: [&str; 3] = ["/usr/sbin", "/usr/local/sbin", "/sbin"];
 
-/// Path of one of the project's own binaries (`worker`, `echo-sts`, `rtsp-relay`, `reaper`).
+/// Path of one of the project's own binaries (`worker`, `echo-sts`, or one of this crate's).
 ///
 /// # Errors
 /// When it has not been built; the message holds the command that builds it.
@@ -22,8 +22,8 @@ pub fn own(name: &str) -> Result<PathBuf> {
         return Ok(path);
     }
     let package = match name {
-        "rtsp-relay" | "reaper" => "e2e",
-        other => other,
+        "worker" | "echo-sts" => name,
+        _ => "e2e",
     };
     bail!(
         "{name} is not in {}: build it with `cargo build -p {package}` (or point {BIN_DIR_ENV} at the \
@@ -97,6 +97,6 @@ mod tests {
         assert!(find("no-such-tool-anywhere").is_none());
         assert_eq!(package_of("ffprobe"), Some("ffmpeg"));
         let error = own("no-such-binary").unwrap_err().to_string();
-        assert!(error.contains("cargo build -p no-such-binary"), "{error}");
+        assert!(error.contains("cargo build -p e2e"), "{error}");
     }
 }

@@ -313,3 +313,17 @@ fn the_next_run_cleans_up_when_the_reaper_was_killed_too() {
     assert_eq!(next.child.wait().unwrap().code(), Some(143));
     next.assert_nothing_left();
 }
+
+#[test]
+fn a_listening_child_hears_lines_and_the_end() {
+    let dir = Run::current().unwrap().scratch("guard").unwrap();
+    let group = Group::new().unwrap();
+    let script = "while read -r line; do echo heard $line; done; echo over";
+    let child = group.spawn(&shell(dir.path(), "listener", script).listening()).unwrap();
+    child.say("go").unwrap();
+    child.wait_line("an echo", PATIENCE, |line| (line.text == "heard go").then_some(())).unwrap();
+    child.hush();
+    assert!(child.wait_exit(PATIENCE).unwrap().success());
+    assert_eq!(child.last_lines(1), ["over"]);
+    assert!(child.say("too late").is_err());
+}

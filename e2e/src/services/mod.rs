@@ -5,3 +5,65 @@ pub mod media_server;
 pub mod publisher;
 pub mod recorder;
 pub mod worker;
+
+use std::{path::PathBuf, sync::Arc, time::Duration};
+
+use anyhow::{Context as _, Result};
+use serde_json::Value;
+
+use crate::process::{Group, Spawn};
+
+/// How long a program may take to become ready. All of them need well under a second; a machine
+/// that builds and tests at the same time can be ten times slower.
+pub const READY_PATIENCE: Duration = Duration::from_secs(15);
+/// Grace between SIGTERM and SIGKILL when a service is stopped.
+pub const STOP_GRACE: Duration = Duration::from_secs(5);
+/// How long a local HTTP question may take.
+const HTTP_PATIENCE: Duration = Duration::from_secs(2);
+
+/// Where a service lives: whose child it is, where it may write, where its log goes.
+#[derive(Debug, Clone)]
+pub struct Place {
+    /// Owns the processes.
+    pub group: Arc<Group>,
+    /// Private directory, gone with the environment.
+    pub scratch: PathBuf,
+    /// Directory of the artifacts, stays.
+    pub artifacts: PathBuf,
+}
+
+impl Place {
+    /// A child called `name` whose output goes to `NAME.log` among the artifacts.
+    pub fn spawn(&self, name: &str, program: impl Into<PathBuf>) -> Spawn {
+        Spawn::new(name, program, self.artifacts.join(format!("{name}.log"))).dir(&self.scratch)
+    }
+}
+
+/// One local HTTP question: the status code and the body.
+///
+/// # Errors
+/// When nobody answers in time.
+pub(crate) fn http_get(url: &str) -> Result<(u16, String)> {
+    let agent = ureq::Agent::config_builder()
+        .http_status_as_error(false)
+        .timeout_global(Some(HTTP_PATIENCE))
+        // The harness talks to its own children only, whatever proxy the machine has.
+        .proxy(None)
+        .build()
+        .new_agent();
+    let mut response = agent.get(url).call().with_context(|| format!("cannot get {url}"))?;
+    let body = response.body_mut().read_to_string().with_context(|| format!("cannot read {url}"))?;
+    Ok((response.status().as_u16(), body))
+}
+
+/// Like [`http_get`] for JSON; `None` if the answer is 404.
+pub(crate) fn http_json(url: &str) -> Result<Option<Value>> {
+    let (status, body) = http_get(url)?;
+    match status {
+        200 => Ok(Some(
+            serde_json::from_str(&body).with_context(|| format!("{url} is not JSON: {body}"))?,
+        )),
+        404 => Ok(None),
+        other => anyhow::bail!("{url} answered {other}: {body}"),
+    }
+}

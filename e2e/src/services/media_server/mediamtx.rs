@@ -1,0 +1,162 @@
+//! MediaMTX, the reference media server: one process for RTSP, RTMP and the recording.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result, bail};
+
+use super::files_in;
+use crate::{
+    ports::{Lease, with_leases},
+    process::Process,
+    programs,
+    services::{Place, READY_PATIENCE, STOP_GRACE, http_get},
+    wait::{self, Look},
+};
+
+/// Path of the program where it is not in `PATH`.
+pub const BIN_ENV: &str = "MEDIAMTX_BIN";
+
+#[derive(Debug)]
+pub(super) struct MediaMtx {
+    place: Place,
+    process: Process,
+    dir: PathBuf,
+    leases: [Lease; 3],
+}
+
+impl MediaMtx {
+    pub(super) fn start(place: &Place, rtmp_paths: &[String]) -> Result<Self> {
+        let dir = place.scratch.join("mediamtx");
+        std::fs::create_dir_all(&dir).context("cannot create MediaMTX's directory")?;
+        for path in rtmp_paths {
+            super::app_and_stream(path)?;
+        }
+        let (leases, process) = with_leases(|ports: [u16; 3]| {
+            let config = config(&dir, rtmp_paths, ports);
+            std::fs::write(dir.join("mediamtx.yml"), config).context("cannot write mediamtx.yml")?;
+            spawn(place, &dir, ports[2])
+        })?;
+        Ok(Self { place: place.clone(), process, dir, leases })
+    }
+
+    pub(super) fn restart(&mut self) -> Result<()> {
+        self.process.stop(STOP_GRACE);
+        self.process = spawn(&self.place, &self.dir, self.leases[2].port())?;
+        Ok(())
+    }
+
+    pub(super) fn process(&self) -> &Process {
+        &self.process
+    }
+
+    pub(super) fn rtsp_addr(&self) -> String {
+        self.address(0)
+    }
+
+    pub(super) fn rtmp_addr(&self) -> String {
+        self.address(1)
+    }
+
+    pub(super) fn api_addr(&self) -> String {
+        self.address(2)
+    }
+
+    fn address(&self, lease: usize) -> String {
+        format!("127.0.0.1:{}", self.leases[lease].port())
+    }
+
+    pub(super) fn busy_ports(&self) -> Vec<u16> {
+        self.leases.iter().filter(|lease| !lease.is_free()).map(Lease::port).collect()
+    }
+
+    pub(super) fn recordings(&self, path: &str) -> Result<Vec<PathBuf>> {
+        files_in(&self.dir.join("recordings").join(path), "")
+    }
+
+    /// Whether MediaMTX has said that this recording is complete.
+    pub(super) fn is_closed(&self, recording: &Path) -> Result<bool> {
+        match std::fs::read_to_string(completed(&self.dir)) {
+            Ok(list) => Ok(list.lines().any(|line| Path::new(line) == recording)),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(error).context("cannot read the list of complete recordings"),
+        }
+    }
+}
+
+/// The program from `MEDIAMTX_BIN` or `PATH`.
+pub(super) fn program() -> Result<PathBuf> {
+    if let Some(path) = std::env::var_os(BIN_ENV).map(PathBuf::from) {
+        if programs::is_executable(&path) {
+            return Ok(path);
+        }
+        bail!("{BIN_ENV} is {}, which is not a program that can be run", path.display());
+    }
+    programs::find("mediamtx").with_context(|| {
+        format!(
+            "MediaMTX is not installed: `nix develop` brings it, or set {BIN_ENV} to its path, or use the \
+             default media server"
+        )
+    })
+}
+
+fn completed(dir: &Path) -> PathBuf {
+    dir.join("completed")
+}
+
+fn spawn(place: &Place, dir: &Path, api: u16) -> Result<Process> {
+    let spawn = place
+        .spawn("mediamtx", program()?)
+        .arg(dir.join("mediamtx.yml"))
+        // Versions after 1.18 open one more port by default and know this switch; older ones exit on
+        // an unknown key of the configuration but ignore an unknown variable.
+        .env("MTX_MOQ", "no");
+    let process = place.group.spawn(&spawn)?;
+    let url = format!("http://127.0.0.1:{api}/v3/paths/list");
+    // The API's listener is opened after those of RTSP and RTMP.
+    let ready = wait::until("MediaMTX to answer", READY_PATIENCE, || {
+        process.alive()?;
+        Ok(match http_get(&url) {
+            Ok((200, _)) => Look::Done(()),
+            Ok((status, body)) => Look::NotYet(format!("status {status}: {body}")),
+            Err(error) => Look::NotYet(format!("{error:#}")),
+        })
+    });
+    if let Err(error) = ready {
+        process.kill();
+        return Err(error);
+    }
+    Ok(process)
+}
+
+/// Only keys that 1.18 knows: it exits on others.
+///
+/// `useAbsoluteTimestamp` stays off: with it MediaMTX throws away the first packet of every track,
+/// because it learns a track's sender (and so accepts its sender reports) from that packet.
+fn config(dir: &Path, rtmp_paths: &[String], [rtsp, rtmp, api]: [u16; 3]) -> String {
+    let quoted = |path: &Path| format!("\"{}\"", path.display().to_string().replace('"', "\\\""));
+    let recordings = quoted(&dir.join("recordings/%path/%Y-%m-%d_%H-%M-%S-%f"));
+    let completed = completed(dir);
+    let hook = format!(
+        "'sh -c ''echo \"$MTX_SEGMENT_PATH\" >> \"{}\"'''",
+        completed.display()
+    );
+    let paths: String = rtmp_paths
+        .iter()
+        .map(|path| {
+            format!(
+                "  \"{path}\":\n    record: true\n    recordPath: {recordings}\n    recordFormat: mpegts\n    \
+                 recordSegmentDuration: 24h\n    recordDeleteAfter: 0s\n    \
+                 runOnRecordSegmentComplete: {hook}\n"
+            )
+        })
+        .collect();
+    format!(
+        "logLevel: info\nlogDestinations: [stdout]\nwriteQueueSize: 4096\n\
+         api: true\napiAddress: 127.0.0.1:{api}\n\
+         rtsp: true\nrtspTransports: [tcp]\nrtspAddress: 127.0.0.1:{rtsp}\n\
+         rtmp: true\nrtmpAddress: 127.0.0.1:{rtmp}\n\
+         hls: false\nwebrtc: false\nsrt: false\n\
+         pathDefaults:\n  overridePublisher: false\n\
+         paths:\n{paths}  all_others:\n"
+    )
+}
