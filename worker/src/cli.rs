@@ -1,0 +1,293 @@
+//! Every option of the worker: a flag, an environment variable, a default, what is allowed.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Parser, ValueEnum};
+
+/// Live dubbing worker: pulls one stream over RTSP, has its speech dubbed by a
+/// speech-to-speech (STS) service, and publishes it over RTMP with the video untouched.
+///
+/// Exit codes: 0 end of stream, 2 bad option, 10 input, 11 no audio or no H.264 video,
+/// 12 output, 13 STS gone, 14 STS refused the stream.
+#[derive(Debug, Clone, Parser)]
+#[command(name = "worker", version, max_term_width = 100)]
+pub struct Cli {
+    /// Name of the stream: 1 to 64 of A-Z a-z 0-9 _ -
+    #[arg(long, env = "WORKER_STREAM_ID", default_value = "stream", value_parser = identifier)]
+    pub stream_id: String,
+
+    /// Name of this worker, told to the STS service [default: worker-<process id>]
+    #[arg(long, env = "WORKER_ID", value_parser = identifier)]
+    pub worker_id: Option<String>,
+
+    /// RTSP input (rtsp://, rtsps://) [default: rtsp://localhost:8554/live/{stream_id}/in]
+    #[arg(long, env = "WORKER_INPUT_URL", value_parser = rtsp_url, hide_env_values = true)]
+    pub input_url: Option<String>,
+
+    /// RTMP output (rtmp://, rtmps://) [default: rtmp://localhost:1935/live/{stream_id}/out]
+    #[arg(long, env = "WORKER_OUTPUT_URL", value_parser = rtmp_url, hide_env_values = true)]
+    pub output_url: Option<String>,
+
+    /// STS service (http://, https://, ws://, wss://)
+    #[arg(long, env = "WORKER_STS_SERVICE_URL", default_value = "http://localhost:8080", value_parser = sts_url, hide_env_values = true)]
+    pub sts_service_url: String,
+
+    /// Token for the STS service, if it wants one; never logged
+    #[arg(long, env = "WORKER_STS_TOKEN", hide_env_values = true)]
+    pub sts_token: Option<String>,
+
+    /// Dub the stream, or pass its audio through untouched
+    #[arg(long, env = "WORKER_STS_MODE", value_enum, default_value_t = StsMode::Enabled)]
+    pub sts_mode: StsMode,
+
+    /// Language spoken in the input
+    #[arg(long, env = "WORKER_SOURCE_LANG", default_value = "en", value_parser = short_text)]
+    pub source_lang: String,
+
+    /// Language to dub into
+    #[arg(long, env = "WORKER_TARGET_LANG", default_value = "es", value_parser = short_text)]
+    pub target_lang: String,
+
+    /// Voice profile for the dubbed speech
+    #[arg(long, env = "WORKER_TTS_VOICE", default_value = "default", value_parser = short_text)]
+    pub tts_voice: String,
+
+    /// Length of a segment: 1s to 60s
+    #[arg(long, env = "WORKER_SEGMENT_DURATION", default_value = "6s", value_parser = segment_duration)]
+    pub segment_duration: Duration,
+
+    /// Directory for segment files, written as {dir}/{stream_id}/… [default: worker-segments in the system's temporary directory]
+    #[arg(long, env = "WORKER_SEGMENT_DIR")]
+    pub segment_dir: Option<PathBuf>,
+
+    /// How long segment files are kept: 0s (none are written) to 7d
+    #[arg(long, env = "WORKER_SEGMENT_RETENTION", default_value = "10m", value_parser = retention)]
+    pub segment_retention: Duration,
+
+    /// How long a fragment may stay unanswered: 1000 to 30000
+    #[arg(long, env = "WORKER_STS_TIMEOUT_MS", default_value_t = 8000, value_parser = clap::value_parser!(u32).range(1000..=30000))]
+    pub sts_timeout_ms: u32,
+
+    /// How many fragments may be unanswered at once: 1 to 10
+    #[arg(long, env = "WORKER_STS_MAX_INFLIGHT", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=10))]
+    pub sts_max_inflight: u32,
+
+    /// Consecutive retryable failures that open the circuit breaker: 1 to 1000
+    #[arg(long, env = "WORKER_BREAKER_FAILURES", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub breaker_failures: u32,
+
+    /// How long the breaker stays open before one probe: 100ms to 1h
+    #[arg(long, env = "WORKER_BREAKER_COOLDOWN", default_value = "30s", value_parser = cooldown)]
+    pub breaker_cooldown: Duration,
+
+    /// Constant added to every output timestamp: 0s to 60s
+    #[arg(long, env = "WORKER_AV_OFFSET", default_value = "6s", value_parser = av_offset)]
+    pub av_offset: Duration,
+
+    /// Audio/video delta that counts as out of sync: 1 to 1000
+    #[arg(long, env = "WORKER_AV_SYNC_THRESHOLD_MS", default_value_t = 120, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub av_sync_threshold_ms: u32,
+
+    /// Jitter buffer of the RTSP input: 0 to 10000
+    #[arg(long, env = "WORKER_RTSP_LATENCY_MS", default_value_t = 200, value_parser = clap::value_parser!(u32).range(0..=10000))]
+    pub rtsp_latency_ms: u32,
+
+    /// Where GET /metrics and GET /health are served; port 0 picks a free one
+    #[arg(long, env = "WORKER_METRICS_ADDR", default_value = "127.0.0.1:8000")]
+    pub metrics_addr: SocketAddr,
+
+    /// How the log on stderr is written
+    #[arg(long, env = "LOG_FORMAT", value_enum, default_value_t = LogFormat::Text)]
+    pub log_format: LogFormat,
+
+    /// Least severe level that is logged: error, warn, info, debug, trace, or a tracing filter
+    #[arg(long, env = "LOG_LEVEL", default_value = "info", value_parser = log_level)]
+    pub log_level: String,
+}
+
+/// What happens to the audio.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum StsMode {
+    /// Audio goes through the STS service.
+    Enabled,
+    /// Audio is copied from input to output; no STS service is contacted.
+    Passthrough,
+}
+
+/// How the log is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object per line.
+    Json,
+}
+
+fn identifier(value: &str) -> Result<String, String> {
+    let fits = (1..=64).contains(&value.len())
+        && value
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-');
+    if fits {
+        Ok(value.to_owned())
+    } else {
+        Err("allowed: 1 to 64 of A-Z a-z 0-9 _ -".to_owned())
+    }
+}
+
+fn short_text(value: &str) -> Result<String, String> {
+    let fits = (1..=128).contains(&value.chars().count()) && !value.chars().any(char::is_control);
+    if fits {
+        Ok(value.to_owned())
+    } else {
+        Err("allowed: 1 to 128 printable characters".to_owned())
+    }
+}
+
+fn url_of(value: &str, schemes: &[&str]) -> Result<String, String> {
+    let allowed = || {
+        format!(
+            "allowed: a URL that starts with {}",
+            schemes.join(":// or ") + "://"
+        )
+    };
+    let url = url::Url::parse(value).map_err(|error| format!("{error}; {}", allowed()))?;
+    let has_host = url.host_str().is_some_and(|host| !host.is_empty());
+    if schemes.contains(&url.scheme()) && has_host {
+        Ok(value.to_owned())
+    } else {
+        Err(allowed())
+    }
+}
+
+fn rtsp_url(value: &str) -> Result<String, String> {
+    url_of(value, &["rtsp", "rtsps"])
+}
+
+fn rtmp_url(value: &str) -> Result<String, String> {
+    let url = url_of(value, &["rtmp", "rtmps"])?;
+    // rtmp2sink needs an application and a stream name.
+    let parts = url::Url::parse(&url).ok().and_then(|u| {
+        u.path_segments()
+            .map(|parts| parts.filter(|part| !part.is_empty()).count())
+    });
+    if parts.unwrap_or(0) >= 2 {
+        Ok(url)
+    } else {
+        Err("allowed: rtmp://HOST/APPLICATION/STREAM".to_owned())
+    }
+}
+
+fn sts_url(value: &str) -> Result<String, String> {
+    url_of(value, &["http", "https", "ws", "wss"])
+}
+
+fn duration_in(value: &str, least: Duration, most: Duration) -> Result<Duration, String> {
+    let allowed = || {
+        format!(
+            "allowed: {} to {}, such as 6s, 500ms or 1m 30s",
+            humantime::format_duration(least),
+            humantime::format_duration(most)
+        )
+    };
+    let duration =
+        humantime::parse_duration(value).map_err(|error| format!("{error}; {}", allowed()))?;
+    if (least..=most).contains(&duration) {
+        Ok(duration)
+    } else {
+        Err(allowed())
+    }
+}
+
+fn segment_duration(value: &str) -> Result<Duration, String> {
+    duration_in(value, Duration::from_secs(1), Duration::from_mins(1))
+}
+
+fn retention(value: &str) -> Result<Duration, String> {
+    duration_in(value, Duration::ZERO, Duration::from_hours(7 * 24))
+}
+
+fn cooldown(value: &str) -> Result<Duration, String> {
+    duration_in(value, Duration::from_millis(100), Duration::from_hours(1))
+}
+
+fn av_offset(value: &str) -> Result<Duration, String> {
+    duration_in(value, Duration::ZERO, Duration::from_mins(1))
+}
+
+fn log_level(value: &str) -> Result<String, String> {
+    tracing_subscriber::EnvFilter::try_new(value)
+        .map(|_| value.to_owned())
+        .map_err(|error| {
+            format!("{error}; allowed: error, warn, info, debug, trace, or a tracing filter")
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory as _;
+
+    fn refusal(args: &[&str]) -> String {
+        let args = std::iter::once("worker").chain(args.iter().copied());
+        Cli::try_parse_from(args)
+            .expect_err("must be refused")
+            .to_string()
+    }
+
+    #[test]
+    fn definition_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_option_has_an_environment_variable() {
+        for arg in Cli::command().get_arguments() {
+            if !matches!(arg.get_id().as_str(), "help" | "version") {
+                assert!(arg.get_env().is_some(), "--{} has none", arg.get_id());
+            }
+        }
+    }
+
+    #[test]
+    fn a_bad_value_is_refused_with_option_value_and_what_is_allowed() {
+        for (args, parts) in [
+            (
+                ["--sts-max-inflight", "11"],
+                ["--sts-max-inflight", "11", "1..=10"],
+            ),
+            (
+                ["--segment-duration", "soon"],
+                ["--segment-duration", "soon", "1s to 1m"],
+            ),
+            (
+                ["--segment-duration", "100ms"],
+                ["--segment-duration", "100ms", "1s to 1m"],
+            ),
+            (
+                ["--input-url", "http://x/y"],
+                ["--input-url", "http://x/y", "rtsp://"],
+            ),
+            (
+                ["--output-url", "rtmp://host/only-app"],
+                ["--output-url", "rtmp://host/only-app", "STREAM"],
+            ),
+            (["--stream-id", "a b"], ["--stream-id", "a b", "A-Z"]),
+            (["--sts-mode", "off"], ["--sts-mode", "off", "passthrough"]),
+            (
+                ["--metrics-addr", "8000"],
+                ["--metrics-addr", "8000", "invalid socket address"],
+            ),
+        ] {
+            let message = refusal(&args);
+            for part in parts {
+                assert!(
+                    message.contains(part),
+                    "{args:?}: {part:?} is not in {message}"
+                );
+            }
+        }
+    }
+}

@@ -1,0 +1,187 @@
+//! The options as the worker uses them: defaults filled in, credentials wrapped.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::cli::{Cli, StsMode};
+
+/// A URL that may hold credentials. `Display` and `Debug` hide them; only
+/// [`MediaUrl::secret`] gives the whole text, for the program that connects.
+#[derive(Clone, PartialEq, Eq)]
+pub struct MediaUrl(String);
+
+impl MediaUrl {
+    /// Wraps a URL that has been validated by [`crate::cli`].
+    pub fn new(url: impl Into<String>) -> Self {
+        Self(url.into())
+    }
+
+    /// The URL with its credentials.
+    pub fn secret(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for MediaUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Ok(mut url) = url::Url::parse(&self.0) else {
+            return f.write_str("[invalid url]");
+        };
+        if !url.username().is_empty() || url.password().is_some() {
+            // Fails only for URLs without a host, which the option parser refuses.
+            let _ = url.set_password(None);
+            let _ = url.set_username("***");
+        }
+        // Stream keys and tokens travel in the query.
+        if url.query().is_some() {
+            url.set_query(Some("***"));
+        }
+        f.write_str(url.as_str())
+    }
+}
+
+impl fmt::Debug for MediaUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// Everything the worker needs to know before it starts.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Name of the stream.
+    pub stream_id: String,
+    /// Name of this process towards the STS service.
+    pub worker_id: String,
+    /// Where media comes from.
+    pub input_url: MediaUrl,
+    /// Where media goes.
+    pub output_url: MediaUrl,
+    /// The STS service and what it is asked for.
+    pub sts: StsConfig,
+    /// Length of a segment.
+    pub segment_duration: Duration,
+    /// Directory of this stream's segment files; `None` writes none.
+    pub segment_dir: Option<PathBuf>,
+    /// How long segment files stay.
+    pub segment_retention: Duration,
+    /// Constant added to every output timestamp.
+    pub av_offset: Duration,
+    /// A/V delta that counts as out of sync.
+    pub av_sync_threshold: Duration,
+    /// Jitter buffer of the RTSP source.
+    pub rtsp_latency: Duration,
+    /// Listen address of the metrics server.
+    pub metrics_addr: SocketAddr,
+}
+
+/// What concerns the STS service.
+#[derive(Debug, Clone)]
+pub struct StsConfig {
+    /// `false` is passthrough: no STS at all.
+    pub enabled: bool,
+    /// Where the service is.
+    pub url: MediaUrl,
+    /// Token of the `auth` payload.
+    pub token: Option<Token>,
+    /// Language spoken in the input.
+    pub source_language: String,
+    /// Language of the dub.
+    pub target_language: String,
+    /// Voice of the dub.
+    pub voice_profile: String,
+    /// How long a fragment may stay unanswered.
+    pub timeout: Duration,
+    /// How many fragments may be unanswered at once.
+    pub max_inflight: u32,
+    /// Consecutive failures that open the breaker.
+    pub breaker_failures: u32,
+    /// How long the breaker stays open.
+    pub breaker_cooldown: Duration,
+}
+
+/// A secret whose `Debug` says nothing.
+#[derive(Clone)]
+pub struct Token(pub String);
+
+impl fmt::Debug for Token {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("[redacted]")
+    }
+}
+
+impl From<&Cli> for Config {
+    fn from(cli: &Cli) -> Self {
+        let id = &cli.stream_id;
+        let segment_root = cli
+            .segment_dir
+            .clone()
+            .unwrap_or_else(|| std::env::temp_dir().join("worker-segments"));
+        Self {
+            stream_id: id.clone(),
+            worker_id: cli
+                .worker_id
+                .clone()
+                .unwrap_or_else(|| format!("worker-{}", std::process::id())),
+            input_url: MediaUrl::new(
+                cli.input_url
+                    .clone()
+                    .unwrap_or_else(|| format!("rtsp://localhost:8554/live/{id}/in")),
+            ),
+            output_url: MediaUrl::new(
+                cli.output_url
+                    .clone()
+                    .unwrap_or_else(|| format!("rtmp://localhost:1935/live/{id}/out")),
+            ),
+            sts: StsConfig {
+                enabled: cli.sts_mode == StsMode::Enabled,
+                url: MediaUrl::new(cli.sts_service_url.clone()),
+                token: cli.sts_token.clone().map(Token),
+                source_language: cli.source_lang.clone(),
+                target_language: cli.target_lang.clone(),
+                voice_profile: cli.tts_voice.clone(),
+                timeout: Duration::from_millis(u64::from(cli.sts_timeout_ms)),
+                max_inflight: cli.sts_max_inflight,
+                breaker_failures: cli.breaker_failures,
+                breaker_cooldown: cli.breaker_cooldown,
+            },
+            segment_duration: cli.segment_duration,
+            segment_dir: (!cli.segment_retention.is_zero()).then(|| segment_root.join(id)),
+            segment_retention: cli.segment_retention,
+            av_offset: cli.av_offset,
+            av_sync_threshold: Duration::from_millis(u64::from(cli.av_sync_threshold_ms)),
+            rtsp_latency: Duration::from_millis(u64::from(cli.rtsp_latency_ms)),
+            metrics_addr: cli.metrics_addr,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser as _;
+
+    #[test]
+    fn urls_default_to_the_stream_id() {
+        let config =
+            Config::from(&Cli::try_parse_from(["worker", "--stream-id", "match7"]).unwrap());
+        assert_eq!(
+            config.input_url.secret(),
+            "rtsp://localhost:8554/live/match7/in"
+        );
+        assert_eq!(
+            config.output_url.secret(),
+            "rtmp://localhost:1935/live/match7/out"
+        );
+    }
+
+    #[test]
+    fn credentials_are_never_shown() {
+        let url = MediaUrl::new("rtmp://user:pass@host/live/key?token=abc");
+        assert_eq!(url.to_string(), "rtmp://***@host/live/key?***");
+        assert_eq!(format!("{url:?}"), "rtmp://***@host/live/key?***");
+        assert_eq!(format!("{:?}", Token("abc".into())), "[redacted]");
+    }
+}

@@ -1,0 +1,478 @@
+//! Decoding: the segment's own AAC, and whatever the STS service answers.
+//!
+//! Each call builds a small pipeline, takes everything out of it under a time and a size
+//! limit, and takes it down again. All of it blocks: call it from a blocking thread.
+
+use std::time::{Duration, Instant};
+
+use gst::prelude::*;
+
+use super::format::{AacFormat, FRAME_SAMPLES};
+use super::{AacFrame, m4a, make};
+
+/// Interleaved samples at a stream's rate and channel count.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Pcm {
+    /// Interleaved, ±1.0 is full scale.
+    pub samples: Vec<f32>,
+    /// Channels per sample frame.
+    pub channels: usize,
+}
+
+impl Pcm {
+    /// `frames` sample frames of silence.
+    pub fn silence(frames: usize, channels: usize) -> Self {
+        Self {
+            samples: vec![0.0; frames * channels],
+            channels,
+        }
+    }
+
+    /// Number of samples per channel.
+    pub fn frames(&self) -> usize {
+        self.samples.len() / self.channels
+    }
+}
+
+/// Why audio could not be decoded.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum AudioError {
+    /// Nothing there.
+    #[error("the audio is empty")]
+    Empty,
+    /// Not audio, or damaged.
+    #[error("the audio cannot be decoded: {0}")]
+    Undecodable(String),
+    /// The decoder took longer than the worker can wait.
+    #[error("the decoder did not finish within {0:?}")]
+    TooSlow(Duration),
+    /// More audio than any segment has.
+    #[error("the audio is longer than {0} samples")]
+    TooLong(usize),
+    /// Too far from the segment's length to be fitted.
+    #[error("the audio lasts {got_ms} ms where {want_ms} ms are needed (±10 %)")]
+    WrongLength {
+        /// Length of the audio.
+        got_ms: u64,
+        /// Length of the segment.
+        want_ms: u64,
+    },
+}
+
+/// Limits of one decoding job.
+#[derive(Debug, Clone, Copy)]
+pub struct Budget {
+    /// Wall-clock time.
+    pub time: Duration,
+    /// Samples per channel.
+    pub frames: usize,
+}
+
+/// Decodes consecutive AAC frames of one stream to exactly `frames.len() * 1024` samples.
+///
+/// With the frame before them as `preroll` the result is bit for bit that of an
+/// uninterrupted decode.
+pub fn decode_frames(
+    format: &AacFormat,
+    preroll: Option<&AacFrame>,
+    frames: &[AacFrame],
+    budget: Budget,
+) -> Result<Pcm, AudioError> {
+    let channels = format.channels as usize;
+    if frames.is_empty() {
+        return Ok(Pcm::silence(0, channels));
+    }
+    let caps = aac_caps(format);
+    let source = make("appsrc").map_err(AudioError::Undecodable)?;
+    source.set_property("caps", &caps);
+    source.set_property_from_str("format", "time");
+    source.set_property("max-bytes", 0_u64);
+    let job = Job::new(&source, "avdec_aac", format)?;
+    let lead = usize::from(preroll.is_some());
+    for (i, frame) in preroll.into_iter().chain(frames).enumerate() {
+        let mut buffer = gst::Buffer::from_slice(frame.clone());
+        if let Some(buffer) = buffer.get_mut() {
+            let at = |n: usize| {
+                gst::ClockTime::from_nseconds(
+                    format.nanos(n as u64 * u64::from(FRAME_SAMPLES)) as u64
+                )
+            };
+            buffer.set_pts(at(i));
+            buffer.set_duration(at(i + 1) - at(i));
+        }
+        job.push(buffer);
+    }
+    let mut samples = job.run(budget)?;
+    let frame = FRAME_SAMPLES as usize * channels;
+    samples.drain(..(lead * frame).min(samples.len()));
+    // A damaged frame inside yields nothing: keep the length, so that sync stays.
+    samples.resize(frames.len() * frame, 0.0);
+    Ok(Pcm { samples, channels })
+}
+
+/// What the service said about its audio. Its content is believed first.
+#[derive(Debug, Clone, Copy)]
+pub struct Label<'a> {
+    /// `m4a`, `wav`, `pcm_s16le` …
+    pub format: &'a str,
+    /// Samples per second, for raw PCM.
+    pub rate: u32,
+    /// Channels, for raw PCM.
+    pub channels: u32,
+}
+
+/// Decodes audio of any usual kind to `format`'s rate and channels.
+///
+/// `want` is the length the segment needs: encoders pad, and knowing what is expected
+/// tells padding from content. The result may still be longer or shorter.
+pub fn decode(
+    mut data: Vec<u8>,
+    label: Label<'_>,
+    format: &AacFormat,
+    want: usize,
+    budget: Budget,
+) -> Result<Pcm, AudioError> {
+    if data.is_empty() {
+        return Err(AudioError::Empty);
+    }
+    let kind = Kind::of(&data, label.format);
+    let mut skip = 0;
+    let mut padded_start = false;
+    match kind {
+        Kind::Mp4 => match m4a::strip_edit_list(&mut data) {
+            Some(edit) => skip = scale(edit.media_time, format.rate, edit.timescale),
+            None => padded_start = true,
+        },
+        Kind::Adts => padded_start = true,
+        Kind::Mp3 => {
+            skip = mp3_delay(&data).map_or(0, |(delay, rate)| scale(delay, format.rate, rate));
+        }
+        Kind::RawPcm => data = wav(&data, label.rate, label.channels),
+        Kind::Other => {}
+    }
+    let source = make("appsrc").map_err(AudioError::Undecodable)?;
+    source.set_property_from_str("format", "bytes");
+    source.set_property("max-bytes", 0_u64);
+    source.set_property("size", data.len() as i64);
+    let job = Job::new(&source, "decodebin", format)?;
+    job.push(gst::Buffer::from_mut_slice(data));
+    let mut samples = job.run(budget)?;
+
+    let channels = format.channels as usize;
+    let frames = samples.len() / channels;
+    if frames == 0 {
+        return Err(AudioError::Undecodable(
+            "there is no sound in it".to_owned(),
+        ));
+    }
+    let priming = FRAME_SAMPLES as usize;
+    let surplus = frames.saturating_sub(skip + want);
+    // An AAC encoder puts a frame of nothing first and says so in an edit list. Where
+    // there is none, the surplus gives it away: at least that frame, at most the padding
+    // of the last frame and a second priming frame on top.
+    if padded_start && (priming - 64..=2 * priming + 1024).contains(&surplus) {
+        skip += priming;
+    }
+    samples.drain(..(skip * channels).min(samples.len()));
+    Ok(Pcm { samples, channels })
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Mp4,
+    Adts,
+    Mp3,
+    RawPcm,
+    Other,
+}
+
+impl Kind {
+    fn of(data: &[u8], label: &str) -> Self {
+        let starts = |magic: &[u8]| data.starts_with(magic);
+        if m4a::is_mp4(data) {
+            return Self::Mp4;
+        }
+        if starts(b"RIFF") || starts(b"OggS") || starts(b"fLaC") || starts(b"\x1aE\xdf\xa3") {
+            return Self::Other;
+        }
+        // Raw samples can look like anything, so a raw label beats the weak magic below.
+        let label = label.to_ascii_lowercase();
+        if label.starts_with("pcm") || label == "s16le" || label == "raw" {
+            return Self::RawPcm;
+        }
+        match data {
+            [b'I', b'D', b'3', ..] => Self::Mp3,
+            [0xff, second, ..] if second & 0xf6 == 0xf0 => Self::Adts,
+            [0xff, second, ..] if second & 0xe0 == 0xe0 => Self::Mp3,
+            _ => Self::Other,
+        }
+    }
+}
+
+fn scale(ticks: u64, rate: u32, timescale: u32) -> usize {
+    let rate = u128::from(rate);
+    ((u128::from(ticks) * rate + u128::from(timescale) / 2) / u128::from(timescale.max(1))) as usize
+}
+
+/// Puts a WAV header before raw little-endian 16-bit samples.
+fn wav(data: &[u8], rate: u32, channels: u32) -> Vec<u8> {
+    let rate = if (8_000..=96_000).contains(&rate) {
+        rate
+    } else {
+        48_000
+    };
+    let channels = channels.clamp(1, 2);
+    let mut out = Vec::with_capacity(44 + data.len());
+    out.extend(b"RIFF");
+    out.extend((36 + data.len() as u32).to_le_bytes());
+    out.extend(b"WAVEfmt ");
+    out.extend(16_u32.to_le_bytes());
+    out.extend(1_u16.to_le_bytes());
+    out.extend((channels as u16).to_le_bytes());
+    out.extend(rate.to_le_bytes());
+    out.extend((rate * channels * 2).to_le_bytes());
+    out.extend(((channels * 2) as u16).to_le_bytes());
+    out.extend(16_u16.to_le_bytes());
+    out.extend(b"data");
+    out.extend((data.len() as u32).to_le_bytes());
+    out.extend(data);
+    out
+}
+
+/// Samples of silence an MP3 decodes to before its content, and the file's rate: the
+/// encoder's delay as the LAME tag has it (576 is LAME's usual), plus the decoder's 529.
+fn mp3_delay(data: &[u8]) -> Option<(u64, u32)> {
+    let mut at = 0;
+    if data.starts_with(b"ID3") {
+        let size = data
+            .get(6..10)?
+            .iter()
+            .fold(0_usize, |size, b| size << 7 | usize::from(b & 0x7f));
+        at = 10 + size;
+    }
+    let header = data.get(at..at + 4)?;
+    if header[0] != 0xff || header[1] & 0xe0 != 0xe0 {
+        return None;
+    }
+    let base = [44_100, 48_000, 32_000]
+        .get(usize::from(header[2] >> 2 & 3))
+        .copied()?;
+    let rate = match header[1] >> 3 & 3 {
+        3 => base,
+        2 => base / 2,
+        _ => base / 4,
+    };
+    let first_frame = data.get(at..(at + 512).min(data.len()))?;
+    let tag = first_frame
+        .windows(4)
+        .position(|w| w == b"Xing" || w == b"Info");
+    // The encoder's delay is the upper 12 bits of the three bytes 21 behind the version
+    // string "LAME…" or "Lavf…", which follows the tag after its optional fields.
+    let delay = tag.and_then(|_| {
+        let version = first_frame
+            .windows(4)
+            .position(|w| w == b"LAME" || w == b"Lavf" || w == b"Lavc")?;
+        let bytes = first_frame.get(version + 21..version + 23)?;
+        Some(u64::from(bytes[0]) << 4 | u64::from(bytes[1] >> 4))
+    });
+    Some((delay.filter(|d| *d > 0).unwrap_or(576) + 529, rate))
+}
+
+/// Caps of raw AAC frames.
+pub(crate) fn aac_caps(format: &AacFormat) -> gst::Caps {
+    gst::Caps::builder("audio/mpeg")
+        .field("mpegversion", 4)
+        .field("stream-format", "raw")
+        .field("framed", true)
+        .field("rate", format.rate as i32)
+        .field("channels", format.channels as i32)
+        .field("codec_data", gst::Buffer::from_slice(format.config.clone()))
+        .build()
+}
+
+/// Caps of the samples the worker computes with. Interleaved, because a planar decoder
+/// leaves clipping in metadata instead of the buffer.
+pub(crate) fn pcm_caps(format: &AacFormat) -> gst::Caps {
+    let mut caps = gst::Caps::builder("audio/x-raw")
+        .field("format", "F32LE")
+        .field("layout", "interleaved")
+        .field("rate", format.rate as i32)
+        .field("channels", format.channels as i32);
+    if format.channels == 2 {
+        caps = caps.field("channel-mask", gst::Bitmask::new(3));
+    }
+    caps.build()
+}
+
+/// `source ! decoder ! audioconvert ! audioresample ! appsink`, from start to finish.
+struct Job {
+    pipeline: gst::Pipeline,
+    source: gst_app::AppSrc,
+    sink: gst_app::AppSink,
+    channels: usize,
+}
+
+impl Job {
+    fn new(source: &gst::Element, decoder: &str, format: &AacFormat) -> Result<Self, AudioError> {
+        Self::build(source, decoder, format).map_err(AudioError::Undecodable)
+    }
+
+    fn build(source: &gst::Element, decoder: &str, format: &AacFormat) -> Result<Self, String> {
+        let text = |error: gst::glib::BoolError| error.to_string();
+        let pipeline = gst::Pipeline::new();
+        let decoder = make(decoder)?;
+        let (convert, resample, sink) = (
+            make("audioconvert")?,
+            make("audioresample")?,
+            make("appsink")?,
+        );
+        sink.set_property("sync", false);
+        sink.set_property("max-buffers", 64_u32);
+        sink.set_property("caps", pcm_caps(format));
+        pipeline
+            .add_many([source, &decoder, &convert, &resample, &sink])
+            .map_err(text)?;
+        source.link(&decoder).map_err(text)?;
+        gst::Element::link_many([&convert, &resample, &sink]).map_err(text)?;
+        if decoder.link(&convert).is_err() {
+            let input = convert
+                .static_pad("sink")
+                .ok_or("audioconvert has no sink")?;
+            decoder.connect_pad_added(move |_, pad| {
+                let caps = pad.current_caps().unwrap_or_else(|| pad.query_caps(None));
+                let audio = caps
+                    .structure(0)
+                    .is_some_and(|s| s.name().starts_with("audio/"));
+                if audio && !input.is_linked() {
+                    // A failure shows as not-linked error on the bus.
+                    let _ = pad.link(&input);
+                }
+            });
+        }
+        let source = source
+            .clone()
+            .downcast()
+            .map_err(|_| "appsrc is no AppSrc")?;
+        let sink = sink.downcast().map_err(|_| "appsink is no AppSink")?;
+        Ok(Self {
+            pipeline,
+            source,
+            sink,
+            channels: format.channels as usize,
+        })
+    }
+
+    fn push(&self, buffer: gst::Buffer) {
+        // Fails only when the pipeline has failed, which `run` reports.
+        let _ = self.source.push_buffer(buffer);
+    }
+
+    fn run(self, budget: Budget) -> Result<Vec<f32>, AudioError> {
+        let deadline = Instant::now() + budget.time;
+        let _ = self.source.end_of_stream();
+        let result = match self.pipeline.set_state(gst::State::Playing) {
+            Ok(_) => self.collect(deadline, budget),
+            Err(_) => Err(AudioError::Undecodable(
+                self.failure()
+                    .unwrap_or_else(|| "it does not start".to_owned()),
+            )),
+        };
+        let pipeline = self.pipeline;
+        if matches!(result, Err(AudioError::TooSlow(_))) {
+            // An element that hangs may hang in its shutdown too: that must not be waited for.
+            std::thread::spawn(move || {
+                let _ = pipeline.set_state(gst::State::Null);
+            });
+        } else {
+            let _ = pipeline.set_state(gst::State::Null);
+        }
+        result
+    }
+
+    fn collect(&self, deadline: Instant, budget: Budget) -> Result<Vec<f32>, AudioError> {
+        let mut samples = Vec::new();
+        loop {
+            if let Some(failure) = self.failure() {
+                return Err(AudioError::Undecodable(failure));
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Err(AudioError::TooSlow(budget.time));
+            }
+            // Short waits, so that an error on the bus ends the job at once.
+            let wait = gst::ClockTime::from_nseconds(
+                left.min(Duration::from_millis(20)).as_nanos() as u64,
+            );
+            match self.sink.try_pull_sample(wait) {
+                Some(sample) => {
+                    if let Some(map) = sample
+                        .buffer()
+                        .and_then(|buffer| buffer.map_readable().ok())
+                    {
+                        samples.extend(
+                            map.chunks_exact(4)
+                                .map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])),
+                        );
+                    }
+                    if samples.len() > budget.frames * self.channels {
+                        return Err(AudioError::TooLong(budget.frames));
+                    }
+                }
+                None if self.sink.is_eos() => {
+                    return match self.failure() {
+                        Some(failure) => Err(AudioError::Undecodable(failure)),
+                        None => Ok(samples),
+                    };
+                }
+                None => {}
+            }
+        }
+    }
+
+    fn failure(&self) -> Option<String> {
+        let message = self
+            .pipeline
+            .bus()?
+            .pop_filtered(&[gst::MessageType::Error])?;
+        match message.view() {
+            gst::MessageView::Error(error) => {
+                Some(error.error().message().trim_end_matches('.').to_owned())
+            }
+            _ => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn content_decides_over_the_label() {
+        for (data, label, kind) in [
+            (&b"\0\0\0\x1cftypM4A "[..], "wav", Kind::Mp4),
+            (b"RIFF\0\0\0\0WAVE", "pcm_s16le", Kind::Other),
+            (b"OggS", "mp3", Kind::Other),
+            (b"\xff\xf1\x4c\x80", "m4a", Kind::Adts),
+            (b"\xff\xfb\x90\x00", "m4a", Kind::Mp3),
+            (b"ID3\x04", "m4a", Kind::Mp3),
+            (b"\xff\xf1\x4c\x80", "pcm_s16le", Kind::RawPcm),
+            (b"what is this", "m4a", Kind::Other),
+        ] {
+            assert_eq!(Kind::of(data, label), kind, "{data:?} labelled {label}");
+        }
+    }
+
+    #[test]
+    fn mp3_delay_is_that_of_the_tag_or_lames_usual() {
+        let mut data = vec![0xff, 0xfb, 0x94, 0];
+        data.resize(512, 0);
+        assert_eq!(mp3_delay(&data), Some((576 + 529, 48_000)));
+        data[36..40].copy_from_slice(b"Info");
+        data[156..160].copy_from_slice(b"LAME");
+        data[177] = 0x24;
+        data[178] = 0x01;
+        assert_eq!(mp3_delay(&data), Some((0x240 + 529, 48_000)));
+        assert_eq!(mp3_delay(b"nothing"), None);
+    }
+}

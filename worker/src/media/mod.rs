@@ -1,0 +1,88 @@
+//! Everything that knows GStreamer: ingest, audio coding, egress, segment files.
+//!
+//! The rest of the worker sees plain facts and opaque payloads. Callbacks run on
+//! GStreamer's threads: they take what is needed, `try_send` into a bounded channel and
+//! return; no lock is held while GStreamer is called.
+
+pub mod audio;
+pub mod bus;
+pub mod clock;
+pub mod egress;
+pub mod encoder;
+pub mod fit;
+pub mod format;
+pub mod ingest;
+pub mod m4a;
+pub mod mixer;
+pub mod segment_files;
+pub mod timeline;
+
+use std::sync::Arc;
+
+/// One H.264 access unit as it came in, AVC formatted (length-prefixed).
+///
+/// The payload is shared, never copied or changed: what goes out is what came in.
+#[derive(Debug, Clone)]
+pub struct AccessUnit {
+    pub(crate) buffer: gst::Buffer,
+    pub(crate) caps: gst::Caps,
+}
+
+impl AccessUnit {
+    /// Size of the coded data in bytes.
+    pub fn size(&self) -> usize {
+        self.buffer.size()
+    }
+}
+
+/// One raw AAC frame (1024 samples per channel), without ADTS header.
+pub type AacFrame = Arc<[u8]>;
+
+/// Makes GStreamer usable and says which of the elements the worker makes are missing.
+pub fn init() -> Result<(), String> {
+    gst::init().map_err(|error| format!("GStreamer does not start: {error}"))?;
+    let missing: Vec<&str> = ELEMENTS
+        .iter()
+        .copied()
+        .filter(|name| gst::ElementFactory::find(name).is_none())
+        .collect();
+    if missing.is_empty() {
+        Ok(())
+    } else {
+        Err(format!(
+            "GStreamer elements are missing: {}; install the plugins with `cargo xtask setup`, or run inside `nix develop`",
+            missing.join(", ")
+        ))
+    }
+}
+
+/// Every element this crate makes by name.
+pub const ELEMENTS: [&str; 20] = [
+    "aacparse",
+    "appsink",
+    "appsrc",
+    "audioconvert",
+    "audioresample",
+    "avdec_aac",
+    "avenc_aac",
+    "capsfilter",
+    "decodebin",
+    "filesink",
+    "flvmux",
+    "h264parse",
+    "mp4mux",
+    "queue",
+    "rtmp2sink",
+    "rtph264depay",
+    "rtpmp4adepay",
+    "rtpmp4gdepay",
+    "rtspsrc",
+    "typefind",
+];
+
+/// Makes an element; the failure names it, because a missing plugin is the usual cause.
+pub(crate) fn make(name: &str) -> Result<gst::Element, String> {
+    gst::ElementFactory::make(name).build().map_err(|_| {
+        format!("GStreamer element {name} is missing; `cargo xtask setup` installs its plugin")
+    })
+}

@@ -1,0 +1,406 @@
+//! The engine's session and its hands: the STS client and the decoders.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use dub_engine::{
+    AckStatus, At, BackpressureAction, BadAudio, End, Event, Fatal, FragmentId, Input, Outcome,
+    Output, ProtocolErrorKind, Resolution, Session, SessionConfig,
+};
+use tokio::sync::mpsc;
+
+use crate::config::Config;
+use crate::error::WorkerError;
+use crate::media::audio::{self, AudioError, Budget, Label, Pcm};
+use crate::media::fit;
+use crate::media::format::{AacFormat, FRAME_SAMPLES};
+use crate::sts::{
+    self, DubbedAudio, FactKind, InitParams, MalformedKind, OutgoingFragment, StsClient, StsFact,
+};
+
+/// How long decoding an answer may take; 6 s of audio need 25 ms.
+const DECODE_TIME: Duration = Duration::from_secs(2);
+/// Answers longer than this are no answers to any segment.
+const LONGEST_SECONDS: usize = 90;
+
+/// A fragment's audio, ready to send.
+pub(super) struct Fragment {
+    /// Media time of its first sample, in nanoseconds.
+    pub pts: i64,
+    /// AAC frames in it.
+    pub frames: usize,
+    /// The M4A file.
+    pub m4a: Vec<u8>,
+}
+
+/// What the dubbing side wants the runner to do.
+pub(super) enum Order {
+    /// Publish this segment with this audio (`None`: its own).
+    Publish { batch: u64, dubbed: Option<Pcm> },
+    /// Everything told so far is published.
+    Drained(End),
+    /// Log and count.
+    Event(Event),
+}
+
+enum Held {
+    Answer(DubbedAudio),
+    Unusable(String),
+    Checked(Pcm),
+}
+
+/// A decoder's verdict.
+pub(super) struct Decoded {
+    batch: u64,
+    id: FragmentId,
+    result: Result<Pcm, AudioError>,
+}
+
+/// Everything between a complete segment and the decision what it sounds like.
+pub(super) struct Dubbing {
+    session: Session,
+    client: Option<StsClient>,
+    /// What the STS client tells.
+    pub facts: mpsc::Receiver<StsFact>,
+    verdicts: mpsc::Sender<Decoded>,
+    /// What decoders found.
+    pub decoded: mpsc::Receiver<Decoded>,
+    fragments: BTreeMap<u64, Fragment>,
+    held: BTreeMap<FragmentId, Held>,
+    format: Option<AacFormat>,
+    init: InitParams,
+}
+
+impl Dubbing {
+    /// A session that waits for [`Dubbing::start`].
+    pub(super) fn new(config: &Config) -> Result<Self, WorkerError> {
+        let sts = &config.sts;
+        let init = InitParams {
+            source_language: sts.source_language.clone(),
+            target_language: sts.target_language.clone(),
+            voice_profile: sts.voice_profile.clone(),
+            chunk_ms: config.segment_duration.as_millis() as u32,
+            max_inflight: sts.max_inflight,
+            timeout_ms: sts.timeout.as_millis() as u32,
+            ..InitParams::default()
+        };
+        let mut client_config =
+            sts::StsClientConfig::new(sts.url.secret(), &config.stream_id, &config.worker_id);
+        client_config.token = sts
+            .token
+            .as_ref()
+            .map(|token| sts::Secret::new(token.0.clone()));
+        client_config.init = init.clone();
+        let (client, facts) = StsClient::new(client_config)
+            .map_err(|error| WorkerError::Usage(format!("--sts-service-url: {error}")))?;
+        let session = Session::new(SessionConfig {
+            enabled: sts.enabled,
+            max_inflight: sts.max_inflight,
+            fragment_timeout: sts.timeout,
+            breaker_failures: sts.breaker_failures,
+            breaker_cooldown: sts.breaker_cooldown,
+            id_seed: uuid::Uuid::new_v4().as_u64_pair().0,
+            ..SessionConfig::default()
+        });
+        // At most one verdict per fragment in flight.
+        let (verdicts, decoded) = mpsc::channel(32);
+        Ok(Self {
+            session,
+            client: Some(client),
+            facts,
+            verdicts,
+            decoded,
+            fragments: BTreeMap::new(),
+            held: BTreeMap::new(),
+            format: None,
+            init,
+        })
+    }
+
+    /// The input's format is known: connect.
+    pub(super) fn start(&mut self, at: At, format: &AacFormat) {
+        self.init.rate = format.rate;
+        self.init.channels = format.channels;
+        if let Some(client) = &mut self.client {
+            client.set_init(self.init.clone());
+        }
+        self.format = Some(format.clone());
+        self.session.handle_input(at, Input::Start);
+    }
+
+    /// A segment is complete; `fragment` is `None` if it is too short to be dubbed.
+    pub(super) fn segment_ready(&mut self, at: At, batch: u64, fragment: Option<Fragment>) {
+        let sendable = fragment.is_some();
+        if let Some(fragment) = fragment {
+            self.fragments.insert(batch, fragment);
+        }
+        self.session
+            .handle_input(at, Input::SegmentReady { batch, sendable });
+    }
+
+    /// No more segments.
+    pub(super) fn input_ended(&mut self, at: At) {
+        self.session.handle_input(at, Input::InputEnded);
+    }
+
+    /// When [`Dubbing::wake`] is due.
+    pub(super) fn poll_timeout(&self) -> Option<At> {
+        self.session.poll_timeout().map(|(at, _)| at)
+    }
+
+    /// A deadline has passed.
+    pub(super) fn wake(&mut self, at: At) {
+        self.session.handle_timeout(at);
+    }
+
+    /// Fragments on their way.
+    pub(super) fn in_flight(&self) -> usize {
+        self.session.in_flight()
+    }
+
+    /// The STS client told something.
+    pub(super) fn handle(&mut self, at: At, fact: StsFact) {
+        let link = fact.link;
+        let input = match fact.kind {
+            FactKind::Connected => Input::Connected { link },
+            FactKind::ConnectFailed { reason, fatal } => {
+                let fatal = fatal.map(|refused| Fatal {
+                    code: refused.code,
+                    message: refused.message,
+                });
+                Input::ConnectFailed {
+                    link,
+                    reason,
+                    fatal,
+                }
+            }
+            FactKind::Disconnected { reason } => Input::Disconnected { link, reason },
+            FactKind::Ready { max_inflight, .. } => Input::Ready { link, max_inflight },
+            FactKind::Acked { id, status } => {
+                let status = match status {
+                    sts::AckStatus::Queued => AckStatus::Queued,
+                    sts::AckStatus::Processing => AckStatus::Processing,
+                };
+                Input::Acked { link, id, status }
+            }
+            FactKind::Processed {
+                id,
+                sequence,
+                outcome,
+            } => {
+                let outcome = self.hold(&id, outcome);
+                Input::Processed {
+                    link,
+                    id,
+                    sequence,
+                    outcome,
+                }
+            }
+            FactKind::Backpressure { action, delay } => {
+                let action = match action {
+                    sts::BackpressureAction::None => BackpressureAction::None,
+                    sts::BackpressureAction::SlowDown => BackpressureAction::SlowDown,
+                    sts::BackpressureAction::Pause => BackpressureAction::Pause,
+                };
+                Input::Backpressure {
+                    link,
+                    action,
+                    delay,
+                }
+            }
+            FactKind::Error {
+                code,
+                retryable,
+                fatal,
+                id,
+                message,
+            } => Input::StsError {
+                link,
+                code,
+                retryable,
+                fatal,
+                id,
+                message,
+            },
+            FactKind::Complete { .. } => Input::StreamComplete { link },
+            FactKind::Malformed { kind, .. } => Input::Malformed {
+                link,
+                kind: kind_of(kind),
+            },
+        };
+        self.session.handle_input(at, input);
+    }
+
+    /// Keeps an answer until the session says what becomes of it.
+    fn hold(&mut self, id: &str, outcome: sts::Outcome) -> Outcome {
+        let held = match outcome {
+            sts::Outcome::Failed {
+                code,
+                message,
+                retryable,
+            } => {
+                return Outcome::Failed {
+                    code,
+                    retryable,
+                    message,
+                };
+            }
+            sts::Outcome::Audio(audio) => Held::Answer(audio),
+            sts::Outcome::BadAudio { reason } => Held::Unusable(reason),
+        };
+        if let Some(id) = FragmentId::parse(id) {
+            // A repeated answer never replaces the first, which may be in use.
+            self.held.entry(id).or_insert(held);
+        }
+        Outcome::Audio
+    }
+
+    /// A decoder is done.
+    pub(super) fn checked(&mut self, at: At, decoded: Decoded) {
+        let ok = match decoded.result {
+            Ok(pcm) => {
+                self.held.insert(decoded.id, Held::Checked(pcm));
+                Ok(())
+            }
+            Err(error) => Err(BadAudio {
+                reason: error.to_string(),
+            }),
+        };
+        self.session.handle_input(
+            at,
+            Input::AudioChecked {
+                batch: decoded.batch,
+                ok,
+            },
+        );
+    }
+
+    /// Carries out what the session orders; what concerns others is returned.
+    pub(super) fn poll_order(&mut self, at: At) -> Option<Order> {
+        while let Some(output) = self.session.poll_output() {
+            match output {
+                Output::Connect { link } => self.with_client(|client| client.connect(link)),
+                Output::Init { link } => self.with_client(|client| client.init(link)),
+                Output::Send {
+                    link,
+                    batch,
+                    id,
+                    sequence,
+                } => self.send(link, batch, id, sequence),
+                Output::Applied { link, id } => {
+                    self.with_client(|client| client.applied(link, id.to_string()));
+                }
+                Output::Decode { batch, id, .. } => self.decode(at, batch, id),
+                Output::Forget { id } => drop(self.held.remove(&id)),
+                Output::End { link } => self.with_client(|client| client.end(link, "")),
+                Output::Disconnect { link } => self.with_client(|client| client.disconnect(link)),
+                Output::Resolve { batch, with } => {
+                    self.fragments.remove(&batch);
+                    let dubbed = match with {
+                        Resolution::Dubbed { id } => match self.held.remove(&id) {
+                            Some(Held::Checked(pcm)) => Some(pcm),
+                            _ => None,
+                        },
+                        Resolution::Original(_) => None,
+                    };
+                    return Some(Order::Publish { batch, dubbed });
+                }
+                Output::Drained(end) => return Some(Order::Drained(end)),
+                Output::Event(event) => return Some(Order::Event(event)),
+            }
+        }
+        None
+    }
+
+    /// Closes the connection, bounded.
+    pub(super) async fn close(&mut self) {
+        if let Some(client) = self.client.take() {
+            client.close().await;
+        }
+    }
+
+    fn with_client(&mut self, order: impl FnOnce(&mut StsClient)) {
+        if let Some(client) = &mut self.client {
+            order(client);
+        }
+    }
+
+    fn send(&mut self, link: u32, batch: u64, id: FragmentId, sequence: u64) {
+        let (Some(fragment), Some(format)) = (self.fragments.get_mut(&batch), &self.format) else {
+            return;
+        };
+        let outgoing = OutgoingFragment {
+            id: id.to_string(),
+            sequence,
+            pts_ns: fragment.pts,
+            source_pts_ns: fragment.pts,
+            duration_ms: fragment.frames as u64 * u64::from(FRAME_SAMPLES) * 1000
+                / u64::from(format.rate),
+            sample_rate: format.rate,
+            channels: format.channels,
+            // A segment is sent at most once.
+            m4a: std::mem::take(&mut fragment.m4a).into(),
+        };
+        self.with_client(|client| client.send(link, outgoing));
+    }
+
+    fn decode(&mut self, at: At, batch: u64, id: FragmentId) {
+        let want = self
+            .fragments
+            .get(&batch)
+            .map_or(0, |f| f.frames * FRAME_SAMPLES as usize);
+        let answer = match self.held.remove(&id) {
+            Some(Held::Answer(answer)) => Ok(answer),
+            Some(Held::Unusable(reason)) => Err(reason),
+            Some(Held::Checked(_)) | None => Err("there is no audio in the answer".to_owned()),
+        };
+        match (answer, self.format.clone()) {
+            (Ok(answer), Some(format)) => {
+                let verdicts = self.verdicts.clone();
+                tokio::task::spawn_blocking(move || {
+                    let result = check(&answer, &format, want);
+                    // The receiver is gone only when the worker is.
+                    let _ = verdicts.blocking_send(Decoded { batch, id, result });
+                });
+            }
+            (answer, _) => {
+                let reason = answer
+                    .err()
+                    .unwrap_or_else(|| "the input has no audio format".to_owned());
+                self.session.handle_input(
+                    at,
+                    Input::AudioChecked {
+                        batch,
+                        ok: Err(BadAudio { reason }),
+                    },
+                );
+            }
+        }
+    }
+}
+
+fn check(answer: &DubbedAudio, format: &AacFormat, want: usize) -> Result<Pcm, AudioError> {
+    let label = Label {
+        format: &answer.format,
+        rate: answer.sample_rate.unwrap_or(format.rate),
+        channels: answer.channels.unwrap_or(format.channels),
+    };
+    let budget = Budget {
+        time: DECODE_TIME,
+        frames: LONGEST_SECONDS * format.rate as usize,
+    };
+    let pcm = audio::decode(answer.bytes.to_vec(), label, format, want, budget)?;
+    fit::to_length(pcm, want, format.rate)
+}
+
+fn kind_of(kind: MalformedKind) -> ProtocolErrorKind {
+    match kind {
+        MalformedKind::BadJson => ProtocolErrorKind::BadJson,
+        MalformedKind::WrongType => ProtocolErrorKind::WrongType,
+        MalformedKind::MissingField => ProtocolErrorKind::MissingField,
+        MalformedKind::BadValue => ProtocolErrorKind::BadValue,
+        MalformedKind::UnknownEvent => ProtocolErrorKind::UnknownEvent,
+        MalformedKind::Oversize => ProtocolErrorKind::Oversize,
+        MalformedKind::Flood => ProtocolErrorKind::Flood,
+    }
+}

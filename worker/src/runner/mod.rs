@@ -1,0 +1,325 @@
+//! The driver: waits for facts from media, STS, signals and the engine's deadlines, hands
+//! them on, and carries out what is decided. It decides nothing itself.
+
+mod dubbing;
+mod input;
+mod output;
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use dub_engine::{At, DtsAssigner, End, Segment, SegmentKind};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use self::dubbing::{Dubbing, Fragment, Order};
+use self::input::{Input, VideoPayload};
+use self::output::{Outgoing, Output};
+use crate::config::Config;
+use crate::error::WorkerError;
+use crate::media::segment_files::{SegmentFile, SegmentFiles};
+use crate::media::{AacFrame, egress, m4a};
+use crate::observe::{Fact, Observer};
+
+/// Patience with the output's TCP connection at the start.
+const REACH_OUTPUT: Duration = Duration::from_secs(5);
+
+/// Runs one stream until it ends.
+pub async fn run(config: Config, observer: Observer) -> Result<(), WorkerError> {
+    let output_url = config.output_url.to_string();
+    egress::reachable(&config.output_url, REACH_OUTPUT)
+        .await
+        .map_err(|reason| WorkerError::Output {
+            url: output_url,
+            reason,
+        })?;
+    let mut runner = Runner::new(config, observer)?;
+    let result = runner.run().await;
+    runner.input.stop();
+    runner.dubbing.close().await;
+    result
+}
+
+struct Runner {
+    config: Config,
+    observer: Observer,
+    clock: Instant,
+    input: Input,
+    dubbing: Dubbing,
+    output: Output,
+    files: Option<SegmentFiles>,
+    dts: DtsAssigner,
+    segments: BTreeMap<u64, Outgoing>,
+    last_frame: Option<AacFrame>,
+    started: bool,
+    /// The dubbing side has been told that no segment follows.
+    ending: bool,
+    drained: bool,
+    /// What to return once everything buffered is out.
+    failure: Option<WorkerError>,
+}
+
+impl Runner {
+    fn new(config: Config, observer: Observer) -> Result<Self, WorkerError> {
+        let files =
+            match &config.segment_dir {
+                Some(dir) => {
+                    let files = SegmentFiles::start(dir.clone(), config.segment_retention);
+                    Some(files.map_err(|error| {
+                        WorkerError::Unexpected(format!("segment files: {error}"))
+                    })?)
+                }
+                None => None,
+            };
+        Ok(Self {
+            input: Input::new(&config),
+            dubbing: Dubbing::new(&config)?,
+            output: Output::new(&config),
+            files,
+            dts: DtsAssigner::new(),
+            segments: BTreeMap::new(),
+            last_frame: None,
+            started: false,
+            ending: false,
+            drained: false,
+            failure: None,
+            clock: Instant::now(),
+            config,
+            observer,
+        })
+    }
+
+    fn now(&self) -> At {
+        At::new(self.clock.elapsed())
+    }
+
+    async fn run(&mut self) -> Result<(), WorkerError> {
+        let unexpected =
+            |error: std::io::Error| WorkerError::Unexpected(format!("signals: {error}"));
+        let mut terminate = signal(SignalKind::terminate()).map_err(unexpected)?;
+        let mut interrupt = signal(SignalKind::interrupt()).map_err(unexpected)?;
+        let mut tick = tokio::time::interval(Duration::from_secs(1));
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut stopping = false;
+        self.input.connect(self.now())?;
+        loop {
+            self.settle()?;
+            if self.output.is_finished() {
+                return self.failure.take().map_or(Ok(()), Err);
+            }
+            let wake = self.poll_timeout();
+            let sleep = async {
+                match wake {
+                    Some(at) => {
+                        tokio::time::sleep_until((self.clock + at.as_duration()).into()).await;
+                    }
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                Some((connection, fact)) = self.input.facts.recv() => {
+                    let result = self.input.handle(At::new(self.clock.elapsed()), connection, fact, &self.observer);
+                    self.input_result(result)?;
+                }
+                Some(fact) = self.dubbing.facts.recv() => self.dubbing.handle(At::new(self.clock.elapsed()), fact),
+                Some(decoded) = self.dubbing.decoded.recv() => {
+                    self.dubbing.checked(At::new(self.clock.elapsed()), decoded);
+                }
+                Some(mixed) = self.output.mixed.recv() => {
+                    let file = self.output.take(At::new(self.clock.elapsed()), mixed, &self.observer)?;
+                    if let Some((batch, m4a)) = file {
+                        self.write(SegmentFile::Dubbed { batch, m4a });
+                    }
+                }
+                Some(fact) = self.output.facts.recv() => self.output.handle(fact, &self.observer)?,
+                signal = either(&mut terminate, &mut interrupt) => {
+                    if std::mem::replace(&mut stopping, true) {
+                        return Err(WorkerError::Unexpected("stopped at once by a second signal".to_owned()));
+                    }
+                    self.observer.fact(&Fact::StopRequested { signal });
+                    self.input.stop();
+                }
+                _ = tick.tick() => {
+                    self.output.check(&self.observer)?;
+                    while let Some(failed) = self.files.as_ref().and_then(SegmentFiles::poll_failure) {
+                        self.observer.fact(&Fact::SegmentFileFailed { batch: failed.batch, reason: &failed.reason });
+                    }
+                }
+                () = sleep => {}
+            }
+        }
+    }
+
+    fn poll_timeout(&self) -> Option<At> {
+        [
+            self.input.poll_timeout(),
+            self.dubbing.poll_timeout(),
+            self.output.poll_timeout(),
+        ]
+        .into_iter()
+        .flatten()
+        .min()
+    }
+
+    /// Carries everything forward that can go forward now.
+    fn settle(&mut self) -> Result<(), WorkerError> {
+        let at = self.now();
+        let result = self.input.wake(at, &self.observer);
+        self.input_result(result)?;
+        if !self.started
+            && let Some(format) = self.input.format().cloned()
+        {
+            self.started = true;
+            self.output.start(&format)?;
+            self.dubbing.start(at, &format);
+        }
+        self.dubbing.wake(at);
+        while let Some((segment, follows)) = self.input.poll_segment() {
+            self.segment_ready(at, segment, follows);
+        }
+        if self.input.has_ended() && !std::mem::replace(&mut self.ending, true) {
+            self.dubbing.input_ended(at);
+        }
+        while let Some(order) = self.dubbing.poll_order(at) {
+            self.carry_out(at, order)?;
+        }
+        self.observer.in_flight(self.dubbing.in_flight());
+        if self.drained && self.input.has_ended() && self.segments.is_empty() {
+            self.output.finish()?;
+        }
+        self.output.wake(at, &self.observer)?;
+        while let Some(event) = self.output.poll_event() {
+            self.observer.event(&event);
+        }
+        Ok(())
+    }
+
+    /// What came in before the input was lost for good is published first.
+    fn input_result(&mut self, result: Result<(), WorkerError>) -> Result<(), WorkerError> {
+        match result {
+            Err(error @ WorkerError::Input { .. }) if self.started => {
+                self.failure.get_or_insert(error);
+                Ok(())
+            }
+            other => other,
+        }
+    }
+
+    fn carry_out(&mut self, at: At, order: Order) -> Result<(), WorkerError> {
+        match order {
+            Order::Event(event) => self.observer.event(&event),
+            Order::Publish { batch, dubbed } => {
+                if let Some(segment) = self.segments.remove(&batch) {
+                    self.output.publish(at, segment, dubbed, &self.observer)?;
+                }
+            }
+            Order::Drained(end) => {
+                self.drained = true;
+                let url = self.config.sts.url.to_string();
+                let failure = match end {
+                    End::Complete => None,
+                    End::Gone => Some(WorkerError::StsGone { url }),
+                    End::Refused { code, message } => {
+                        Some(WorkerError::StsRefused { url, code, message })
+                    }
+                };
+                if let Some(failure) = failure {
+                    self.failure.get_or_insert(failure);
+                    // What is buffered becomes segments and goes out.
+                    self.input.stop();
+                    while let Some((segment, follows)) = self.input.poll_segment() {
+                        self.segment_ready(at, segment, follows);
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn segment_ready(&mut self, at: At, segment: Segment<VideoPayload, AacFrame>, follows: bool) {
+        let Segment {
+            batch,
+            start,
+            end,
+            kind,
+            video,
+            audio,
+        } = segment;
+        self.observer.fact(&Fact::SegmentReady {
+            batch,
+            kind: match kind {
+                SegmentKind::Full => "full",
+                SegmentKind::Remainder => "remainder",
+                SegmentKind::Tail => "tail",
+            },
+            duration: end.since(start),
+            video: video.len(),
+            audio: audio.len(),
+        });
+        let captured = video.first().map_or(at, |unit| unit.payload.1);
+        let pts: Vec<_> = video.iter().map(|unit| unit.pts).collect();
+        let dts = self.dts.assign(&pts);
+        let video: Vec<_> = video
+            .into_iter()
+            .zip(dts)
+            .map(|(unit, dts)| (unit.payload.0, unit.pts, dts))
+            .collect();
+        let audio_start = audio.first().map(|frame| frame.pts);
+        let preroll = self.last_frame.take().filter(|_| follows);
+        let frames: Vec<AacFrame> = audio.into_iter().map(|frame| frame.payload).collect();
+        self.last_frame = frames.last().cloned();
+
+        let file = self
+            .input
+            .format()
+            .filter(|_| !frames.is_empty())
+            .map(|format| {
+                let frames: Vec<&[u8]> = frames.iter().map(|frame| &frame[..]).collect();
+                m4a::write(format, preroll.as_deref(), &frames)
+            });
+        if self.files.is_some() {
+            let units = video
+                .iter()
+                .map(|(unit, pts, dts)| (unit.clone(), pts.nanos(), dts.nanos()))
+                .collect();
+            self.write(SegmentFile::Video { batch, units });
+            if let Some(m4a) = file.clone() {
+                self.write(SegmentFile::Audio { batch, m4a });
+            }
+        }
+        let fragment = file
+            .filter(|_| kind != SegmentKind::Tail)
+            .map(|m4a| Fragment {
+                pts: audio_start.unwrap_or(start).nanos(),
+                frames: frames.len(),
+                m4a,
+            });
+        let outgoing = Outgoing {
+            batch,
+            start,
+            end,
+            captured,
+            video,
+            audio_start,
+            frames,
+            preroll,
+        };
+        self.segments.insert(batch, outgoing);
+        self.dubbing.segment_ready(at, batch, fragment);
+    }
+
+    fn write(&self, file: SegmentFile) {
+        if let Some(Err(failed)) = self.files.as_ref().map(|files| files.write(file)) {
+            self.observer.fact(&Fact::SegmentFileFailed {
+                batch: failed.batch,
+                reason: &failed.reason,
+            });
+        }
+    }
+}
+
+async fn either(terminate: &mut Signal, interrupt: &mut Signal) -> &'static str {
+    tokio::select! {
+        _ = terminate.recv() => "SIGTERM",
+        _ = interrupt.recv() => "SIGINT",
+    }
+}

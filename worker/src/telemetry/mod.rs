@@ -1,0 +1,6 @@
+//! What the worker shows: logs, metrics, and the HTTP server they are read from.
+
+pub mod http;
+pub mod logging;
+pub mod metrics;
+pub mod names;
