@@ -239,7 +239,12 @@ mod tests {
         // In phase with the source: the priming is gone, not just some samples.
         // The first tenth is the encoder finding its feet.
         let ideal = tone(997.0, 48_000, 96_000);
-        let left = pcm.samples.iter().zip(&ideal.samples).step_by(2).skip(9_600);
+        let left = pcm
+            .samples
+            .iter()
+            .zip(&ideal.samples)
+            .step_by(2)
+            .skip(9_600);
         let squares: f32 = left.map(|(a, b)| (a - b).powi(2)).sum();
         let error = (squares / 86_400.0).sqrt();
         // One sample early or late would be 0.046.

@@ -1,2 +1,4 @@
 mod audio;
+mod session;
 mod simulation;
+mod tally;
