@@ -5,6 +5,7 @@ mod confined;
 mod documents;
 mod elements;
 mod files;
+mod made;
 mod source;
 
 use std::collections::BTreeMap;
