@@ -1,0 +1,220 @@
+//! Orders into messages.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde_json::Value;
+use sts_protocol::{
+    Audio, FragmentData, FragmentMetadata, StreamConfig, StreamInit, StreamSignal, WorkerAck,
+    WorkerAckStatus, WorkerMessage, limits,
+};
+
+use super::config::{InitParams, OutgoingFragment, StsClientConfig};
+
+/// JSON around the audio of a fragment, in bytes, roughly.
+const ENVELOPE: usize = 500;
+
+/// What a link is asked to do.
+#[derive(Debug)]
+pub(super) enum Order {
+    Init(InitParams),
+    Fragment(OutgoingFragment),
+    Applied(String),
+    End(String),
+    Disconnect,
+}
+
+/// One event ready for the library.
+#[derive(Debug)]
+pub(super) struct Message {
+    pub(super) event: &'static str,
+    pub(super) payload: Value,
+    /// Size on the wire, roughly.
+    pub(super) bytes: usize,
+}
+
+impl Order {
+    /// Memory the order holds, roughly.
+    pub(super) fn weight(&self) -> usize {
+        match self {
+            Self::Fragment(fragment) => ENVELOPE + fragment.m4a.len(),
+            _ => ENVELOPE,
+        }
+    }
+
+    /// The message for the wire; `None` for an order that has none. Audio is encoded only here,
+    /// when its turn has come.
+    pub(super) fn into_message(self, config: &StsClientConfig) -> Option<Message> {
+        let stream_id = config.stream_id.clone();
+        let (message, bytes) = match self {
+            Self::Init(params) => (
+                WorkerMessage::Init(init(params, stream_id, config.worker_id.clone())),
+                ENVELOPE,
+            ),
+            Self::Fragment(fragment) => {
+                let bytes = encoded_len(fragment.m4a.len()) + ENVELOPE;
+                (
+                    WorkerMessage::Data(Box::new(data(fragment, stream_id))),
+                    bytes,
+                )
+            }
+            Self::Applied(fragment_id) => {
+                let status = WorkerAckStatus::Applied;
+                let ack = WorkerAck {
+                    fragment_id,
+                    status,
+                    timestamp: unix_ms(),
+                };
+                (WorkerMessage::Ack(ack), ENVELOPE)
+            }
+            Self::End(reason) => {
+                let reason = (!reason.is_empty()).then_some(reason);
+                (
+                    WorkerMessage::End(StreamSignal { stream_id, reason }),
+                    ENVELOPE,
+                )
+            }
+            Self::Disconnect => return None,
+        };
+        let payload = message.payload().ok()?;
+        Some(Message {
+            event: message.event(),
+            payload,
+            bytes,
+        })
+    }
+}
+
+/// Length of `len` bytes in base64 text.
+pub(super) fn encoded_len(len: usize) -> usize {
+    len.div_ceil(3) * 4
+}
+
+fn init(params: InitParams, stream_id: String, worker_id: String) -> StreamInit {
+    StreamInit {
+        config: StreamConfig {
+            source_language: params.source_language,
+            target_language: params.target_language,
+            voice_profile: params.voice_profile,
+            chunk_duration_ms: params.chunk_ms.clamp(
+                *limits::CHUNK_DURATION_MS.start(),
+                *limits::CHUNK_DURATION_MS.end(),
+            ),
+            sample_rate_hz: nearest_rate(params.rate),
+            channels: params
+                .channels
+                .clamp(*limits::CHANNELS.start(), *limits::CHANNELS.end()),
+            format: limits::FORMAT_M4A.to_owned(),
+        },
+        max_inflight: params.max_inflight,
+        timeout_ms: params.timeout_ms,
+        ..StreamInit::new(stream_id, worker_id)
+    }
+}
+
+fn nearest_rate(rate: u32) -> u32 {
+    limits::SAMPLE_RATES_HZ
+        .into_iter()
+        .min_by_key(|known| known.abs_diff(rate))
+        .unwrap_or(limits::DEFAULT_SAMPLE_RATE_HZ)
+}
+
+fn data(fragment: OutgoingFragment, stream_id: String) -> FragmentData {
+    FragmentData {
+        fragment_id: fragment.id,
+        stream_id,
+        sequence_number: fragment.sequence,
+        timestamp: unix_ms(),
+        audio: Audio {
+            format: limits::FORMAT_M4A.to_owned(),
+            sample_rate_hz: fragment.sample_rate,
+            channels: fragment.channels,
+            duration_ms: fragment.duration_ms,
+            data_base64: STANDARD.encode(&fragment.m4a),
+        },
+        metadata: Some(FragmentMetadata {
+            // The wire has no negative times; a stream that starts before zero leaves them out.
+            pts_ns: u64::try_from(fragment.pts_ns).ok(),
+            source_pts_ns: u64::try_from(fragment.source_pts_ns).ok(),
+            ..FragmentMetadata::default()
+        }),
+    }
+}
+
+fn unix_ms() -> u64 {
+    let since = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+
+    fn config() -> StsClientConfig {
+        StsClientConfig::new("http://localhost", "stream-1", "worker-1")
+    }
+
+    #[test]
+    fn every_init_within_reason_passes_the_protocols_own_check() {
+        for (rate, announced) in [
+            (48_000, 48_000),
+            (32_000, 22_050),
+            (8_000, 16_000),
+            (96_000, 48_000),
+        ] {
+            let params = InitParams {
+                rate,
+                channels: 6,
+                chunk_ms: 120_000,
+                ..InitParams::default()
+            };
+            let init = init(params, "s".into(), "w".into());
+            assert_eq!(init.validate(), Ok(()));
+            assert_eq!(init.config.sample_rate_hz, announced);
+        }
+    }
+
+    #[test]
+    fn a_fragment_on_the_wire() {
+        let fragment = OutgoingFragment {
+            id: "7f3f6b0e-9f1c-4c53-8a4e-0d6b8f6a2c11".into(),
+            sequence: 4,
+            pts_ns: 24_000_000_000,
+            source_pts_ns: -1,
+            duration_ms: 6_000,
+            sample_rate: 48_000,
+            channels: 2,
+            m4a: Bytes::from_static(b"\x00\x01\x02\xff"),
+        };
+        let message = Order::Fragment(fragment).into_message(&config()).unwrap();
+        assert_eq!(message.event, "fragment:data");
+        let mut payload = message.payload;
+        assert!(payload["timestamp"].take().as_u64().unwrap() > 1_700_000_000_000);
+        assert_eq!(
+            payload,
+            serde_json::json!({
+                "fragment_id": "7f3f6b0e-9f1c-4c53-8a4e-0d6b8f6a2c11",
+                "stream_id": "stream-1",
+                "sequence_number": 4,
+                "timestamp": null,
+                "audio": {
+                    "format": "m4a", "sample_rate_hz": 48000, "channels": 2,
+                    "duration_ms": 6000, "data_base64": "AAEC/w=="
+                },
+                "metadata": { "pts_ns": 24_000_000_000_u64 }
+            })
+        );
+    }
+
+    #[test]
+    fn base64_length() {
+        for len in 0..20 {
+            assert_eq!(encoded_len(len), STANDARD.encode(vec![0_u8; len]).len());
+        }
+    }
+}

@@ -1,0 +1,655 @@
+//! What the wire may bring, and what becomes of it.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use base64::Engine as _;
+use rand::rngs::StdRng;
+use rand::{Rng as _, SeedableRng as _};
+use serde_json::{Value, json};
+use sts_protocol::limits;
+
+use super::fact::{
+    AckStatus, BackpressureAction, CompleteStats, FactKind, MAX_DELAY, MalformedKind, Outcome,
+};
+use super::wire::{read, read_refusal};
+
+const STREAM: &str = "match-7";
+const ID: &str = "7c1f0c52-6f0e-4d0f-9f5c-2b8d3a1e4f60";
+
+fn one(name: &str, payload: Value) -> FactKind {
+    let mut facts = read(name, vec![payload], STREAM);
+    assert_eq!(facts.len(), 1, "{facts:?}");
+    facts.remove(0)
+}
+
+/// The kinds of broken rules, in order, and the fact that was understood all the same.
+fn split(facts: Vec<FactKind>) -> (Vec<MalformedKind>, Option<FactKind>) {
+    let mut kinds = vec![];
+    let mut rest = vec![];
+    for fact in facts {
+        match fact {
+            FactKind::Malformed { kind, .. } => kinds.push(kind),
+            other => rest.push(other),
+        }
+    }
+    assert!(rest.len() <= 1, "{rest:?}");
+    (kinds, rest.pop())
+}
+
+fn golden(dir: &str) -> Vec<(PathBuf, String, Value)> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../fixtures/sts")
+        .join(dir);
+    let mut files: Vec<_> = fs::read_dir(&root)
+        .unwrap()
+        .map(|e| e.unwrap().path())
+        .collect();
+    files.sort();
+    files
+        .into_iter()
+        .map(|path| {
+            let mut value: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+            let name = value["event"].as_str().unwrap().to_owned();
+            (path, name, value["payload"].take())
+        })
+        .collect()
+}
+
+#[test]
+fn every_golden_message_of_a_service_is_understood_without_complaint() {
+    let mut seen = 0;
+    for (path, name, payload) in golden("sts") {
+        let fact = one(&name, payload);
+        assert!(
+            !matches!(fact, FactKind::Malformed { .. }),
+            "{}: {fact:?}",
+            path.display()
+        );
+        seen += 1;
+    }
+    assert!(seen >= 12, "only {seen} golden messages");
+}
+
+#[test]
+fn sloppy_but_lawful_messages_are_understood_without_complaint() {
+    let mut seen = 0;
+    for (path, name, mut payload) in golden("lenient") {
+        let from_sts = [
+            "fragment-processed",
+            "error",
+            "backpressure",
+            "stream-ready",
+            "fragment-ack",
+        ];
+        let file = path.file_stem().unwrap().to_str().unwrap();
+        if !from_sts.iter().any(|prefix| file.starts_with(prefix)) {
+            continue;
+        }
+        // Whatever stream the file speaks of is ours.
+        let stream = payload["stream_id"].take();
+        let stream = stream.as_str().unwrap_or(STREAM);
+        payload["stream_id"] = json!(stream);
+        let (kinds, fact) = split(read(&name, vec![payload], stream));
+        // A load report without an action asks for nothing that could be done.
+        if file == "backpressure-defaults" {
+            continue;
+        }
+        assert_eq!(kinds, [], "{file}");
+        assert!(fact.is_some(), "{file}");
+        seen += 1;
+    }
+    assert!(seen >= 6, "only {seen} lenient messages");
+}
+
+#[test]
+fn audio_comes_out_as_bytes() {
+    let fact = one(
+        "fragment:processed",
+        json!({
+            "fragment_id": ID, "stream_id": STREAM, "sequence_number": 3, "status": "success",
+            "processing_time_ms": "not looked at", "transcript": 7,
+            "dubbed_audio": { "format": "WAV", "sample_rate_hz": 24000, "channels": 1,
+                              "duration_ms": 6016.4, "data_base64": "UklGRg==" },
+            "error": null
+        }),
+    );
+    let FactKind::Processed {
+        id,
+        sequence: Some(3),
+        outcome: Outcome::Audio(audio),
+    } = fact
+    else {
+        panic!("{fact:?}")
+    };
+    assert_eq!(id, ID);
+    assert_eq!(
+        (audio.format.as_str(), &audio.bytes[..]),
+        ("wav", &b"RIFF"[..])
+    );
+    assert_eq!(
+        (audio.sample_rate, audio.channels, audio.duration_ms),
+        (Some(24_000), Some(1), Some(6_016))
+    );
+    assert_eq!(
+        format!("{audio:?}"),
+        "DubbedAudio { format: \"wav\", sample_rate: Some(24000), channels: Some(1), \
+         duration_ms: Some(6016), bytes: <4 bytes> }"
+    );
+}
+
+#[test]
+fn audio_that_cannot_be_used_fails_its_fragment_at_once() {
+    use MalformedKind::{BadValue, MissingField, Oversize, WrongType};
+    let audio = |patch: Value| {
+        let mut audio = json!({ "format": "m4a", "sample_rate_hz": 48000, "channels": 2,
+                                "duration_ms": 6000, "data_base64": "AAAA" });
+        for (key, value) in patch.as_object().unwrap() {
+            audio[key] = value.clone();
+        }
+        audio
+    };
+    let too_large = "A".repeat(limits::MAX_AUDIO_BASE64 + 4);
+    let largest = "A".repeat(limits::MAX_AUDIO_BASE64);
+    for (dubbed, expected) in [
+        (json!(null), Some(MissingField)),
+        (json!("AAAA"), Some(WrongType)),
+        (json!([]), Some(WrongType)),
+        (json!({}), Some(MissingField)),
+        (audio(json!({ "data_base64": null })), Some(MissingField)),
+        (audio(json!({ "data_base64": "" })), Some(BadValue)),
+        (audio(json!({ "data_base64": 5 })), Some(WrongType)),
+        (audio(json!({ "data_base64": "~~~~" })), Some(BadValue)),
+        (audio(json!({ "data_base64": "AAAAA" })), Some(BadValue)),
+        (audio(json!({ "data_base64": too_large })), Some(Oversize)),
+        (audio(json!({ "data_base64": largest })), None),
+        (audio(json!({ "data_base64": "AAA" })), None),
+        (audio(json!({ "format": null })), Some(MissingField)),
+        (audio(json!({ "format": 7 })), Some(WrongType)),
+        (audio(json!({ "sample_rate_hz": "48000" })), Some(WrongType)),
+        (audio(json!({ "sample_rate_hz": 0 })), Some(BadValue)),
+        (audio(json!({ "sample_rate_hz": -1e300 })), Some(BadValue)),
+        (audio(json!({ "sample_rate_hz": 22050.0 })), None),
+        (
+            audio(json!({ "sample_rate_hz": null, "channels": null, "duration_ms": null })),
+            None,
+        ),
+        (
+            audio(json!({ "format": "pcm_s16le", "channels": null })),
+            Some(MissingField),
+        ),
+        (audio(json!({ "channels": 6 })), Some(BadValue)),
+        (audio(json!({ "duration_ms": -4 })), None),
+    ] {
+        let shown: String = dubbed.to_string().chars().take(120).collect();
+        let payload = json!({ "fragment_id": ID, "stream_id": STREAM, "sequence_number": 0,
+                              "status": "success", "dubbed_audio": dubbed });
+        let (kinds, fact) = split(read("fragment:processed", vec![payload], STREAM));
+        assert_eq!(kinds, Vec::from_iter(expected), "{shown}");
+        let Some(FactKind::Processed { id, outcome, .. }) = fact else {
+            panic!("{shown}")
+        };
+        assert_eq!(id, ID);
+        let usable = matches!(outcome, Outcome::Audio(_));
+        assert_eq!(usable, expected.is_none(), "{shown}");
+        assert!(
+            usable || matches!(outcome, Outcome::BadAudio { .. }),
+            "{shown}"
+        );
+    }
+}
+
+#[test]
+fn failures_carry_code_message_and_whether_they_count() {
+    let failed = |error: Value| {
+        let payload =
+            json!({ "fragment_id": ID, "sequence_number": 1, "status": "failed", "error": error });
+        let (kinds, fact) = split(read("fragment:processed", vec![payload], STREAM));
+        let Some(FactKind::Processed { outcome, .. }) = fact else {
+            panic!("{fact:?}")
+        };
+        let Outcome::Failed {
+            code, retryable, ..
+        } = outcome
+        else {
+            panic!("{outcome:?}")
+        };
+        (kinds, code, retryable)
+    };
+    let named = |code: &str, retryable| (vec![], code.to_owned(), retryable);
+    assert_eq!(failed(json!({ "code": "TIMEOUT" })), named("TIMEOUT", true));
+    assert_eq!(
+        failed(json!({ "code": "INVALID_SEQUENCE", "retryable": null })),
+        named("INVALID_SEQUENCE", false)
+    );
+    assert_eq!(
+        failed(json!({ "code": "SOLAR_FLARE" })),
+        named("SOLAR_FLARE", false)
+    );
+    assert_eq!(
+        failed(json!({ "code": "SOLAR_FLARE", "retryable": true })),
+        named("SOLAR_FLARE", true)
+    );
+    assert_eq!(failed(json!(null)), named("UNKNOWN", false));
+    let (kinds, code, _) = failed(json!("TIMEOUT"));
+    assert_eq!(
+        (kinds, code.as_str()),
+        (vec![MalformedKind::WrongType], "UNKNOWN")
+    );
+    let (kinds, code, retryable) = failed(json!({ "code": 5, "retryable": "yes" }));
+    assert_eq!(kinds, [MalformedKind::WrongType, MalformedKind::WrongType]);
+    assert_eq!((code.as_str(), retryable), ("UNKNOWN", false));
+}
+
+#[test]
+fn a_partial_result_is_used_if_there_is_audio() {
+    let partial = |audio: Value| {
+        one(
+            "fragment:processed",
+            json!({ "fragment_id": ID, "sequence_number": 0, "status": "partial",
+                                          "dubbed_audio": audio, "error": { "code": "MODEL_ERROR" } }),
+        )
+    };
+    let with = partial(json!({ "format": "mp3", "data_base64": "AAAA" }));
+    assert!(
+        matches!(
+            with,
+            FactKind::Processed {
+                outcome: Outcome::Audio(_),
+                ..
+            }
+        ),
+        "{with:?}"
+    );
+    let without = partial(json!(null));
+    assert!(
+        matches!(&without, FactKind::Processed { outcome: Outcome::Failed { code, .. }, .. } if code == "MODEL_ERROR"),
+        "{without:?}"
+    );
+}
+
+#[test]
+fn an_odd_status_fails_the_fragment_and_an_odd_id_is_no_fragment() {
+    let (kinds, fact) = split(read(
+        "fragment:processed",
+        vec![json!({ "fragment_id": ID, "sequence_number": -3, "status": "done" })],
+        STREAM,
+    ));
+    assert_eq!(kinds, [MalformedKind::BadValue, MalformedKind::BadValue]);
+    let Some(FactKind::Processed {
+        sequence: None,
+        outcome: Outcome::Failed {
+            retryable: false, ..
+        },
+        ..
+    }) = fact
+    else {
+        panic!("{fact:?}")
+    };
+    for (id, expected) in [
+        (json!(null), MalformedKind::MissingField),
+        (json!(12), MalformedKind::WrongType),
+        (json!(""), MalformedKind::BadValue),
+        (json!("x".repeat(129)), MalformedKind::BadValue),
+        (json!("line\nbreak"), MalformedKind::BadValue),
+    ] {
+        for name in ["fragment:processed", "fragment:ack"] {
+            let payload = json!({ "fragment_id": id, "status": "queued" });
+            assert_eq!(
+                split(read(name, vec![payload], STREAM)),
+                (vec![expected], None),
+                "{name} {id}"
+            );
+        }
+    }
+}
+
+#[test]
+fn acks_ready_complete_and_load_reports() {
+    assert_eq!(
+        one(
+            "fragment:ack",
+            json!({ "fragment_id": ID, "status": "processing", "queue_position": "x" })
+        ),
+        FactKind::Acked {
+            id: ID.into(),
+            status: AckStatus::Processing
+        }
+    );
+    assert_eq!(
+        split(read(
+            "fragment:ack",
+            vec![json!({ "fragment_id": ID, "status": "applied" })],
+            STREAM
+        )),
+        (vec![MalformedKind::BadValue], None)
+    );
+    assert_eq!(
+        one(
+            "stream:ready",
+            json!({ "stream_id": STREAM, "session_id": "s1", "max_inflight": -2 })
+        ),
+        FactKind::Ready {
+            max_inflight: Some(-2),
+            session_id: Some("s1".into())
+        }
+    );
+    assert_eq!(
+        split(read(
+            "stream:ready",
+            vec![json!({ "max_inflight": "3", "session_id": {} })],
+            STREAM
+        )),
+        (
+            vec![MalformedKind::WrongType, MalformedKind::WrongType],
+            Some(FactKind::Ready {
+                max_inflight: None,
+                session_id: None
+            })
+        )
+    );
+    assert_eq!(
+        one("stream:ready", json!({ "max_inflight": 1e300 })),
+        FactKind::Ready {
+            max_inflight: Some(i64::MAX),
+            session_id: None
+        }
+    );
+    assert_eq!(
+        one(
+            "stream:complete",
+            json!({ "total_fragments": 10, "statistics": { "success_count": 9.0 } })
+        ),
+        FactKind::Complete {
+            stats: CompleteStats {
+                total: Some(10),
+                success: Some(9),
+                partial: None,
+                failed: None
+            }
+        }
+    );
+    let load = |payload: Value| split(read("backpressure", vec![payload], STREAM));
+    let report = |action, delay: Option<u64>| {
+        Some(FactKind::Backpressure {
+            action,
+            delay: delay.map(Duration::from_millis),
+        })
+    };
+    assert_eq!(
+        load(json!({ "action": "slow_down", "recommended_delay_ms": 500 })),
+        (vec![], report(BackpressureAction::SlowDown, Some(500)))
+    );
+    assert_eq!(
+        load(json!({ "action": "pause", "recommended_delay_ms": null })),
+        (vec![], report(BackpressureAction::Pause, None))
+    );
+    assert_eq!(
+        load(json!({ "action": "slow_down", "recommended_delay_ms": -1 })),
+        (
+            vec![MalformedKind::BadValue],
+            report(BackpressureAction::SlowDown, None)
+        )
+    );
+    assert_eq!(
+        load(json!({ "action": "slow_down", "recommended_delay_ms": 1e18 })),
+        (
+            vec![MalformedKind::BadValue],
+            Some(FactKind::Backpressure {
+                action: BackpressureAction::SlowDown,
+                delay: Some(MAX_DELAY)
+            })
+        )
+    );
+    assert_eq!(
+        load(json!({ "action": "explode" })),
+        (vec![MalformedKind::BadValue], None)
+    );
+    assert_eq!(
+        load(json!({ "action": null })),
+        (vec![MalformedKind::MissingField], None)
+    );
+}
+
+#[test]
+fn errors_keep_what_is_needed_to_act_and_no_more() {
+    let FactKind::Error {
+        code,
+        retryable,
+        fatal,
+        id,
+        message,
+    } = one(
+        "error",
+        json!({ "code": "AUTH_FAILED", "message": format!("no\n\u{1b}[31m{}", "x".repeat(5_000)), "fragment_id": ID }),
+    )
+    else {
+        panic!()
+    };
+    assert_eq!(
+        (code.as_str(), retryable, fatal, id.as_deref()),
+        ("AUTH_FAILED", false, true, Some(ID))
+    );
+    assert_eq!(message.chars().count(), 301);
+    assert!(!message.contains(char::is_control));
+    let (kinds, fact) = split(read(
+        "error",
+        vec![json!({ "message": 5, "severity": "fatal" })],
+        STREAM,
+    ));
+    assert_eq!(
+        kinds,
+        [MalformedKind::WrongType, MalformedKind::MissingField]
+    );
+    assert!(
+        matches!(&fact, Some(FactKind::Error { code, fatal: true, .. }) if code == "UNKNOWN"),
+        "{fact:?}"
+    );
+}
+
+#[test]
+fn what_is_not_about_us_changes_nothing() {
+    for name in sts_protocol::event::FROM_STS {
+        let other = json!({ "stream_id": "match-8", "fragment_id": ID, "status": "queued",
+                            "action": "pause", "code": "AUTH_FAILED", "max_inflight": 1 });
+        assert_eq!(
+            split(read(name, vec![other], STREAM)),
+            (vec![MalformedKind::BadValue], None),
+            "{name}"
+        );
+        let odd = json!({ "stream_id": 7 });
+        assert_eq!(
+            split(read(name, vec![odd], STREAM)),
+            (vec![MalformedKind::WrongType], None),
+            "{name}"
+        );
+    }
+}
+
+#[test]
+fn payloads_that_are_no_object() {
+    for name in sts_protocol::event::FROM_STS {
+        for (args, expected) in [
+            (vec![], MalformedKind::MissingField),
+            (vec![json!(null)], MalformedKind::MissingField),
+            (vec![json!([1])], MalformedKind::WrongType),
+            (vec![json!("x")], MalformedKind::WrongType),
+        ] {
+            assert_eq!(
+                split(read(name, args, STREAM)),
+                (vec![expected], None),
+                "{name}"
+            );
+        }
+    }
+    let twice = vec![json!({ "action": "none" }), json!({ "action": "pause" })];
+    assert_eq!(
+        split(read("backpressure", twice, STREAM)),
+        (
+            vec![MalformedKind::BadValue],
+            Some(FactKind::Backpressure {
+                action: BackpressureAction::None,
+                delay: None
+            })
+        )
+    );
+    assert_eq!(
+        read(&"evil\n".repeat(100), vec![], STREAM),
+        [FactKind::Malformed {
+            kind: MalformedKind::UnknownEvent,
+            count: 1,
+            detail: format!("{}…", "evil ".repeat(13).get(..64).unwrap()),
+        }]
+    );
+}
+
+#[test]
+fn refusals_are_final_unless_their_code_says_otherwise() {
+    for (payload, code, message, retryable) in [
+        (
+            r#"{"message":"Connection rejected by server"}"#,
+            "AUTH_FAILED",
+            "Connection rejected by server",
+            false,
+        ),
+        (
+            r#"{"message":"AUTH_FAILED"}"#,
+            "AUTH_FAILED",
+            "AUTH_FAILED",
+            false,
+        ),
+        (
+            r#"{"message":"QUEUE_FULL: come back later"}"#,
+            "QUEUE_FULL",
+            "QUEUE_FULL: come back later",
+            true,
+        ),
+        (
+            r#"{"message":"no","data":{"code":"RATE_LIMIT","message":"slow down"}}"#,
+            "RATE_LIMIT",
+            "slow down",
+            true,
+        ),
+        (
+            r#"{"message":"no","code":"AUTH_FAILED","retryable":true}"#,
+            "AUTH_FAILED",
+            "no",
+            false,
+        ),
+        (
+            r#"{"message":"no","data":{"code":"MAINTENANCE","retryable":true}}"#,
+            "MAINTENANCE",
+            "no",
+            true,
+        ),
+        (
+            r#""Invalid namespace""#,
+            "AUTH_FAILED",
+            "Invalid namespace",
+            false,
+        ),
+        (
+            "",
+            "AUTH_FAILED",
+            "connection refused without a message",
+            false,
+        ),
+        (
+            "[[[",
+            "AUTH_FAILED",
+            "connection refused without a message",
+            false,
+        ),
+    ] {
+        let (refused, again) = read_refusal(payload);
+        assert_eq!(
+            (refused.code.as_str(), refused.message.as_str(), again),
+            (code, message, retryable),
+            "{payload}"
+        );
+    }
+}
+
+/// Random JSON under real names and fields: never a panic, always bounded, always something said.
+#[test]
+fn nothing_on_the_wire_is_a_panic() {
+    let mut random = StdRng::seed_from_u64(7);
+    let events = sts_protocol::event::FROM_STS;
+    for round in 0..20_000 {
+        let name = events[random.random_range(0..events.len())];
+        let args: Vec<Value> = (0..random.random_range(0..3))
+            .map(|_| value(&mut random, 3))
+            .collect();
+        let facts = read(name, args, STREAM);
+        assert!(
+            !facts.is_empty() && facts.len() < 12,
+            "round {round}: {facts:?}"
+        );
+        for fact in &facts {
+            let shown = format!("{fact:?}");
+            assert!(
+                shown.len() < 2_000,
+                "round {round}: {} bytes of {name}",
+                shown.len()
+            );
+        }
+        let _ = read_refusal(&value(&mut random, 3).to_string());
+    }
+}
+
+fn value(random: &mut StdRng, depth: u32) -> Value {
+    const KEYS: [&str; 16] = [
+        "fragment_id",
+        "stream_id",
+        "sequence_number",
+        "status",
+        "dubbed_audio",
+        "format",
+        "sample_rate_hz",
+        "channels",
+        "duration_ms",
+        "data_base64",
+        "error",
+        "code",
+        "retryable",
+        "action",
+        "recommended_delay_ms",
+        "max_inflight",
+    ];
+    const TEXTS: [&str; 10] = [
+        "",
+        "match-7",
+        "success",
+        "failed",
+        "partial",
+        "queued",
+        "pause",
+        "AAAA",
+        "fatal",
+        "\u{0}\u{202e}é",
+    ];
+    match random.random_range(0..if depth == 0 { 6 } else { 9 }) {
+        0 => Value::Null,
+        1 => json!(random.random::<bool>()),
+        2 => json!(random.random::<i64>()),
+        3 => json!(random.random_range(-1e300..1e300_f64)),
+        4 => json!(TEXTS[random.random_range(0..TEXTS.len())]),
+        5 => {
+            let bytes: Vec<u8> = (0..random.random_range(0..400))
+                .map(|_| random.random())
+                .collect();
+            json!(base64::engine::general_purpose::STANDARD.encode(bytes))
+        }
+        6 => (0..random.random_range(0..4))
+            .map(|_| value(random, depth - 1))
+            .collect(),
+        _ => (0..random.random_range(0..10))
+            .map(|_| {
+                let key = KEYS[random.random_range(0..KEYS.len())].to_owned();
+                (key, value(random, depth - 1))
+            })
+            .collect::<serde_json::Map<_, _>>()
+            .into(),
+    }
+}

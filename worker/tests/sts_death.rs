@@ -1,0 +1,512 @@
+//! Every way a connection can die: noticed within its bound, told exactly once.
+
+mod support;
+
+use std::time::{Duration, Instant};
+
+use futures_util::StreamExt as _;
+use serde_json::json;
+use support::{PATIENCE, Peer, Worker, config, fragment, listen};
+use tokio::io::AsyncWriteExt as _;
+use tokio::time::{sleep, timeout};
+use worker::sts::{FactKind, MalformedKind, Outcome, StsClientConfig};
+
+/// For deaths that something announces: the tick and a loaded machine.
+const AT_ONCE: Duration = Duration::from_millis(600);
+/// For silence, with the short pings of [`config`]: interval + timeout + 300 ms, and the above.
+const SILENCE: Duration = Duration::from_millis(500 + 300 + 600);
+
+/// Pings as the protocol has them: the library's own timer is out of the way, and so is ours.
+fn patient(url: &str) -> StsClientConfig {
+    StsClientConfig {
+        ping_interval: Duration::from_secs(25),
+        ping_timeout: Duration::from_secs(10),
+        ..config(url)
+    }
+}
+
+fn failed(kind: FactKind) -> (String, Option<worker::sts::Refused>) {
+    match kind {
+        FactKind::ConnectFailed { reason, fatal } => (reason, fatal),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn a_killed_service() {
+    let (listener, url) = listen().await;
+    let mut worker = Worker::connect(patient(&url));
+    let peer = Peer::joined(&listener).await;
+    worker.connected(1).await;
+    peer.reset();
+    worker
+        .ended(1)
+        .await
+        .within(AT_ONCE, "the connection broke");
+}
+
+#[tokio::test]
+async fn a_service_that_falls_silent() {
+    let (listener, url) = listen().await;
+    let mut worker = Worker::connect(config(&url));
+    // The handshake promises pings every 25 s: only the worker's own bound can notice.
+    let _peer = Peer::joined(&listener).await;
+    worker.connected(1).await;
+    let ended = worker.ended(1).await.within(SILENCE, "nothing heard for");
+    assert!(
+        ended.after >= Duration::from_millis(700),
+        "too early: {ended:?}"
+    );
+}
+
+#[tokio::test]
+async fn a_service_silent_by_its_own_handshake() {
+    let (listener, url) = listen().await;
+    let mut worker = Worker::connect(patient(&url));
+    // Here only the library knows how short the pings are.
+    let mut peer = Peer::accept(&listener, (200, 200)).await;
+    peer.join().await;
+    worker.connected(1).await;
+    worker
+        .ended(1)
+        .await
+        .within(Duration::from_millis(400) + AT_ONCE, "nothing heard for");
+}
+
+#[tokio::test]
+async fn pings_alone_keep_a_link_alive() {
+    let (listener, url) = listen().await;
+    let mut worker = Worker::connect(config(&url));
+    let mut peer = Peer::joined(&listener).await;
+    worker.connected(1).await;
+    // Three times the silence that would end it, with nothing but pings on the wire.
+    let start = Instant::now();
+    while start.elapsed() < Duration::from_millis(1_500) {
+        peer.ping().await;
+        sleep(Duration::from_millis(150)).await;
+    }
+    assert_eq!(worker.waiting(), 0, "an idle link was given up");
+    worker.client.init(1);
+    assert_eq!(peer.received().await.0, "stream:init");
+}
+
+#[tokio::test]
+async fn tcp_accepted_and_then_nothing() {
+    let (listener, url) = listen().await;
+    let mut worker = Worker::connect(config(&url));
+    let (_held, _) = listener.accept().await.expect("accept");
+    let start = Instant::now();
+    let (reason, fatal) = failed(worker.kind(1).await);
+    assert_eq!((reason.as_str(), fatal), ("no answer within 1000 ms", None));
+    assert!(
+        start.elapsed() < Duration::from_millis(1_000) + AT_ONCE,
+        "{:?}",
+        start.elapsed()
+    );
+}
+
+#[tokio::test]
+async fn a_namespace_request_that_is_never_answered() {
+    let (listener, url) = listen().await;
+    let mut worker = Worker::connect(config(&url));
+    let peer = Peer::accept(&listener, (25_000, 10_000)).await;
+    let (reason, fatal) = failed(worker.kind(1).await);
+    assert_eq!((reason.as_str(), fatal), ("no answer within 1000 ms", None));
+    drop(peer);
+    worker.silent(Duration::from_millis(300)).await;
+}
+
+#[tokio::test]
+async fn nobody_listens() {
+    let (listener, url) = listen().await;
+    drop(listener);
+    let mut worker = Worker::connect(config(&url));
+    let (reason, fatal) = failed(worker.kind(1).await);
+    assert!(
+        reason.contains("Connection refused") && fatal.is_none(),
+        "{reason}"
+    );
+}
+
+#[tokio::test]
+async fn http_that_is_no_websocket() {
+    for (status, is_final) in [
+        ("503 Service Unavailable", false),
+        ("401 Unauthorized", true),
+    ] {
+        let (listener, url) = listen().await;
+        let mut worker = Worker::connect(config(&url));
+        let (mut stream, _) = listener.accept().await.expect("accept");
+        let answer = format!("HTTP/1.1 {status}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+        stream.write_all(answer.as_bytes()).await.expect("answer");
+        let (reason, fatal) = failed(worker.kind(1).await);
+        assert!(reason.contains(status), "{reason}");
+        assert_eq!(
+            fatal.map(|refused| refused.code),
+            is_final.then(|| "AUTH_FAILED".to_owned())
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_refused_namespace_is_final() {
+    for (payload, code, message) in [
+        (
+            r#"{"message":"AUTH_FAILED: bad token"}"#,
+            Some("AUTH_FAILED"),
+            "bad token",
+        ),
+        (
+            r#"{"message":"Connection rejected by server"}"#,
+            Some("AUTH_FAILED"),
+            "rejected",
+        ),
+        (
+            r#"{"message":"full","data":{"code":"QUEUE_FULL"}}"#,
+            None,
+            "full",
+        ),
+    ] {
+        let (listener, url) = listen().await;
+        let mut worker = Worker::connect(config(&url));
+        let mut peer = Peer::accept(&listener, (25_000, 10_000)).await;
+        peer.raw(format!("44{payload}")).await;
+        let (reason, fatal) = failed(worker.kind(1).await);
+        assert!(reason.contains(message), "{reason}");
+        assert_eq!(fatal.map(|refused| refused.code).as_deref(), code);
+        assert_eq!(peer.packet().await, None, "the connection stays open");
+    }
+}
+
+#[tokio::test]
+async fn the_service_leaves_the_namespace() {
+    let (listener, url) = listen().await;
+    let mut worker = Worker::connect(patient(&url));
+    let mut peer = Peer::joined(&listener).await;
+    worker.connected(1).await;
+    // What was said before the goodbye is told before it.
+    peer.event(
+        "error",
+        &json!({ "code": "AUTH_FAILED", "message": "token expired" }),
+    )
+    .await;
+    peer.raw("41").await;
+    let ended = worker
+        .ended(1)
+        .await
+        .within(AT_ONCE, "the service ended the session");
+    assert!(
+        matches!(&ended.before[..], [FactKind::Error { code, fatal: true, .. }] if code == "AUTH_FAILED"),
+        "{ended:?}"
+    );
+    assert_eq!(peer.packet().await, None, "the worker left TCP open");
+}
+
+#[tokio::test]
+async fn a_clean_websocket_close() {
+    let (listener, url) = listen().await;
+    let mut worker = Worker::connect(patient(&url));
+    let peer = Peer::joined(&listener).await;
+    worker.connected(1).await;
+    // uvicorn on SIGTERM: the library says nothing at all.
+    peer.close().await;
+    worker
+        .ended(1)
+        .await
+        .within(AT_ONCE, "the service closed the connection");
+}
+
+#[tokio::test]
+async fn tcp_closed_without_a_websocket_close() {
+    let (listener, url) = listen().await;
+    let mut worker = Worker::connect(patient(&url));
+    let mut peer = Peer::joined(&listener).await;
+    worker.connected(1).await;
+    peer.socket.get_mut().shutdown().await.expect("shutdown");
+    worker.ended(1).await.within(AT_ONCE, "");
+}
+
+#[tokio::test]
+async fn a_message_over_the_clients_limit() {
+    let (listener, url) = listen().await;
+    let mut worker = Worker::connect(patient(&url));
+    let mut peer = Peer::joined(&listener).await;
+    worker.connected(1).await;
+    // The header of a 40 MiB text frame is enough; nobody has to wait for the rest.
+    let mut header = vec![0x81, 127];
+    header.extend((40_u64 << 20).to_be_bytes());
+    peer.socket
+        .get_mut()
+        .write_all(&header)
+        .await
+        .expect("header");
+    let ended = worker.ended(1).await.within(AT_ONCE, "over 16 MiB");
+    let [
+        FactKind::Malformed {
+            kind: MalformedKind::Oversize,
+            ..
+        },
+    ] = &ended.before[..]
+    else {
+        panic!("{ended:?}")
+    };
+}
+
+#[tokio::test]
+async fn packets_nobody_can_read() {
+    for packet in ["49", "42[", "4", "x", "451-[\"a\"]junk", "42not json"] {
+        let (listener, url) = listen().await;
+        let mut worker = Worker::connect(patient(&url));
+        let mut peer = Peer::joined(&listener).await;
+        worker.connected(1).await;
+        peer.raw(packet).await;
+        let ended = worker.ended(1).await;
+        assert!(ended.after < AT_ONCE, "{packet}: {ended:?}");
+        assert!(
+            matches!(ended.before[..], [FactKind::Malformed { .. }])
+                && ended.reason.contains("the service sent"),
+            "{packet}: {ended:?}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_binary_event_without_its_attachment() {
+    // The library panics in its reader: no event, only the task is gone.
+    let (listener, url) = listen().await;
+    let mut worker = Worker::connect(patient(&url));
+    let mut peer = Peer::joined(&listener).await;
+    worker.connected(1).await;
+    peer.raw(r#"451-["blob",{"_placeholder":true,"num":0}]"#).await;
+    peer.close().await;
+    worker.ended(1).await.within(AT_ONCE, "the service closed the connection");
+}
+
+#[tokio::test]
+async fn a_reader_that_hangs_behind_a_stuck_writer() {
+    let (listener, url) = listen().await;
+    let mut worker = Worker::connect(StsClientConfig { emit_timeout: PATIENCE, ..patient(&url) });
+    let mut peer = Peer::joined(&listener).await;
+    worker.connected(1).await;
+    // The peer takes nothing, so the fragment holds the writer; a ping makes the library's reader
+    // wait for it too; then nobody is left to see that the peer closes its side.
+    worker.client.send(1, fragment(0, 7 << 20));
+    sleep(Duration::from_millis(200)).await;
+    peer.ping().await;
+    sleep(Duration::from_millis(200)).await;
+    peer.socket.get_mut().shutdown().await.expect("shutdown");
+    let bound = Duration::from_millis(2_000) + AT_ONCE;
+    let ended = worker.ended(1).await.within(bound, "the service closed the connection");
+    assert!(ended.after >= Duration::from_millis(1_500), "not the case this is about: {ended:?}");
+    drop(peer);
+}
+
+#[tokio::test]
+async fn killed_while_sending() {
+    let (listener, url) = listen().await;
+    let mut worker = Worker::connect(patient(&url));
+    let peer = Peer::joined(&listener).await;
+    worker.connected(1).await;
+    // More than the socket buffers take, to a peer that reads nothing and is then killed.
+    worker.client.send(1, fragment(0, 7 << 20));
+    sleep(Duration::from_millis(100)).await;
+    peer.reset();
+    worker
+        .ended(1)
+        .await
+        .within(AT_ONCE, "its message size limit may be lower");
+}
+
+#[tokio::test]
+async fn a_service_that_stops_reading() {
+    let (listener, url) = listen().await;
+    let mut worker = Worker::connect(patient(&url));
+    let peer = Peer::joined(&listener).await;
+    worker.connected(1).await;
+    worker.client.send(1, fragment(0, 7 << 20));
+    let bound = Duration::from_millis(700) + AT_ONCE;
+    worker.ended(1).await.within(
+        bound,
+        "the service took nothing for 700 ms (fragment:data of about",
+    );
+    drop(peer);
+}
+
+#[tokio::test]
+async fn a_service_that_stops_reading_is_also_left_in_time() {
+    let (listener, url) = listen().await;
+    let mut worker = Worker::connect(StsClientConfig {
+        emit_timeout: PATIENCE,
+        ..patient(&url)
+    });
+    let peer = Peer::joined(&listener).await;
+    worker.connected(1).await;
+    worker.client.send(1, fragment(0, 7 << 20));
+    sleep(Duration::from_millis(100)).await;
+    worker.client.disconnect(1);
+    let bound = Duration::from_millis(500) + AT_ONCE;
+    worker
+        .ended(1)
+        .await
+        .within(bound, "closed by the worker with messages unsent");
+    drop(peer);
+}
+
+#[tokio::test]
+async fn a_message_limit_is_named() {
+    let (listener, url) = listen().await;
+    let mut worker = Worker::connect(patient(&url));
+    let mut peer = Peer::joined(&listener).await;
+    worker.connected(1).await;
+    worker.client.send(1, fragment(0, 900_000));
+    worker.client.applied(1, "a small message behind it");
+    assert_eq!(peer.received().await.0, "fragment:data");
+    // What python-socketio does to a message over its 1 MB: no word, a closed socket.
+    peer.close().await;
+    let ended = worker.ended(1).await;
+    assert_eq!(
+        ended.reason,
+        "the service closed the connection; peer closed right after a 1200500 byte message: \
+         its message size limit may be lower"
+    );
+}
+
+#[tokio::test]
+async fn a_large_message_that_was_answered_is_not_to_blame() {
+    let (listener, url) = listen().await;
+    let mut worker = Worker::connect(patient(&url));
+    let mut peer = Peer::joined(&listener).await;
+    worker.connected(1).await;
+    worker.client.send(1, fragment(0, 900_000));
+    let (_, data) = peer.received().await;
+    peer.event(
+        "fragment:ack",
+        &json!({ "fragment_id": data["fragment_id"], "status": "queued" }),
+    )
+    .await;
+    assert!(matches!(worker.kind(1).await, FactKind::Acked { .. }));
+    peer.close().await;
+    assert_eq!(
+        worker.ended(1).await.reason,
+        "the service closed the connection"
+    );
+}
+
+#[tokio::test]
+async fn a_fragment_over_the_protocols_limit_fails_alone() {
+    let (listener, url) = listen().await;
+    let mut worker = Worker::connect(patient(&url));
+    let mut peer = Peer::joined(&listener).await;
+    worker.connected(1).await;
+    worker.client.send(1, fragment(0, 8 << 20));
+    let FactKind::Processed {
+        id,
+        outcome:
+            Outcome::Failed {
+                code,
+                retryable: false,
+                ..
+            },
+        ..
+    } = worker.kind(1).await
+    else {
+        panic!()
+    };
+    assert_eq!(
+        (id, code.as_str()),
+        (fragment(0, 0).id, "FRAGMENT_TOO_LARGE")
+    );
+    // Nothing of it went out, and the link goes on.
+    worker.client.send(1, fragment(1, 10));
+    assert_eq!(peer.received().await.1["sequence_number"], 1);
+}
+
+#[tokio::test]
+async fn the_worker_says_goodbye() {
+    let (listener, url) = listen().await;
+    let mut worker = Worker::connect(patient(&url));
+    let mut peer = Peer::joined(&listener).await;
+    worker.connected(1).await;
+    worker.client.end(1, "input ended");
+    worker.client.disconnect(1);
+    // What was ordered before goes out before.
+    let (name, payload) = peer.received().await;
+    assert_eq!(
+        (name.as_str(), &payload["reason"]),
+        ("stream:end", &json!("input ended"))
+    );
+    assert_eq!(peer.packet().await.as_deref(), Some("41"));
+    assert_eq!(peer.packet().await.as_deref(), Some("1"));
+    assert_eq!(peer.packet().await, None);
+    worker
+        .ended(1)
+        .await
+        .within(AT_ONCE, "closed by the worker");
+}
+
+#[tokio::test]
+async fn given_up_while_connecting() {
+    let (listener, url) = listen().await;
+    let mut worker = Worker::connect(StsClientConfig {
+        connect_timeout: PATIENCE,
+        ..config(&url)
+    });
+    let (_held, _) = listener.accept().await.expect("accept");
+    worker.client.disconnect(1);
+    let (reason, fatal) = failed(worker.kind(1).await);
+    assert_eq!(
+        (reason.as_str(), fatal),
+        ("given up before it was there", None)
+    );
+    worker.silent(Duration::from_millis(300)).await;
+}
+
+#[tokio::test]
+async fn orders_for_another_link_do_nothing() {
+    let (listener, url) = listen().await;
+    let mut worker = Worker::connect(patient(&url));
+    let mut peer = Peer::joined(&listener).await;
+    worker.connected(1).await;
+    worker.client.init(7);
+    worker.client.disconnect(7);
+    worker.client.init(1);
+    assert_eq!(peer.received().await.0, "stream:init");
+    // A new attempt ends the old one; facts say which is which.
+    worker.client.connect(2);
+    worker.client.init(1);
+    let mut second = Peer::joined(&listener).await;
+    let mut seen = vec![worker.fact().await, worker.fact().await];
+    seen.sort_by_key(|fact| fact.link);
+    assert!(
+        matches!(seen[0].kind, FactKind::Disconnected { .. }),
+        "{seen:?}"
+    );
+    assert_eq!(seen[1].kind, FactKind::Connected);
+    worker.client.init(2);
+    assert_eq!(second.received().await.0, "stream:init");
+}
+
+#[tokio::test]
+async fn close_ends_everything_even_unread() {
+    let (listener, url) = listen().await;
+    let mut worker = Worker::connect(patient(&url));
+    let mut peer = Peer::joined(&listener).await;
+    worker.connected(1).await;
+    // More facts than the channel holds, and nobody reads them.
+    for _ in 0..200 {
+        peer.event("backpressure", &json!({ "action": "none" }))
+            .await;
+    }
+    sleep(Duration::from_millis(200)).await;
+    let start = Instant::now();
+    worker.client.close().await;
+    assert!(
+        start.elapsed() < Duration::from_millis(1_500),
+        "{:?}",
+        start.elapsed()
+    );
+    let gone = timeout(PATIENCE, async {
+        while let Some(Ok(_)) = peer.socket.next().await {}
+    });
+    gone.await.expect("the connection is gone");
+}

@@ -1,0 +1,326 @@
+//! Services that say too much, or the wrong thing.
+
+mod support;
+
+use std::time::{Duration, Instant};
+
+use futures_util::SinkExt as _;
+use serde_json::{Value, json};
+use support::{Peer, STREAM, Worker, config, fragment, listen};
+use tokio::time::sleep;
+use tokio_tungstenite::tungstenite::Message;
+use worker::sts::{BackpressureAction, FactKind, MalformedKind, Outcome, StsClientConfig};
+
+async fn pair() -> (Worker, Peer) {
+    let (listener, url) = listen().await;
+    let patient = StsClientConfig {
+        ping_interval: Duration::from_secs(25),
+        ..config(&url)
+    };
+    let mut worker = Worker::connect(patient);
+    let peer = Peer::joined(&listener).await;
+    worker.connected(1).await;
+    (worker, peer)
+}
+
+fn answer(sequence: u64, audio: &Value) -> Value {
+    json!({ "fragment_id": fragment(sequence, 0).id, "stream_id": STREAM, "status": "success",
+            "sequence_number": sequence, "processing_time_ms": 5, "dubbed_audio": audio })
+}
+
+fn audio(base64: &str) -> Value {
+    json!({ "format": "m4a", "sample_rate_hz": 48000, "channels": 2, "duration_ms": 6000,
+            "data_base64": base64 })
+}
+
+/// The link still works both ways.
+async fn still_alive(worker: &mut Worker, peer: &mut Peer) {
+    worker.client.init(1);
+    assert_eq!(peer.received().await.0, "stream:init");
+    peer.event(
+        "stream:ready",
+        &json!({ "stream_id": STREAM, "session_id": "s", "max_inflight": 3 }),
+    )
+    .await;
+    let kind = worker.kind(1).await;
+    assert_eq!(
+        kind,
+        FactKind::Ready {
+            max_inflight: Some(3),
+            session_id: Some("s".into())
+        }
+    );
+}
+
+#[tokio::test]
+async fn events_that_break_the_rules_are_named_and_cost_nothing_else() {
+    let (mut worker, mut peer) = pair().await;
+    for (packet, expected) in [
+        (r#"42["fragment:ack",null]"#, MalformedKind::MissingField),
+        (r#"42["fragment:ack"]"#, MalformedKind::MissingField),
+        (r#"42["fragment:ack",[]]"#, MalformedKind::WrongType),
+        (
+            r#"42["fragment:ack",{"fragment_id":5,"status":"queued"}]"#,
+            MalformedKind::WrongType,
+        ),
+        (r#"42["stream:surprise",{}]"#, MalformedKind::UnknownEvent),
+        (r#"42["surprise"]"#, MalformedKind::UnknownEvent),
+        (r#"42["connect",{}]"#, MalformedKind::UnknownEvent),
+        (r#"42["close",{}]"#, MalformedKind::UnknownEvent),
+        (r#"42["message",{}]"#, MalformedKind::UnknownEvent),
+        (r#"42[5,{}]"#, MalformedKind::UnknownEvent),
+        (r#"42["error",null]"#, MalformedKind::MissingField),
+        (r#"42["error",7]"#, MalformedKind::WrongType),
+        (
+            r#"42["error","Error while parsing"]"#,
+            MalformedKind::WrongType,
+        ),
+        ("42[]", MalformedKind::MissingField),
+        (
+            r#"4299["backpressure",{"action":null}]"#,
+            MalformedKind::MissingField,
+        ),
+        (
+            r#"42["backpressure",{"action":"none"},{}]"#,
+            MalformedKind::BadValue,
+        ),
+    ] {
+        peer.raw(packet).await;
+        match worker.kind(1).await {
+            FactKind::Malformed {
+                kind,
+                count: 1,
+                detail,
+            } => {
+                assert_eq!(kind, expected, "{packet}: {detail}");
+                assert!(detail.len() < 120, "{packet}: {detail}");
+            }
+            other => panic!("{packet}: {other:?}"),
+        }
+    }
+    // The last one was understood besides.
+    let kind = worker.kind(1).await;
+    assert_eq!(
+        kind,
+        FactKind::Backpressure {
+            action: BackpressureAction::None,
+            delay: None
+        }
+    );
+    // A packet for another namespace, and an ack nobody asked for, are nobody's business.
+    peer.raw("42/other,[\"fragment:ack\",{}]").await;
+    peer.raw("431[]").await;
+    still_alive(&mut worker, &mut peer).await;
+}
+
+#[tokio::test]
+async fn an_event_named_error_is_the_protocols_not_the_librarys() {
+    let (mut worker, mut peer) = pair().await;
+    peer.event(
+        "error",
+        &json!({ "code": "QUEUE_FULL", "message": "4 of 3", "severity": "warning" }),
+    )
+    .await;
+    assert_eq!(
+        worker.kind(1).await,
+        FactKind::Error {
+            code: "QUEUE_FULL".into(),
+            retryable: true,
+            fatal: false,
+            id: None,
+            message: "4 of 3".into()
+        }
+    );
+    still_alive(&mut worker, &mut peer).await;
+}
+
+#[tokio::test]
+async fn ten_thousand_events_in_a_second() {
+    let (mut worker, mut peer) = pair().await;
+    let start = Instant::now();
+    let flood = tokio::spawn(async move {
+        for n in 0..10_000 {
+            peer.event("who:knows", &json!({ "n": n })).await;
+        }
+        peer.event("backpressure", &json!({ "action": "pause" }))
+            .await;
+        peer
+    });
+    let mut named = 0;
+    let mut dropped = 0;
+    let paused = loop {
+        match worker.kind(1).await {
+            FactKind::Malformed {
+                kind: MalformedKind::UnknownEvent,
+                count,
+                ..
+            } => named += count,
+            FactKind::Malformed {
+                kind: MalformedKind::Flood,
+                count,
+                ..
+            } => dropped += count,
+            other => break other,
+        }
+    };
+    let took = start.elapsed();
+    assert!(matches!(
+        paused,
+        FactKind::Backpressure {
+            action: BackpressureAction::Pause,
+            ..
+        }
+    ));
+    assert_eq!(named + dropped, 10_000, "{named} named, {dropped} dropped");
+    assert!(took < Duration::from_secs(5), "{took:?}");
+    let mut peer = flood.await.expect("flood");
+    still_alive(&mut worker, &mut peer).await;
+}
+
+#[tokio::test]
+async fn a_binary_event_is_no_event_of_the_protocol() {
+    let (mut worker, mut peer) = pair().await;
+    peer.raw(r#"451-["fragment:processed",{"_placeholder":true,"num":0}]"#).await;
+    peer.socket.send(Message::binary(vec![1, 2, 3])).await.expect("attachment");
+    let kind = worker.kind(1).await;
+    assert!(matches!(kind, FactKind::Malformed { kind: MalformedKind::WrongType, .. }), "{kind:?}");
+    still_alive(&mut worker, &mut peer).await;
+}
+
+#[tokio::test]
+async fn the_end_is_told_even_behind_a_flood() {
+    let (mut worker, mut peer) = pair().await;
+    for _ in 0..5_000 {
+        peer.event("backpressure", &json!({ "action": "none" }))
+            .await;
+    }
+    peer.raw("41").await;
+    sleep(Duration::from_millis(300)).await;
+    let (mut told, mut dropped) = (0, 0);
+    for kind in worker.ended(1).await.before {
+        match kind {
+            FactKind::Backpressure { .. } => told += 1,
+            FactKind::Malformed {
+                kind: MalformedKind::Flood,
+                count,
+                ..
+            } => dropped += count,
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!(told + dropped, 5_000, "{told} told, {dropped} dropped");
+}
+
+#[tokio::test]
+async fn audio_of_every_size() {
+    let (mut worker, mut peer) = pair().await;
+    // 10 MiB of base64 is allowed.
+    peer.event(
+        "fragment:processed",
+        &answer(0, &audio(&"A".repeat(10 << 20))),
+    )
+    .await;
+    match worker.kind(1).await {
+        FactKind::Processed {
+            outcome: Outcome::Audio(audio),
+            ..
+        } => {
+            assert_eq!(audio.bytes.len(), (10 << 20) / 4 * 3);
+        }
+        other => panic!("{other:?}"),
+    }
+    // 14 MB is read but refused; the fragment falls back at once.
+    peer.event(
+        "fragment:processed",
+        &answer(1, &audio(&"A".repeat(14_000_000))),
+    )
+    .await;
+    let kind = worker.kind(1).await;
+    assert!(
+        matches!(
+            kind,
+            FactKind::Malformed {
+                kind: MalformedKind::Oversize,
+                ..
+            }
+        ),
+        "{kind:?}"
+    );
+    let kind = worker.kind(1).await;
+    assert!(
+        matches!(
+            kind,
+            FactKind::Processed {
+                outcome: Outcome::BadAudio { .. },
+                ..
+            }
+        ),
+        "{kind:?}"
+    );
+    still_alive(&mut worker, &mut peer).await;
+    // 20 MB is more than the client reads: the link is lost, and says why.
+    let huge = answer(2, &audio(&"A".repeat(20_000_000)));
+    let sender = tokio::spawn(async move {
+        let text = format!("42{}", json!(["fragment:processed", huge]));
+        // The worker may be gone before all of it is.
+        let _ = peer.socket.send(Message::text(text)).await;
+    });
+    let ended = worker
+        .ended(1)
+        .await
+        .within(Duration::from_secs(2), "over 16 MiB");
+    assert!(
+        matches!(
+            ended.before[..],
+            [FactKind::Malformed {
+                kind: MalformedKind::Oversize,
+                ..
+            }]
+        ),
+        "{ended:?}"
+    );
+    sender.abort();
+}
+
+#[tokio::test]
+async fn undecodable_audio_fails_its_fragment() {
+    let (mut worker, mut peer) = pair().await;
+    for (n, base64) in ["", "not base64!", "AAAAA"].into_iter().enumerate() {
+        peer.event("fragment:processed", &answer(n as u64, &audio(base64)))
+            .await;
+        assert!(matches!(
+            worker.kind(1).await,
+            FactKind::Malformed {
+                kind: MalformedKind::BadValue,
+                ..
+            }
+        ));
+        let kind = worker.kind(1).await;
+        let FactKind::Processed {
+            id,
+            outcome: Outcome::BadAudio { .. },
+            ..
+        } = kind
+        else {
+            panic!("{kind:?}")
+        };
+        assert_eq!(id, fragment(n as u64, 0).id);
+    }
+}
+
+#[tokio::test]
+async fn a_peer_cannot_make_the_worker_queue_without_bound() {
+    let (mut worker, peer) = pair().await;
+    // The peer reads nothing, and the runner goes on ordering: 12 x 7 MB are more than may wait.
+    for n in 0..12 {
+        worker.client.send(1, fragment(n, 7 << 20));
+    }
+    let ended = worker.ended(1).await;
+    assert!(
+        ended
+            .reason
+            .contains("more messages than the service takes"),
+        "{ended:?}"
+    );
+    drop(peer);
+}
