@@ -248,7 +248,12 @@
             # Unit and simulation tests.
             test = cargoRun "check-test" ''
               cargo test --workspace --exclude e2e
-              cargo test --package e2e --lib --bins
+              # All tests of the harness, but not the scenarios (the directory e2e/tests/e2e).
+              own=(--lib --bins)
+              for file in e2e/tests/*.rs; do
+                own+=(--test "$(basename "$file" .rs)")
+              done
+              cargo test --package e2e "''${own[@]}"
               cargo run --package e2e --bin fixtures -- --check
             '';
 

@@ -1,7 +1,10 @@
 //! Everything CI runs, cheapest first, and a table at the end.
 
 use std::fs;
+use std::path::Path;
 use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
 
 use crate::flags::{E2e, MediaOptions, MediaServer, Test};
 use crate::process::{cargo, run};
@@ -125,10 +128,13 @@ fn unit_tests() -> anyhow::Result<()> {
         "test",
         "--package",
         "e2e",
+        "--no-fail-fast",
         "--lib",
         "--bins",
-        "--no-fail-fast",
     ]);
+    for test in harness_tests(&crate::root().join("e2e/tests"))? {
+        harness.args(["--test", &test]);
+    }
     let first = run(
         "the unit and simulation tests",
         with_snapshot_record(&mut all),
@@ -138,6 +144,17 @@ fn unit_tests() -> anyhow::Result<()> {
         with_snapshot_record(&mut harness),
     );
     verdict([first, second].into_iter())
+}
+
+/// The harness's own integration tests: the files beside the scenarios' directory.
+fn harness_tests(directory: &Path) -> anyhow::Result<Vec<String>> {
+    let mut names = Vec::new();
+    for entry in fs::read_dir(directory).with_context(|| directory.display().to_string())? {
+        let name = entry?.file_name().to_string_lossy().into_owned();
+        names.extend(name.strip_suffix(".rs").map(str::to_owned));
+    }
+    names.sort();
+    Ok(names)
 }
 
 fn end_to_end(server: MediaServer) -> anyhow::Result<()> {
@@ -195,6 +212,19 @@ mod tests {
         let only = verdict([Err(CannotRun("no nginx".into()).into())].into_iter());
         assert_eq!(exit_code(&only.expect_err("failed")), 3);
         assert!(verdict([Ok(()), Ok(())].into_iter()).is_ok());
+    }
+
+    #[test]
+    fn the_harness_has_tests_beside_the_scenarios() {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        for name in ["process_guard.rs", "a.rs"] {
+            fs::write(directory.path().join(name), "").expect("write");
+        }
+        fs::create_dir(directory.path().join("e2e")).expect("mkdir");
+        assert_eq!(
+            harness_tests(directory.path()).expect("readable"),
+            ["a", "process_guard"]
+        );
     }
 
     #[test]
