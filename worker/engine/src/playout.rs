@@ -32,6 +32,9 @@ pub struct PlayoutConfig {
     pub max_catch_up: f64,
     /// Lateness that is not worth calling a stall.
     pub stall_tolerance: Duration,
+    /// How long the first pair is held although it is ready, so that the usual jitter of a busy
+    /// machine does not make the next ones late.
+    pub head_room: Duration,
 }
 
 impl Default for PlayoutConfig {
@@ -117,7 +120,7 @@ impl Playout {
     /// Records that a pair became ready; pairs come in batch order.
     pub fn pair_ready(&mut self, at: At, pair: Pair) {
         let begin = match self.slots.back().copied() {
-            None => at,
+            None => at + self.config.head_room,
             Some(previous) => self.begin_after(&previous, at, &pair),
         };
         if self.slots.is_empty() {

@@ -186,10 +186,10 @@ impl Runner {
         if self.drained && self.input.has_ended() && self.segments.is_empty() {
             self.output.finish()?;
         }
-        self.output.wake(at, &self.observer)?;
         while let Some(event) = self.output.poll_event() {
             self.observer.event(&event);
         }
+        self.output.wake(at, &self.observer)?;
         Ok(())
     }
 

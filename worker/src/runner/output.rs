@@ -106,7 +106,10 @@ impl Output {
             results,
             mixed,
             mixing: BTreeMap::new(),
-            playout: Playout::new(PlayoutConfig::default()),
+            playout: Playout::new(PlayoutConfig {
+                head_room: HEAD_ROOM,
+                ..PlayoutConfig::default()
+            }),
             pairs: VecDeque::new(),
             video: VecDeque::new(),
             audio: VecDeque::new(),
