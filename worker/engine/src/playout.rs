@@ -42,6 +42,7 @@ impl Default for PlayoutConfig {
         Self {
             max_catch_up: 0.04,
             stall_tolerance: Duration::from_millis(20),
+            head_room: Duration::ZERO,
         }
     }
 }
