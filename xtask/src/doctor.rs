@@ -23,7 +23,7 @@ pub(crate) fn command() -> anyhow::Result<()> {
     } else {
         "`cargo xtask setup` installs what has a package"
     };
-    Err(CannotRun(preflight::advice(&absent, reason)).into())
+    Err(CannotRun(preflight::advice(&host, &absent, reason)).into())
 }
 
 /// MediaMTX or the default server: one of the two has to be whole.

@@ -1,6 +1,7 @@
 //! The check before each run: is everything here? If not, install it where we may, else say
 //! exactly what is missing and how to get it.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::Path;
 
@@ -27,7 +28,7 @@ pub(crate) fn ensure(needs: &[Need]) -> anyhow::Result<()> {
     }
     match setup::permission(&host) {
         setup::Permission::Granted(privilege) => {
-            eprintln!("missing here: {}", names(&absent));
+            eprintln!("missing here, to be installed:\n{}", table(&absent));
             setup::install(privilege, &absent)?;
             let absent = missing(&Host::detect(), needs);
             if absent.is_empty() {
@@ -39,7 +40,7 @@ pub(crate) fn ensure(needs: &[Need]) -> anyhow::Result<()> {
             ))
             .into())
         }
-        setup::Permission::Denied(reason) => Err(CannotRun(advice(&absent, &reason)).into()),
+        setup::Permission::Denied(reason) => Err(CannotRun(advice(&host, &absent, &reason)).into()),
     }
 }
 
@@ -99,7 +100,7 @@ fn describe_mediamtx(host: &Host, path: &Path) -> String {
 }
 
 /// The whole story for a person: what is missing, why we do not act, what to type.
-pub(crate) fn advice(absent: &[&Requirement], reason: &str) -> String {
+pub(crate) fn advice(host: &Host, absent: &[&Requirement], reason: &str) -> String {
     let mut text = format!("missing here, and {reason}:\n{}", table(absent));
     let packages = setup::packages(absent);
     if !packages.is_empty() {
@@ -118,41 +119,25 @@ pub(crate) fn advice(absent: &[&Requirement], reason: &str) -> String {
              set MEDIAMTX_BIN, or use --media-server default",
         );
     }
-    if absent.iter().all(|requirement| requirement.nix.is_some()) {
+    if !host.in_nix_shell() {
         text.push_str("\nwith Nix, anywhere: nix develop");
     }
     text
 }
 
-/// One line per requirement, aligned.
+/// One line per Debian package, with what it is wanted for.
 pub(crate) fn table(requirements: &[&Requirement]) -> String {
-    let width = requirements
-        .iter()
-        .map(|r| r.name().len())
-        .max()
-        .unwrap_or(0);
-    let mut lines = Vec::new();
-    for r in requirements {
-        lines.push(format!(
-            "  {:<18} {:<width$}  {} ({})",
-            r.kind(),
-            r.name(),
-            r.debian.map_or_else(
-                || "no Debian package".to_owned(),
-                |p| format!("Debian: {p}")
-            ),
-            r.purpose
-        ));
+    let mut rows: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    for requirement in requirements {
+        let package = requirement.debian.unwrap_or("(no Debian package)");
+        rows.entry(package).or_default().push(requirement.name());
     }
-    lines.join("\n")
-}
-
-fn names(requirements: &[&Requirement]) -> String {
-    requirements
+    let width = rows.keys().map(|package| package.len()).max().unwrap_or(0);
+    let lines: Vec<_> = rows
         .iter()
-        .map(|r| r.name())
-        .collect::<Vec<_>>()
-        .join(", ")
+        .map(|(package, names)| format!("  {package:<width$}  {}", names.join(", ")))
+        .collect();
+    lines.join("\n")
 }
 
 #[cfg(test)]
@@ -222,7 +207,7 @@ mod tests {
     fn the_advice_names_the_exact_command() {
         let host = FakeMachine::bare_debian().host();
         let absent = missing(&host, &[Need::Build]);
-        let text = advice(&absent, "this is a test");
+        let text = advice(&host, &absent, "this is a test");
         assert!(
             text.contains(
                 "sudo apt-get update && sudo apt-get install --no-install-recommends --yes \
@@ -231,7 +216,11 @@ mod tests {
             "{text}"
         );
         assert!(text.contains("nix develop"));
-        let text = advice(&missing(&host, &[Need::MediaMtx]), "this is a test");
+        assert!(
+            text.contains("  pkg-config                        pkg-config\n"),
+            "{text}"
+        );
+        let text = advice(&host, &missing(&host, &[Need::MediaMtx]), "this is a test");
         assert!(
             text.contains("MEDIAMTX_BIN") && !text.contains("apt-get"),
             "{text}"

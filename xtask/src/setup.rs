@@ -112,7 +112,8 @@ pub(crate) fn command_line(packages: &[&str]) -> String {
 pub(crate) fn install(privilege: Privilege, absent: &[&Requirement]) -> anyhow::Result<()> {
     let packages = packages(absent);
     if packages.is_empty() {
-        return Err(CannotRun(preflight::advice(absent, "no Debian package has it")).into());
+        let reason = "no Debian package has it";
+        return Err(CannotRun(preflight::advice(&Host::detect(), absent, reason)).into());
     }
     let work = WorkDirectory::create()?;
     let apt = Apt {
@@ -258,12 +259,9 @@ impl Drop for QuietServices {
         if self.policy_is_ours {
             let _ = self.privilege.shell(&format!("rm -f {POLICY}"));
         }
-        if Path::new("/run/systemd/system").is_dir()
-            && self
-                .privilege
-                .shell("systemctl --quiet disable nginx.service")
-                .is_ok()
-        {
+        // Where there is no systemd nothing starts nginx at boot either.
+        let disable = "command -v systemctl >/dev/null && systemctl --quiet disable nginx.service";
+        if self.privilege.shell(disable).is_ok() {
             eprintln!("nginx is there for its rtmp module; its system service stays off");
         }
     }
