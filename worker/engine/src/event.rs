@@ -342,7 +342,6 @@ impl Event {
             | Self::StreamComplete {
                 confirmed: false, ..
             }
-            | Self::ReconnectAttempt { success: false, .. }
             | Self::Stall { .. }
             | Self::AvGapFilled { .. }
             | Self::AvOverThreshold { .. } => Level::Warn,
@@ -351,7 +350,7 @@ impl Event {
             | Self::StsConnected { .. }
             | Self::StsReady { .. }
             | Self::Reconnected { .. }
-            | Self::ReconnectAttempt { success: true, .. }
+            | Self::ReconnectAttempt { .. }
             | Self::FragmentSent { .. }
             | Self::FragmentProcessed { .. }
             | Self::SegmentOriginal { .. }

@@ -113,10 +113,9 @@ impl Session {
         if codes::classify(&error.code, error.retryable) == Severity::Refusal {
             return self.refuse(&error.code, &error.message, true);
         }
-        if let Some(id) = id {
-            self.on_fragment_error(id, error);
-        } else {
-            self.on_stream_error(error);
+        match id {
+            Some(id) if self.is_known(id) => self.on_fragment_error(id, error),
+            _ => self.on_stream_error(error, id),
         }
         // A fatal error of a kind we do not know: the session is no more, whatever it was.
         if error.fatal && !codes::is_known(&error.code) && self.is_open(link) {
@@ -124,17 +123,26 @@ impl Session {
         }
     }
 
-    /// An error about no fragment.
-    fn on_stream_error(&mut self, error: &StsError) {
+    /// An error about no fragment, or about none of ours.
+    fn on_stream_error(&mut self, error: &StsError, id: Option<&str>) {
         let severity = codes::classify(&error.code, error.retryable);
         match (severity, self.phase) {
             (Severity::BadConfig, Phase::Initializing) => {
                 self.refuse(&error.code, &error.message, true);
             }
-            (Severity::SessionLost, Phase::Active) if self.next_sequence > 0 => self.lose_session(),
+            // Before the first fragment of a session this is about the one before.
+            (Severity::SessionLost, Phase::Active) if self.next_sequence > 0 && id.is_none() => {
+                self.lose_session();
+            }
             _ => {
-                let detail = format!("{}: {}", error.code, error.message);
-                self.complain(ProtocolErrorKind::SessionError, &detail);
+                let (kind, detail) = id.map_or_else(
+                    || {
+                        let detail = format!("{}: {}", error.code, error.message);
+                        (ProtocolErrorKind::SessionError, detail)
+                    },
+                    |id| (ProtocolErrorKind::UnknownFragment, id.to_owned()),
+                );
+                self.complain(kind, &detail);
             }
         }
     }
@@ -144,7 +152,7 @@ impl Session {
             return;
         }
         if self.phase == Phase::Ending {
-            self.finish_stream(true);
+            self.finish_stream(true, true);
         } else {
             self.complain(ProtocolErrorKind::Unexpected, "stream:complete");
         }
@@ -158,7 +166,7 @@ impl Session {
                 self.step(LinkFact::RetryDue);
                 self.connect();
             }
-            Phase::Ending => self.finish_stream(false),
+            Phase::Ending => self.finish_stream(false, true),
             Phase::Idle | Phase::Active | Phase::Closed => self.phase_deadline = None,
         }
     }
@@ -182,11 +190,11 @@ impl Session {
     /// Leaves the connection. `ours`: it is still open and we close it.
     pub(super) fn lose_link(&mut self, reason: &str, ours: bool) {
         let (link, was) = (self.link, self.phase);
+        if was == Phase::Ending {
+            return self.finish_stream(false, ours);
+        }
         if ours {
             self.outputs.push_back(Output::Disconnect { link });
-        }
-        if was == Phase::Ending {
-            return self.finish_stream(false);
         }
         let in_flight = self.fragments.out();
         if !self.step(LinkFact::Lost) {
@@ -275,10 +283,12 @@ impl Session {
         }
     }
 
-    fn finish_stream(&mut self, confirmed: bool) {
+    fn finish_stream(&mut self, confirmed: bool, disconnect: bool) {
         let link = self.link;
         self.event(Event::StreamComplete { link, confirmed });
-        self.outputs.push_back(Output::Disconnect { link });
+        if disconnect {
+            self.outputs.push_back(Output::Disconnect { link });
+        }
         self.close(End::Complete);
     }
 

@@ -356,13 +356,20 @@ impl Session {
 
     /// The fragment an id of the service is about; counts ids we never sent.
     fn known(&mut self, text: &str) -> Option<FragmentId> {
-        let known = FragmentId::parse(text).filter(|id| {
-            self.fragments.get(*id).is_some() || self.fragments.settled(*id).is_some()
-        });
+        let known = self.find(text);
         if known.is_none() {
             self.complain(ProtocolErrorKind::UnknownFragment, text);
         }
         known
+    }
+
+    pub(super) fn is_known(&self, text: &str) -> bool {
+        self.find(text).is_some()
+    }
+
+    fn find(&self, text: &str) -> Option<FragmentId> {
+        FragmentId::parse(text)
+            .filter(|id| self.fragments.get(*id).is_some() || self.fragments.settled(*id).is_some())
     }
 
     fn complain_misfit(&mut self, id: FragmentId) {

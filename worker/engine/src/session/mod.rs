@@ -338,10 +338,9 @@ impl Session {
     fn settle_down(&mut self) {
         self.send_waiting();
         self.expire_waiting(|deadline, now| deadline <= now);
+        self.resolve();
         self.drain();
-        while let Some((batch, with)) = self.resolver.next() {
-            self.outputs.push_back(Output::Resolve { batch, with });
-        }
+        self.resolve();
         if self.resolver.len() == 0
             && !self.drained
             && let Some(end) = self.end.clone()
@@ -349,6 +348,13 @@ impl Session {
             self.drained = true;
             self.event(Event::Drained { end: end.clone() });
             self.outputs.push_back(Output::Drained(end));
+        }
+    }
+
+    /// Hands out results whose turn it is.
+    fn resolve(&mut self) {
+        while let Some((batch, with)) = self.resolver.next() {
+            self.outputs.push_back(Output::Resolve { batch, with });
         }
     }
 

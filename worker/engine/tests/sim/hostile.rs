@@ -1,0 +1,387 @@
+//! A service that lies, floods and repeats itself costs at most the fragment it lies about.
+
+use crate::sts::{Reply, Sts, Welcome, at, ms};
+use crate::world::{Agenda, Item, World};
+use dub_engine::{
+    AckStatus, At, BackpressureAction, Event, Fatal, Input, Level, LinkId, Outcome, Output,
+    ProtocolErrorKind, Resolution, Session, SessionConfig,
+};
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+type Fact = fn(LinkId, String) -> Input;
+
+fn processed(link: LinkId, id: String, sequence: Option<u64>, outcome: Outcome) -> Input {
+    Input::Processed {
+        link,
+        id,
+        sequence,
+        outcome,
+    }
+}
+
+fn failed(code: &str, retryable: bool) -> Outcome {
+    Outcome::Failed {
+        code: code.to_owned(),
+        retryable,
+        message: "hostile".to_owned(),
+    }
+}
+
+fn error(link: LinkId, code: &str, fatal: bool, id: Option<String>) -> Input {
+    let message = "hostile".to_owned();
+    Input::StsError {
+        link,
+        code: code.to_owned(),
+        retryable: false,
+        fatal,
+        id,
+        message,
+    }
+}
+
+/// Facts told while fragment 0 is out; the service answers it properly a second later.
+const FACTS: [(&str, Fact); 24] = [
+    ("an id that is no uuid", |link, _| {
+        processed(link, "42".into(), None, Outcome::Audio)
+    }),
+    ("an empty id", |link, _| {
+        processed(link, String::new(), None, Outcome::Audio)
+    }),
+    ("an id never sent", |link, _| {
+        processed(
+            link,
+            "00000000-0000-4000-8000-000000000000".into(),
+            Some(0),
+            Outcome::Audio,
+        )
+    }),
+    ("a failure of an id never sent", |link, _| {
+        processed(
+            link,
+            "00000000-0000-4000-8000-000000000000".into(),
+            Some(0),
+            failed("TIMEOUT", true),
+        )
+    }),
+    ("an ack of an id never sent", |link, _| Input::Acked {
+        link,
+        id: "nobody".into(),
+        status: AckStatus::Queued,
+    }),
+    ("an ack that comes twice", |link, id| Input::Acked {
+        link,
+        id,
+        status: AckStatus::Queued,
+    }),
+    ("another sequence number", |link, id| {
+        processed(link, id, Some(99), Outcome::Audio)
+    }),
+    ("no sequence number", |link, id| {
+        processed(link, id, None, Outcome::Audio)
+    }),
+    ("an upper-case id", |link, id| {
+        processed(link, id.to_uppercase(), Some(0), Outcome::Audio)
+    }),
+    ("a code never heard of", |link, id| {
+        processed(link, id, Some(0), failed("FULL_MOON", false))
+    }),
+    ("an empty code", |link, id| {
+        processed(link, id, Some(0), failed("", true))
+    }),
+    ("stream:ready again", |link, _| Input::Ready {
+        link,
+        max_inflight: Some(1),
+    }),
+    ("stream:complete unasked", |link, _| Input::StreamComplete {
+        link,
+    }),
+    ("connected again", |link, _| Input::Connected { link }),
+    ("an error about nothing", |link, _| {
+        error(link, "MODEL_ERROR", false, None)
+    }),
+    ("a known error called fatal", |link, _| {
+        error(link, "MODEL_ERROR", true, None)
+    }),
+    ("an unknown error called fatal", |link, _| {
+        error(link, "KERNEL_PANIC", true, None)
+    }),
+    ("INVALID_CONFIG in mid-stream", |link, _| {
+        error(link, "INVALID_CONFIG", false, None)
+    }),
+    ("INVALID_CONFIG about the fragment", |link, id| {
+        error(link, "INVALID_CONFIG", false, Some(id))
+    }),
+    ("a fact of a connection to come", |link, id| {
+        processed(link + 1, id, Some(0), Outcome::Audio)
+    }),
+    ("a loss of a connection long gone", |_, _| {
+        Input::Disconnected {
+            link: 0,
+            reason: "again".into(),
+        }
+    }),
+    ("not json", |link, _| Input::Malformed {
+        link,
+        kind: ProtocolErrorKind::BadJson,
+    }),
+    ("slow_down for ever", |link, _| Input::Backpressure {
+        link,
+        action: BackpressureAction::SlowDown,
+        delay: Some(Duration::MAX),
+    }),
+    ("a check nobody asked for", |_, _| Input::AudioChecked {
+        batch: 77,
+        ok: Ok(()),
+    }),
+];
+
+#[test]
+fn every_hostile_fact_is_named_and_costs_at_most_its_fragment() {
+    let mut table = Vec::new();
+    for (name, fact) in FACTS {
+        let sts = Sts {
+            latency: ms(1_500),
+            ..Sts::default()
+        };
+        let mut world = World::scripted(&SessionConfig::default(), sts);
+        world.agenda.tell(
+            at(6.0),
+            Input::SegmentReady {
+                batch: 0,
+                sendable: true,
+            },
+        );
+        world.agenda.tell(
+            at(12.0),
+            Input::SegmentReady {
+                batch: 1,
+                sendable: true,
+            },
+        );
+        world.agenda.tell(at(12.1), Input::InputEnded);
+        let act = Box::new(move |sts: &mut Sts, now, agenda: &mut Agenda<Sts>| {
+            let (link, id, ..) = sts.sent[0];
+            agenda.tell(now, fact(link, id.to_string()));
+        });
+        world.agenda.put(at(6.5), Item::Act(act));
+        world.run();
+        world.reference.finish();
+        let complaints: Vec<String> = world
+            .heard
+            .iter()
+            .filter_map(|output| match output {
+                Output::Event(Event::ProtocolError { kind, .. }) => Some(kind.to_string()),
+                _ => None,
+            })
+            .collect();
+        let results: Vec<&str> = world
+            .reference
+            .resolved
+            .iter()
+            .map(|(_, with)| match with {
+                Resolution::Dubbed { .. } => "dubbed",
+                Resolution::Original(reason) => reason.label(),
+            })
+            .collect();
+        let (complaints, results) = (complaints.join(", "), results.join(", "));
+        table.push(format!("{name:34} | {complaints:28} | {results}"));
+    }
+    insta::assert_snapshot!("hostile_facts", table.join("\n"));
+}
+
+#[test]
+fn ten_thousand_events_in_a_second_change_nothing_and_are_logged_once_per_kind() {
+    let mut world = World::scripted(&SessionConfig::default(), Sts::default());
+    world.segments(3, Duration::from_secs(6));
+    for n in 0..10_000_u64 {
+        let now = At::from_millis(13_000 + n / 10);
+        world.say(now, move |link| match n % 5 {
+            0 => processed(
+                link,
+                format!("{n:08x}-0000-4000-8000-000000000000"),
+                Some(n),
+                Outcome::Audio,
+            ),
+            1 => Input::Malformed {
+                link,
+                kind: ProtocolErrorKind::WrongType,
+            },
+            2 => error(link, "RATE_LIMIT", false, None),
+            3 => Input::Ready {
+                link,
+                max_inflight: Some(1_000_000_000),
+            },
+            _ => Input::Acked {
+                link,
+                id: "x".repeat(10_000),
+                status: AckStatus::Processing,
+            },
+        });
+    }
+    world.run();
+    world.reference.finish();
+    assert!(world.most_load.unresolved <= 1 && world.most_load.remembered <= 3);
+    let mut counts: BTreeMap<ProtocolErrorKind, (usize, usize)> = BTreeMap::new();
+    let mut loud = 0;
+    for output in &world.heard {
+        let Output::Event(event) = output else {
+            continue;
+        };
+        loud += usize::from(event.level() >= Level::Warn);
+        if let Event::ProtocolError {
+            kind,
+            first,
+            detail,
+        } = event
+        {
+            let (all, firsts) = counts.entry(*kind).or_default();
+            *all += 1;
+            *firsts += usize::from(*first);
+            assert!(detail.chars().count() <= 201);
+        }
+    }
+    let expected = [
+        (ProtocolErrorKind::WrongType, (2_000, 1)),
+        (ProtocolErrorKind::UnknownFragment, (4_000, 1)),
+        (ProtocolErrorKind::Duplicate, (2_000, 1)),
+        (ProtocolErrorKind::SessionError, (2_000, 1)),
+    ];
+    assert_eq!(counts, BTreeMap::from(expected));
+    assert_eq!(loud, 4, "one line per kind");
+    let dubbed = |(_, with): &(u64, Resolution)| matches!(with, Resolution::Dubbed { .. });
+    assert!(world.reference.resolved.iter().all(dubbed));
+}
+
+#[test]
+fn any_confirmed_limit_is_brought_into_range() {
+    let rows = [
+        (None, 3, false),
+        (Some(1), 1, false),
+        (Some(3), 3, false),
+        (Some(5), 3, false),
+        (Some(10), 3, false),
+        (Some(11), 3, true),
+        (Some(1_000_000_000), 3, true),
+        (Some(i64::MAX), 3, true),
+        (Some(0), 1, true),
+        (Some(-1), 1, true),
+        (Some(i64::MIN), 1, true),
+    ];
+    for (confirmed, limit, complains) in rows {
+        let sts = Sts {
+            welcome: Welcome::Ready(confirmed),
+            ..Sts::default()
+        };
+        let mut world = World::scripted(&SessionConfig::default(), sts);
+        world.segments(1, Duration::from_secs(6));
+        world.run();
+        assert_eq!(world.session.max_inflight(), limit, "{confirmed:?}");
+        let complained = world.heard.iter().any(|output| {
+            let bad = ProtocolErrorKind::BadValue;
+            matches!(output, Output::Event(Event::ProtocolError { kind, .. }) if *kind == bad)
+        });
+        assert_eq!(complained, complains, "{confirmed:?}");
+    }
+}
+
+#[test]
+fn megabytes_of_words_are_cut_short() {
+    let mut world = World::scripted(&SessionConfig::default(), Sts::default());
+    world.peer.reply = Reply::Hold;
+    world.segments(2, Duration::from_secs(6));
+    let act = Box::new(|sts: &mut Sts, now, agenda: &mut Agenda<Sts>| {
+        let (link, id, ..) = sts.sent[0];
+        let long = "é".repeat(1 << 20);
+        let outcome = Outcome::Failed {
+            code: long.clone(),
+            retryable: true,
+            message: long.clone(),
+        };
+        agenda.tell(now, processed(link, id.to_string(), None, outcome));
+        agenda.tell(now, Input::Disconnected { link, reason: long });
+    });
+    world.agenda.put(at(6.5), Item::Act(act));
+    world.run();
+    world.reference.finish();
+    let longest = world
+        .timeline
+        .iter()
+        .flatten()
+        .map(|line| line.chars().count())
+        .max();
+    assert!(longest.is_some_and(|longest| longest < 700), "{longest:?}");
+}
+
+#[test]
+fn a_clock_that_goes_back_and_repeated_batches_do_no_harm() {
+    let mut session = Session::new(SessionConfig::default());
+    session.handle_input(at(100.0), Input::Start);
+    session.handle_input(
+        at(1.0),
+        Input::SegmentReady {
+            batch: 5,
+            sendable: true,
+        },
+    );
+    // Told twice, and one that is older: neither is a new segment.
+    session.handle_input(
+        at(1.0),
+        Input::SegmentReady {
+            batch: 5,
+            sendable: true,
+        },
+    );
+    session.handle_input(
+        at(1.0),
+        Input::SegmentReady {
+            batch: 4,
+            sendable: true,
+        },
+    );
+    assert_eq!(session.load().waiting, 1);
+    let due = session.poll_timeout().map(|(due, _)| due);
+    assert_eq!(
+        due,
+        Some(at(108.0)),
+        "the deadline counts from the latest moment seen"
+    );
+}
+
+#[test]
+fn a_drained_session_stays_drained_and_asks_for_nothing() {
+    let mut world = World::scripted(&SessionConfig::default(), Sts::default());
+    world.segments(1, Duration::from_secs(6));
+    world.run();
+    let fatal = Some(Fatal {
+        code: "AUTH_FAILED".into(),
+        message: String::new(),
+    });
+    let session = &mut world.session;
+    for input in [
+        Input::Start,
+        Input::Connected { link: 1 },
+        Input::ConnectFailed {
+            link: 1,
+            reason: String::new(),
+            fatal,
+        },
+        Input::Disconnected {
+            link: 1,
+            reason: String::new(),
+        },
+        Input::Ready {
+            link: 1,
+            max_inflight: None,
+        },
+        error(1, "AUTH_FAILED", true, None),
+        Input::InputEnded,
+    ] {
+        session.handle_input(at(60.0), input);
+    }
+    while let Some(output) = session.poll_output() {
+        let quiet = matches!(output, Output::Event(Event::ProtocolError { .. }));
+        assert!(quiet, "{output:?}");
+    }
+    assert_eq!(session.poll_timeout(), None);
+}

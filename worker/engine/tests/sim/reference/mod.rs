@@ -1,0 +1,621 @@
+//! The rules of the session told a second time, simply, from the outside.
+//!
+//! Sees the facts and orders that cross the border and nothing else, keeps its own books with plain
+//! variables instead of state machines, and panics when the session breaks a promise.
+
+mod breaker;
+
+use breaker::{Era, ReferenceBreaker};
+use dub_engine::{
+    At, BackpressureAction, End, Event, FragmentId, Input, LinkId, OriginalReason, Outcome, Output,
+    Resolution, Session, SessionConfig,
+};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Duration;
+
+#[derive(Copy, Clone, Debug, Eq, PartialEq)]
+enum Stage {
+    Idle,
+    Connecting,
+    Init,
+    Up,
+    Down,
+    Ending,
+    Over,
+}
+
+#[derive(Clone, Debug)]
+struct Sent {
+    batch: u64,
+    sequence: u64,
+    /// When its answer is overdue; once returned, when its check is.
+    deadline: At,
+    era: Era,
+    /// Which init it was sent under.
+    init: u32,
+}
+
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "plain variables instead of state machines"
+)]
+pub(crate) struct Reference {
+    config: SessionConfig,
+    stage: Stage,
+    link: LinkId,
+    /// When the stage must be over.
+    stage_limit: Option<At>,
+    next_connect: Option<At>,
+    losses: usize,
+    inits: u32,
+    sequence: u64,
+    limit: usize,
+    hold: bool,
+    unproven: bool,
+    must_init: bool,
+    must_disconnect: bool,
+
+    paused: bool,
+    slowed: Option<(Duration, At)>,
+    last_sent: At,
+
+    newest: Option<u64>,
+    waiting: BTreeMap<u64, At>,
+    out: BTreeMap<FragmentId, Sent>,
+    checking: BTreeMap<FragmentId, Sent>,
+    every_id: BTreeSet<FragmentId>,
+    decided: BTreeMap<u64, Resolution>,
+    unresolved: VecDeque<u64>,
+    payloads: BTreeSet<FragmentId>,
+    must_apply: BTreeSet<FragmentId>,
+
+    pub(crate) breaker: ReferenceBreaker,
+
+    input_ended: bool,
+    gone: bool,
+    refused: bool,
+    drained: bool,
+
+    pub(crate) sends: usize,
+    pub(crate) resolved: Vec<(u64, Resolution)>,
+    pub(crate) most_out: usize,
+    pub(crate) reinits: u32,
+}
+
+impl Reference {
+    pub(crate) fn new(config: SessionConfig) -> Self {
+        Self {
+            stage: if config.enabled {
+                Stage::Idle
+            } else {
+                Stage::Over
+            },
+            link: 0,
+            stage_limit: None,
+            next_connect: None,
+            losses: 0,
+            inits: 0,
+            sequence: 0,
+            limit: config.max_inflight as usize,
+            hold: true,
+            unproven: false,
+            must_init: false,
+            must_disconnect: false,
+            paused: false,
+            slowed: None,
+            last_sent: At::ZERO,
+            newest: None,
+            waiting: BTreeMap::new(),
+            out: BTreeMap::new(),
+            checking: BTreeMap::new(),
+            every_id: BTreeSet::new(),
+            decided: BTreeMap::new(),
+            unresolved: VecDeque::new(),
+            payloads: BTreeSet::new(),
+            must_apply: BTreeSet::new(),
+            breaker: ReferenceBreaker::new(&config),
+            input_ended: false,
+            gone: false,
+            refused: false,
+            drained: false,
+            sends: 0,
+            resolved: Vec::new(),
+            most_out: 0,
+            reinits: 0,
+            config,
+        }
+    }
+
+    /// Lets time pass: deadlines of fragments and the breaker's cooldown, in order.
+    pub(crate) fn advance(&mut self, at: At) {
+        loop {
+            let out = self
+                .out
+                .iter()
+                .map(|(id, sent)| (sent.deadline, sent.batch, *id))
+                .min();
+            let check = self
+                .checking
+                .iter()
+                .map(|(id, s)| (s.deadline, s.batch, *id))
+                .min();
+            let first = out.into_iter().chain(check).min();
+            let Some((_, _, id)) = first.filter(|(deadline, ..)| *deadline <= at) else {
+                break;
+            };
+            if let Some(sent) = self.out.remove(&id) {
+                assert_eq!(sent.deadline, at, "woken late for a timeout");
+                self.fall_back(sent.batch, OriginalReason::Timeout);
+                self.breaker.failure(at, sent.era);
+            } else if let Some(sent) = self.checking.remove(&id) {
+                self.fall_back(sent.batch, OriginalReason::BadAudio);
+                self.breaker.neutral(sent.era);
+            }
+        }
+        self.breaker.advance(at, !self.drained);
+        assert!(
+            self.next_connect.is_none_or(|next| next >= at),
+            "missed a reconnect"
+        );
+        assert!(
+            self.stage_limit.is_none_or(|limit| limit >= at),
+            "{:?} for too long",
+            self.stage
+        );
+    }
+
+    /// Takes in what the session is about to be told.
+    pub(crate) fn input(&mut self, at: At, input: &Input) {
+        match input {
+            Input::SegmentReady { batch, sendable } => self.segment(at, *batch, *sendable),
+            Input::ConnectFailed { link, fatal, .. } if self.has(*link) => match fatal {
+                Some(_) => self.refuse(),
+                None => self.lost(at),
+            },
+            Input::Disconnected { link, .. } if self.has(*link) => self.lost(at),
+            Input::Ready { link, max_inflight } if self.has(*link) && self.stage == Stage::Init => {
+                self.enter(Stage::Up, None);
+                self.losses = 0;
+                let configured = i64::from(self.config.max_inflight);
+                self.limit = max_inflight.unwrap_or(configured).clamp(1, configured) as usize;
+            }
+            Input::Processed {
+                link, id, outcome, ..
+            } => {
+                let parsed = FragmentId::parse(id);
+                if *outcome == Outcome::Audio {
+                    self.payloads.extend(parsed);
+                }
+                if self.has(*link) {
+                    match outcome {
+                        Outcome::Audio => self.audio(at, parsed),
+                        Outcome::Failed {
+                            code, retryable, ..
+                        } => {
+                            self.failed(at, code, *retryable, false, Some(id));
+                        }
+                    }
+                }
+            }
+            Input::StsError {
+                link,
+                code,
+                retryable,
+                fatal,
+                id,
+                ..
+            } if self.has(*link) => {
+                self.failed(at, code, *retryable, *fatal, id.as_deref());
+            }
+            Input::AudioChecked { batch, ok } => self.checked(*batch, ok.is_ok()),
+            Input::Backpressure {
+                link,
+                action,
+                delay,
+            } if self.has(*link) && self.stage != Stage::Connecting => {
+                self.paused = *action == BackpressureAction::Pause;
+                self.slowed = (*action == BackpressureAction::SlowDown).then(|| {
+                    let delay = delay.unwrap_or(Duration::from_millis(500));
+                    (delay, self.slowed.map_or(at, |(_, since)| since))
+                });
+            }
+            Input::StreamComplete { link } if self.has(*link) && self.stage == Stage::Ending => {
+                self.enter(Stage::Over, None);
+            }
+            Input::InputEnded => {
+                self.input_ended = true;
+                self.next_connect = None;
+                if matches!(self.stage, Stage::Idle | Stage::Down) {
+                    self.enter(Stage::Over, None);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Checks what the session ordered.
+    pub(crate) fn output(&mut self, at: At, output: &Output) {
+        match output {
+            Output::Connect { link } => {
+                assert_eq!(*link, self.link + 1, "links are numbered");
+                if self.stage == Stage::Idle {
+                    assert_eq!(self.link, 0);
+                } else {
+                    assert_eq!(self.next_connect, Some(at), "backoff is exact");
+                    self.hold = false;
+                }
+                self.next_connect = None;
+                self.link = *link;
+                self.enter(Stage::Connecting, Some(at + self.config.ready_timeout * 2));
+            }
+            Output::Init { link } => {
+                assert_eq!(*link, self.link);
+                if self.stage == Stage::Up {
+                    assert!(self.must_init, "an init out of the blue");
+                    self.must_init = false;
+                    self.unproven = true;
+                    self.hold = true;
+                    self.reinits += 1;
+                } else {
+                    assert_eq!(self.stage, Stage::Connecting);
+                    self.unproven = false;
+                }
+                self.inits += 1;
+                self.sequence = 0;
+                (self.paused, self.slowed, self.last_sent) = (false, None, At::ZERO);
+                self.enter(Stage::Init, Some(at + self.config.ready_timeout));
+            }
+            Output::Send {
+                link,
+                batch,
+                id,
+                sequence,
+            } => {
+                self.sent(at, *link, *batch, *id, *sequence);
+            }
+            Output::Applied { link, id } => {
+                assert_eq!(*link, self.link);
+                assert!(self.must_apply.remove(id), "applied without good audio");
+            }
+            Output::Decode { batch, id, .. } => {
+                assert_eq!(self.checking.get(id).map(|sent| sent.batch), Some(*batch));
+                assert!(self.payloads.contains(id), "nothing to decode");
+            }
+            Output::Forget { id } => {
+                assert!(
+                    !self.checking.contains_key(id),
+                    "forgets what is being checked"
+                );
+                let dubbed = Resolution::Dubbed { id: *id };
+                assert!(
+                    !self.decided.values().any(|with| *with == dubbed),
+                    "forgets good audio"
+                );
+                self.payloads.remove(id);
+            }
+            Output::Resolve { batch, with } => {
+                assert_eq!(
+                    self.unresolved.pop_front(),
+                    Some(*batch),
+                    "resolves in batch order"
+                );
+                assert_eq!(
+                    self.decided.remove(batch),
+                    Some(*with),
+                    "resolution of {batch}"
+                );
+                if let Resolution::Dubbed { id } = with {
+                    assert!(
+                        self.payloads.remove(id),
+                        "dubbed with a payload that is gone"
+                    );
+                }
+                self.resolved.push((*batch, *with));
+            }
+            Output::End { link } => {
+                assert!(self.input_ended && *link == self.link && self.stage == Stage::Up);
+                assert!(self.waiting.is_empty() && self.out.is_empty() && self.checking.is_empty());
+                self.enter(Stage::Ending, Some(at + self.config.complete_timeout));
+            }
+            Output::Disconnect { link } => {
+                assert_eq!(*link, self.link);
+                self.must_disconnect = false;
+                if matches!(self.stage, Stage::Ending | Stage::Over) {
+                    self.enter(Stage::Over, None);
+                } else {
+                    self.lost(at);
+                }
+            }
+            Output::Drained(end) => {
+                assert!(!self.drained, "drained twice");
+                assert!(self.unresolved.is_empty() && self.out.is_empty());
+                assert_eq!(self.stage, Stage::Over);
+                let fits = match end {
+                    End::Complete => self.input_ended && !self.gone && !self.refused,
+                    End::Gone => self.gone,
+                    End::Refused { .. } => self.refused,
+                };
+                assert!(fits, "drained as {end:?}");
+                self.drained = true;
+            }
+            Output::Event(Event::Fallback { batch, reason }) => self.fallback(at, *batch, *reason),
+            Output::Event(Event::Breaker { to, .. }) => assert_eq!(*to, self.breaker.state()),
+            Output::Event(_) => {}
+        }
+    }
+
+    /// Compares books with the session after every step.
+    pub(crate) fn compare(&mut self, at: At, session: &Session) {
+        assert!(
+            !self.must_init && !self.must_disconnect,
+            "no reaction to a lost session"
+        );
+        assert!(self.must_apply.is_empty(), "good audio was not confirmed");
+        // A drained session asks for no more wake-ups.
+        if !self.drained {
+            assert_eq!(session.breaker_state(), self.breaker.state(), "breaker");
+        }
+        assert_eq!(session.in_flight(), self.out.len(), "in flight");
+        let load = session.load();
+        assert_eq!(load.checking, self.checking.len(), "being checked");
+        assert_eq!(load.waiting, self.waiting.len(), "waiting");
+        assert_eq!(load.unresolved, self.unresolved.len(), "unresolved");
+        assert!(load.remembered <= dub_engine::in_flight::REMEMBERED);
+        let Some((_, ready)) = self.waiting.first_key_value() else {
+            return;
+        };
+        let ready = *ready;
+        assert!(
+            at < ready + self.config.fragment_timeout,
+            "waits beyond its deadline"
+        );
+        assert!(
+            self.stage == Stage::Up || self.hold,
+            "waits without a session"
+        );
+        let held = self.stage != Stage::Up
+            || self.out.len() >= self.limit
+            || self.gate(ready).is_none_or(|gate| gate > at);
+        assert!(held, "a segment waits although it could be sent");
+        assert!(!self.breaker.refuses(), "waits for an open breaker");
+        assert!(
+            self.breaker.is_closed() || self.waiting.len() == 1,
+            "two candidates for one probe"
+        );
+    }
+
+    /// After the run: nothing may be left over.
+    pub(crate) fn finish(&self) {
+        assert!(self.drained, "never drained");
+        assert!(
+            self.payloads.is_empty(),
+            "payloads left behind: {:?}",
+            self.payloads
+        );
+        assert!(self.decided.is_empty() && self.waiting.is_empty() && self.checking.is_empty());
+        let known = self.newest.map_or(0, |newest| newest + 1);
+        assert!(self.resolved.len() as u64 <= known);
+    }
+
+    fn segment(&mut self, at: At, batch: u64, sendable: bool) {
+        if self.newest.is_some_and(|newest| batch <= newest) {
+            return;
+        }
+        self.newest = Some(batch);
+        self.unresolved.push_back(batch);
+        if !self.config.enabled {
+            self.fall_back(batch, OriginalReason::Passthrough);
+        } else if !sendable {
+            self.fall_back(batch, OriginalReason::NotSent);
+        } else {
+            let waits = match self.stage {
+                Stage::Up => true,
+                Stage::Idle | Stage::Connecting | Stage::Init => self.hold,
+                Stage::Down | Stage::Ending | Stage::Over => false,
+            };
+            if waits {
+                self.waiting.insert(batch, at);
+            } else {
+                self.fall_back(batch, OriginalReason::Disconnected);
+            }
+        }
+    }
+
+    fn sent(&mut self, at: At, link: LinkId, batch: u64, id: FragmentId, sequence: u64) {
+        assert_eq!(
+            (link, self.stage),
+            (self.link, Stage::Up),
+            "sends without a session"
+        );
+        let ready = self
+            .waiting
+            .remove(&batch)
+            .expect("sends a segment that does not wait");
+        assert!(
+            self.waiting.keys().all(|other| *other > batch),
+            "sends out of order"
+        );
+        assert!(at <= ready + self.config.fragment_timeout, "sends too late");
+        assert!(
+            self.gate(ready).is_some_and(|gate| gate <= at),
+            "ignores backpressure"
+        );
+        let era = self.breaker.sent(id);
+        assert_eq!(sequence, self.sequence, "sequence numbers have no holes");
+        self.sequence += 1;
+        self.last_sent = at;
+        assert!(self.every_id.insert(id), "an id used twice");
+        let deadline = at + self.config.fragment_timeout;
+        let sent = Sent {
+            batch,
+            sequence,
+            deadline,
+            era,
+            init: self.inits,
+        };
+        self.out.insert(id, sent);
+        self.sends += 1;
+        self.most_out = self.most_out.max(self.out.len());
+        assert!(
+            self.out.len() <= self.limit,
+            "more out than the limit {}",
+            self.limit
+        );
+    }
+
+    fn gate(&self, ready: At) -> Option<At> {
+        match self.slowed {
+            _ if self.paused => None,
+            Some((delay, since)) => Some(ready.max(since).max(self.last_sent) + delay),
+            None => Some(ready),
+        }
+    }
+
+    fn audio(&mut self, at: At, id: Option<FragmentId>) {
+        let Some((id, mut sent)) = id.and_then(|id| self.out.remove_entry(&id)) else {
+            return;
+        };
+        sent.deadline = at + self.config.fragment_timeout;
+        self.checking.insert(id, sent);
+    }
+
+    fn checked(&mut self, batch: u64, good: bool) {
+        let found = self.checking.iter().find(|(_, sent)| sent.batch == batch);
+        let Some(id) = found.map(|(id, _)| *id) else {
+            return;
+        };
+        let Some(sent) = self.checking.remove(&id) else {
+            return;
+        };
+        if !good {
+            self.fall_back(batch, OriginalReason::BadAudio);
+            return self.breaker.neutral(sent.era);
+        }
+        self.decided.insert(batch, Resolution::Dubbed { id });
+        if sent.init == self.inits && self.stage == Stage::Up {
+            self.must_apply.insert(id);
+            self.unproven = false;
+        }
+        self.breaker.success(sent.era);
+    }
+
+    fn failed(&mut self, at: At, code: &str, flag: bool, fatal: bool, id: Option<&str>) {
+        const COUNTED: [&str; 5] = [
+            "TIMEOUT",
+            "MODEL_ERROR",
+            "GPU_OOM",
+            "QUEUE_FULL",
+            "RATE_LIMIT",
+        ];
+        const UNCOUNTED: [&str; 4] = [
+            "STREAM_NOT_FOUND",
+            "INVALID_CONFIG",
+            "FRAGMENT_TOO_LARGE",
+            "INVALID_SEQUENCE",
+        ];
+        if code == "AUTH_FAILED" {
+            return self.refuse();
+        }
+        let parsed = id.and_then(FragmentId::parse);
+        let ours = parsed.is_some_and(|id| self.every_id.contains(&id));
+        if code == "INVALID_CONFIG" && self.stage == Stage::Init && !ours {
+            return self.refuse();
+        }
+        let lost_session = code == "STREAM_NOT_FOUND" && self.stage == Stage::Up;
+        let known = COUNTED.contains(&code) || UNCOUNTED.contains(&code);
+        let counts = COUNTED.contains(&code) || (!known && flag);
+        let sent = parsed.and_then(|id| self.out.remove(&id));
+        if let Some(sent) = &sent {
+            self.fall_back(sent.batch, OriginalReason::Error);
+            if counts {
+                self.breaker.failure(at, sent.era);
+            } else {
+                self.breaker.neutral(sent.era);
+            }
+        }
+        if lost_session && (sent.is_some() || (id.is_none() && self.sequence > 0)) {
+            if self.unproven {
+                self.must_disconnect = true;
+            } else {
+                self.must_init = true;
+                self.give_up_out(OriginalReason::Error);
+            }
+        }
+        self.must_disconnect |= fatal && !known;
+    }
+
+    fn lost(&mut self, at: At) {
+        self.give_up_out(OriginalReason::Disconnected);
+        for batch in std::mem::take(&mut self.waiting).into_keys() {
+            self.fall_back(batch, OriginalReason::Disconnected);
+        }
+        self.must_init = false;
+        self.unproven = false;
+        if self.input_ended || self.stage == Stage::Ending {
+            return self.enter(Stage::Over, None);
+        }
+        if let Some(delay) = self.config.backoff.get(self.losses).copied() {
+            self.enter(Stage::Down, None);
+            self.next_connect = Some(at + delay);
+        } else {
+            self.gone = true;
+            self.enter(Stage::Over, None);
+        }
+        self.losses += 1;
+    }
+
+    fn refuse(&mut self) {
+        self.refused = true;
+        self.give_up_out(OriginalReason::Error);
+        for batch in std::mem::take(&mut self.waiting).into_keys() {
+            self.fall_back(batch, OriginalReason::Disconnected);
+        }
+        self.enter(Stage::Over, None);
+    }
+
+    fn give_up_out(&mut self, reason: OriginalReason) {
+        for sent in std::mem::take(&mut self.out).into_values() {
+            assert!(sent.sequence < self.sequence);
+            self.fall_back(sent.batch, reason);
+            self.breaker.neutral(sent.era);
+        }
+    }
+
+    /// A fallback the session announced: one we know of, or one of a segment that was not sent.
+    fn fallback(&mut self, at: At, batch: u64, reason: OriginalReason) {
+        if let Some(ready) = self.waiting.remove(&batch) {
+            let due = at == ready + self.config.fragment_timeout;
+            let up = self.stage == Stage::Up;
+            let gated = self.gate(ready).is_none_or(|gate| gate > at);
+            let fits = match reason {
+                OriginalReason::BreakerOpen => !self.breaker.is_closed(),
+                OriginalReason::Backpressure => due && up && gated,
+                OriginalReason::Timeout => due && up && !gated && self.out.len() >= self.limit,
+                OriginalReason::Disconnected => due && !up,
+                _ => false,
+            };
+            assert!(fits, "segment {batch} was not sent because of {reason}");
+            self.fall_back(batch, reason);
+        }
+        let expected = Some(&Resolution::Original(reason));
+        assert_eq!(self.decided.get(&batch), expected, "fallback of {batch}");
+    }
+
+    fn fall_back(&mut self, batch: u64, reason: OriginalReason) {
+        let before = self.decided.insert(batch, Resolution::Original(reason));
+        assert_eq!(before, None, "{batch} decided twice");
+    }
+
+    fn has(&self, link: LinkId) -> bool {
+        let linked = matches!(
+            self.stage,
+            Stage::Connecting | Stage::Init | Stage::Up | Stage::Ending
+        );
+        linked && link == self.link
+    }
+
+    fn enter(&mut self, stage: Stage, limit: Option<At>) {
+        self.stage = stage;
+        self.stage_limit = limit;
+    }
+}
