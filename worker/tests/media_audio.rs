@@ -1,0 +1,294 @@
+//! What an STS service may answer, made by ffmpeg, decoded by the worker: the content
+//! decides, the length fits, and the sound sits where it belongs.
+
+use std::io::Write as _;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use worker::media::audio::{self, AudioError, Budget, Label, Pcm};
+use worker::media::encoder::{Encoder, silent_frame};
+use worker::media::format::AacFormat;
+use worker::media::{AacFrame, fit, m4a};
+
+const RATE: usize = 48_000;
+const SEGMENT: usize = 288_000 - 288_000 % 1024;
+
+fn format() -> AacFormat {
+    gst_init();
+    AacFormat::lc(48_000, 2)
+}
+
+fn gst_init() {
+    worker::media::init().expect("the machine has the plugins: cargo xtask setup");
+}
+
+fn budget() -> Budget {
+    Budget {
+        time: Duration::from_secs(20),
+        frames: 100 * RATE,
+    }
+}
+
+/// A melody with a new pitch every 50 ms: alike nowhere but at the right place.
+fn melody(frames: usize) -> Vec<f32> {
+    let mut phase = 0.0_f64;
+    let mut samples = Vec::with_capacity(frames * 2);
+    let mut note = 1_u32;
+    let mut pitch = 300.0;
+    for n in 0..frames {
+        if n % 2_400 == 0 {
+            note = note.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            pitch = 250.0 + f64::from(note >> 20) * 0.6;
+        }
+        phase += 2.0 * std::f64::consts::PI * pitch / RATE as f64;
+        let x = (0.4 * phase.sin()) as f32;
+        samples.extend([x, x]);
+    }
+    samples
+}
+
+fn ffmpeg(samples: &[f32], args: &[&str]) -> Vec<u8> {
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path().join("out");
+    let mut child = Command::new("ffmpeg")
+        .args([
+            "-v", "error", "-y", "-f", "f32le", "-ar", "48000", "-ac", "2", "-i", "-",
+        ])
+        .args(args)
+        .arg(&out)
+        .stdin(Stdio::piped())
+        .spawn()
+        .expect("ffmpeg is installed: cargo xtask setup");
+    let bytes: Vec<u8> = samples.iter().flat_map(|x| x.to_le_bytes()).collect();
+    child.stdin.take().unwrap().write_all(&bytes).unwrap();
+    assert!(child.wait().unwrap().success(), "ffmpeg {args:?}");
+    std::fs::read(out).unwrap()
+}
+
+/// By how many samples `got` is late against `want`, measured on one channel at `at`.
+fn lag(want: &[f32], got: &[f32], at: usize) -> i64 {
+    let window = 4_800;
+    (-2_400_i64..=2_400)
+        .max_by(|a, b| {
+            let score = |lag: i64| -> f64 {
+                (0..window)
+                    .step_by(2)
+                    .map(|n| {
+                        let from = (at + n) as i64 + lag;
+                        f64::from(want[2 * (at + n)]) * f64::from(got[2 * from as usize])
+                    })
+                    .sum()
+            };
+            score(*a).total_cmp(&score(*b))
+        })
+        .unwrap()
+}
+
+#[test]
+fn every_usual_kind_of_answer_is_decoded_and_sits_in_place() {
+    let format = format();
+    let sound = melody(SEGMENT);
+    let (adts, ogg, mp3, wav) = (["-f", "adts"], ["-f", "ogg"], ["-f", "mp3"], ["-f", "wav"]);
+    for (name, args) in [
+        ("m4a 48k", vec!["-c:a", "aac", "-b:a", "160k", "-f", "ipod"]),
+        (
+            "m4a 44.1k",
+            vec!["-c:a", "aac", "-ar", "44100", "-f", "ipod"],
+        ),
+        (
+            "m4a 24k mono",
+            vec!["-c:a", "aac", "-ar", "24000", "-ac", "1", "-f", "ipod"],
+        ),
+        ("adts", [&["-c:a", "aac"], &adts[..]].concat()),
+        ("wav 48k", wav.to_vec()),
+        (
+            "wav 8k mono",
+            [&["-ar", "8000", "-ac", "1"], &wav[..]].concat(),
+        ),
+        ("wav 96k", [&["-ar", "96000"], &wav[..]].concat()),
+        (
+            "wav 22.05k float",
+            [&["-ar", "22050", "-c:a", "pcm_f32le"], &wav[..]].concat(),
+        ),
+        ("mp3 48k", [&["-c:a", "libmp3lame"], &mp3[..]].concat()),
+        (
+            "mp3 24k mono",
+            [
+                &["-c:a", "libmp3lame", "-ar", "24000", "-ac", "1"],
+                &mp3[..],
+            ]
+            .concat(),
+        ),
+        ("ogg vorbis", [&["-c:a", "libvorbis"], &ogg[..]].concat()),
+        ("ogg opus", [&["-c:a", "libopus"], &ogg[..]].concat()),
+    ] {
+        let data = ffmpeg(&sound, &args);
+        // The label is a lie: only the content counts.
+        let label = Label {
+            format: "m4a",
+            rate: 16_000,
+            channels: 1,
+        };
+        let pcm = audio::decode(data, label, &format, SEGMENT, budget())
+            .unwrap_or_else(|e| panic!("{name}: {e}"));
+        let surplus = pcm.frames() as i64 - SEGMENT as i64;
+        assert!(
+            surplus.abs() < 4_000,
+            "{name}: {surplus} samples more than the segment"
+        );
+        let pcm = fit::to_length(pcm, SEGMENT, 48_000).unwrap();
+        assert_eq!(pcm.frames(), SEGMENT, "{name}");
+        for at in [48_000, 240_000] {
+            let lag = lag(&sound, &pcm.samples, at);
+            assert!(lag.abs() <= 96, "{name}: {lag} samples late at {at}");
+        }
+    }
+}
+
+#[test]
+fn raw_samples_are_believed_as_labelled() {
+    let format = format();
+    let sound = melody(SEGMENT);
+    let data = ffmpeg(&sound, &["-ar", "16000", "-ac", "1", "-f", "s16le"]);
+    let label = Label {
+        format: "pcm_s16le",
+        rate: 16_000,
+        channels: 1,
+    };
+    let pcm = audio::decode(data, label, &format, SEGMENT, budget()).unwrap();
+    assert!(
+        (pcm.frames() as i64 - SEGMENT as i64).abs() < 64,
+        "{}",
+        pcm.frames()
+    );
+    assert!(lag(&sound, &pcm.samples, 100_000).abs() <= 48);
+}
+
+#[test]
+fn what_is_no_audio_is_refused_in_bounded_time() {
+    let format = format();
+    let label = Label {
+        format: "m4a",
+        rate: 48_000,
+        channels: 2,
+    };
+    let tone = ffmpeg(&melody(SEGMENT), &["-c:a", "aac", "-f", "ipod"]);
+    let noise: Vec<u8> = (0..100_000_u32)
+        .map(|n| (n.wrapping_mul(2_654_435_761) >> 13) as u8)
+        .collect();
+    for (name, data) in [
+        ("empty", Vec::new()),
+        ("text", b"<html>502 Bad Gateway</html>".repeat(100)),
+        ("noise", noise),
+        ("cut off before the index", tone[..tone.len() / 2].to_vec()),
+        ("four bytes", vec![0xff, 0xf1, 0, 0]),
+    ] {
+        let started = std::time::Instant::now();
+        let result = audio::decode(data, label, &format, SEGMENT, budget())
+            .and_then(|pcm| fit::to_length(pcm, SEGMENT, 48_000));
+        assert!(result.is_err(), "{name} was taken for audio");
+        assert!(
+            started.elapsed() < Duration::from_secs(21),
+            "{name}: {:?}",
+            started.elapsed()
+        );
+    }
+}
+
+#[test]
+fn far_too_much_audio_stops_at_the_budget() {
+    let format = format();
+    let label = Label {
+        format: "pcm_s16le",
+        rate: 48_000,
+        channels: 2,
+    };
+    let small = Budget {
+        time: Duration::from_secs(20),
+        frames: 96_000,
+    };
+    let result = audio::decode(vec![0; 4 * 480_000], label, &format, SEGMENT, small);
+    assert_eq!(result, Err(AudioError::TooLong(96_000)));
+}
+
+/// The recipe of the fragments: cut a running AAC stream anywhere, wrap each part with one
+/// frame of pre-roll, decode it on its own, put the parts together: nothing is lost.
+#[test]
+fn fragments_echoed_back_are_bit_for_bit_the_uninterrupted_stream() {
+    let format = format();
+    let mut encoder = Encoder::start(&format).unwrap();
+    let mut frames = encoder.push(&melody(30 * RATE)).unwrap();
+    frames.extend(encoder.finish().unwrap());
+    let whole = audio::decode_frames(&format, None, &frames, budget()).unwrap();
+
+    let mut joined: Vec<f32> = Vec::new();
+    let mut preroll: Option<AacFrame> = None;
+    for part in frames.chunks(281) {
+        let slices: Vec<&[u8]> = part.iter().map(|frame| &frame[..]).collect();
+        let file = m4a::write(&format, preroll.as_deref(), &slices);
+        let label = Label {
+            format: "m4a",
+            rate: 48_000,
+            channels: 2,
+        };
+        let want = part.len() * 1024;
+        let pcm = audio::decode(file, label, &format, want, budget()).unwrap();
+        assert_eq!(pcm.frames(), want);
+        joined.extend(pcm.samples);
+        preroll = part.last().cloned();
+    }
+    assert_eq!(joined.len(), whole.samples.len());
+    let difference = joined
+        .iter()
+        .zip(&whole.samples)
+        .map(|(a, b)| (a - b).abs())
+        .fold(0.0, f32::max);
+    // The encoder substitutes noise for noise, and a decoder makes it anew: -80 dB at most.
+    assert!(difference < 2e-4, "largest difference {difference}");
+
+    // The defect this is meant to catch: without the pre-roll, every join is damaged.
+    let bare = audio::decode_frames(&format, None, &frames[281..562], budget()).unwrap();
+    let damage = bare.samples[..2_048]
+        .iter()
+        .zip(&whole.samples[281 * 2_048..])
+        .map(|(a, b)| (a - b).abs());
+    assert!(damage.fold(0.0, f32::max) > 0.05);
+}
+
+#[test]
+fn ffmpeg_plays_a_fragment_to_exactly_its_length() {
+    let format = format();
+    let mut encoder = Encoder::start(&format).unwrap();
+    let frames = encoder.push(&melody(8 * RATE)).unwrap();
+    let slices: Vec<&[u8]> = frames[100..200].iter().map(|frame| &frame[..]).collect();
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("fragment.m4a");
+    std::fs::write(&path, m4a::write(&format, Some(&frames[99]), &slices)).unwrap();
+    let out = Command::new("ffmpeg")
+        .args(["-v", "error", "-i"])
+        .arg(&path)
+        .args(["-f", "f32le", "-"])
+        .output()
+        .unwrap();
+    assert!(
+        out.status.success() && out.stderr.is_empty(),
+        "{}",
+        String::from_utf8_lossy(&out.stderr)
+    );
+    assert_eq!(out.stdout.len(), 100 * 1024 * 2 * 4);
+}
+
+#[test]
+fn a_silent_frame_is_silent_between_loud_ones() {
+    let format = format();
+    let silence = silent_frame(&format).unwrap();
+    let pcm = audio::decode_frames(
+        &format,
+        Some(&silence),
+        &[silence.clone(), silence.clone()],
+        budget(),
+    )
+    .unwrap();
+    let quiet: &Pcm = &pcm;
+    assert!(quiet.samples.iter().all(|x| x.abs() < 1e-4));
+}
