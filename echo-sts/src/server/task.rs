@@ -10,7 +10,7 @@ use std::{
 };
 
 use socketioxide::extract::SocketRef;
-use sts_protocol::event;
+use sts_protocol::{Direction, JournalEntry, event};
 use tokio::sync::{mpsc, oneshot};
 
 use super::listener::Transport;
@@ -171,7 +171,10 @@ impl Task {
     fn carry_out(&mut self) {
         for order in std::mem::take(&mut self.orders) {
             match order {
-                Order::Record(entry) => self.journal.write(entry),
+                Order::Record(entry) => {
+                    log(&entry);
+                    self.journal.write(entry);
+                }
                 Order::Emit { link, message } => {
                     let event = message.event();
                     match message.payload() {
@@ -220,6 +223,36 @@ impl Task {
         if let Err(error) = socket.disconnect() {
             tracing::warn!(event = "disconnect_failed", link, %error);
             transport.close();
+        }
+    }
+}
+
+/// The journal's lines as log lines: what happens to connections is worth knowing,
+/// single messages are details.
+fn log(entry: &JournalEntry) {
+    let JournalEntry {
+        event,
+        session,
+        sequence,
+        code,
+        detail,
+        ..
+    } = entry;
+    let stream_id = entry.stream_id.as_deref();
+    let (code, detail) = (code.as_deref(), detail.as_deref());
+    match entry.direction {
+        Direction::Local => tracing::info!(event, stream_id, session, sequence, code, detail),
+        Direction::In => tracing::debug!(direction = "in", event, stream_id, session, sequence),
+        Direction::Out => {
+            tracing::debug!(
+                direction = "out",
+                event,
+                stream_id,
+                session,
+                sequence,
+                code,
+                detail
+            );
         }
     }
 }
