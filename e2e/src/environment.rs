@@ -1,1 +1,361 @@
-//! One scenario's world: temporary directory, services, artifacts.
+//! One scenario's world: its temporary directory, its services on free ports, its artifacts.
+//!
+//! Environments share nothing, so they run side by side. Whatever way a scenario ends, its processes
+//! are stopped in reverse order and its directory goes; [`Environment::finish`] also proves it.
+
+use std::{
+    fmt::Write as _,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, bail};
+
+use crate::{
+    artifacts::Artifacts,
+    process::Group,
+    run::{self, Run},
+    services::{
+        Place,
+        echo_sts::{EchoSts, EchoStsOptions},
+        media_server::{Kind, MediaServer},
+        worker::{Worker, WorkerOptions},
+    },
+    wait::{self, Look},
+};
+
+/// Environment variable that marks the processes of one environment.
+const MARK_ENV: &str = "DUB_E2E_ENVIRONMENT";
+/// Grace per process when an environment ends.
+const STOP_GRACE: Duration = Duration::from_secs(5);
+/// How long killed processes may take to vanish from `/proc` and their ports to be free.
+const GONE_PATIENCE: Duration = Duration::from_secs(5);
+/// Last lines of each process that a failure shows.
+const LINES_ON_FAILURE: usize = 15;
+
+/// What is remembered of an environment after it is gone: for the failure message and the table.
+#[derive(Debug, Default)]
+pub struct Trace {
+    /// Where its artifacts are.
+    pub artifacts: Option<PathBuf>,
+    /// Last lines of its processes, if it ended without [`Environment::finish`].
+    pub last_lines: Option<String>,
+}
+
+/// A [`Trace`] shared with whoever reports.
+pub type SharedTrace = Arc<Mutex<Vec<Trace>>>;
+
+/// What an environment consists of.
+#[derive(Debug)]
+pub struct Builder {
+    name: String,
+    stream_id: String,
+    media_server: Option<Kind>,
+    echo_sts: Option<EchoStsOptions>,
+    more_rtmp_paths: Vec<String>,
+    trace: SharedTrace,
+}
+
+impl Builder {
+    /// Uses this media server; unset: the one that [`Kind::choose`] finds.
+    #[must_use]
+    pub fn media_server(mut self, kind: Kind) -> Self {
+        self.media_server = Some(kind);
+        self
+    }
+
+    /// Names the stream; unset: `test`.
+    #[must_use]
+    pub fn stream_id(mut self, stream_id: impl Into<String>) -> Self {
+        self.stream_id = stream_id.into();
+        self
+    }
+
+    /// Starts `echo-sts` with these options; without it there is none.
+    #[must_use]
+    pub fn echo_sts(mut self, options: EchoStsOptions) -> Self {
+        self.echo_sts = Some(options);
+        self
+    }
+
+    /// Lets the media server take one more RTMP path.
+    #[must_use]
+    pub fn rtmp_path(mut self, path: impl Into<String>) -> Self {
+        self.more_rtmp_paths.push(path.into());
+        self
+    }
+
+    /// Remembers in `trace` what is worth knowing when the environment is gone.
+    #[must_use]
+    pub fn trace(mut self, trace: SharedTrace) -> Self {
+        self.trace = trace;
+        self
+    }
+
+    /// Makes the directories and starts the services; returns when all are ready.
+    ///
+    /// # Errors
+    /// When one cannot be started; those already started are stopped again.
+    pub fn start(self) -> Result<Environment> {
+        let artifacts = Artifacts::claim(&self.name)?;
+        let scratch = Run::current()?.scratch(&self.name)?;
+        let group = Group::marked_with(Some((MARK_ENV, scratch.path())))?;
+        let place = Place {
+            group: Arc::clone(&group),
+            scratch: scratch.path().to_owned(),
+            artifacts: artifacts.dir().to_owned(),
+        };
+        let mut environment = Environment {
+            name: self.name,
+            stream_id: self.stream_id,
+            started: Instant::now(),
+            place,
+            media_server: None,
+            echo_sts: None,
+            trace: self.trace,
+            finished: false,
+            artifacts,
+            scratch: Some(scratch),
+        };
+        let kind = self.media_server.map_or_else(|| Kind::choose(None), Ok)?;
+        let mut rtmp_paths = vec![environment.output_path()];
+        rtmp_paths.extend(self.more_rtmp_paths);
+        // From here on a failure drops the environment, which stops what was started.
+        environment.media_server = Some(MediaServer::start(kind, &environment.place, &rtmp_paths)?);
+        if let Some(options) = self.echo_sts {
+            environment.echo_sts = Some(EchoSts::start(&environment.place, options)?);
+        }
+        Ok(environment)
+    }
+}
+
+/// A running environment.
+#[derive(Debug)]
+pub struct Environment {
+    name: String,
+    stream_id: String,
+    started: Instant,
+    place: Place,
+    media_server: Option<MediaServer>,
+    echo_sts: Option<EchoSts>,
+    trace: SharedTrace,
+    finished: bool,
+    artifacts: Artifacts,
+    /// `None` once it was removed.
+    scratch: Option<tempfile::TempDir>,
+}
+
+impl Environment {
+    /// An environment whose artifacts go to `target/e2e/<name>/`.
+    pub fn builder(name: impl Into<String>) -> Builder {
+        Builder {
+            name: name.into(),
+            stream_id: "test".into(),
+            media_server: None,
+            echo_sts: None,
+            more_rtmp_paths: Vec::new(),
+            trace: SharedTrace::default(),
+        }
+    }
+
+    /// Name of the scenario.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Name of the stream.
+    pub fn stream_id(&self) -> &str {
+        &self.stream_id
+    }
+
+    /// Where services live: for starting more of them.
+    pub fn place(&self) -> &Place {
+        &self.place
+    }
+
+    /// Private directory, gone at the end.
+    pub fn scratch(&self) -> &Path {
+        &self.place.scratch
+    }
+
+    /// What stays.
+    pub fn artifacts(&self) -> &Artifacts {
+        &self.artifacts
+    }
+
+    /// Time since the environment was asked for.
+    pub fn elapsed(&self) -> Duration {
+        self.started.elapsed()
+    }
+
+    /// RTSP path of the input.
+    pub fn input_path(&self) -> String {
+        format!("live/{}/in", self.stream_id)
+    }
+
+    /// RTMP path of the output.
+    pub fn output_path(&self) -> String {
+        format!("live/{}/out", self.stream_id)
+    }
+
+    /// URL at which the input is published and read.
+    pub fn input_url(&self) -> String {
+        self.media_server().rtsp_url(&self.input_path())
+    }
+
+    /// URL at which the output is published and read.
+    pub fn output_url(&self) -> String {
+        self.media_server().rtmp_url(&self.output_path())
+    }
+
+    /// The media server.
+    pub fn media_server(&self) -> &MediaServer {
+        self.media_server.as_ref().expect("started by the builder")
+    }
+
+    /// The media server, for breaking and restarting it.
+    pub fn media_server_mut(&mut self) -> &mut MediaServer {
+        self.media_server.as_mut().expect("started by the builder")
+    }
+
+    /// The STS service.
+    ///
+    /// # Panics
+    /// When the environment was built without one, which is a mistake of the scenario.
+    pub fn echo_sts(&self) -> &EchoSts {
+        self.echo_sts
+            .as_ref()
+            .expect("the environment was built without echo-sts")
+    }
+
+    /// The STS service, for breaking and restarting it.
+    ///
+    /// # Panics
+    /// As [`echo_sts`](Self::echo_sts).
+    pub fn echo_sts_mut(&mut self) -> &mut EchoSts {
+        self.echo_sts
+            .as_mut()
+            .expect("the environment was built without echo-sts")
+    }
+
+    /// Options for a worker of this environment.
+    pub fn worker_options(&self) -> WorkerOptions {
+        let sts = self
+            .echo_sts
+            .as_ref()
+            .map_or("http://127.0.0.1:9", EchoSts::url);
+        WorkerOptions::new(&self.stream_id, self.input_url(), self.output_url(), sts)
+    }
+
+    /// Starts a worker with these options.
+    ///
+    /// # Errors
+    /// When it does not start.
+    pub fn start_worker(&self, options: &WorkerOptions) -> Result<Worker> {
+        Worker::start(&self.place, options)
+    }
+
+    /// Copies the finished recording of the output to the artifacts and returns the copy.
+    ///
+    /// # Errors
+    /// When there is none within `patience`.
+    pub fn keep_recording(&self, patience: Duration) -> Result<PathBuf> {
+        let recording = self
+            .media_server()
+            .recording(&self.output_path(), patience)?;
+        let extension = recording
+            .extension()
+            .and_then(|e| e.to_str())
+            .unwrap_or("bin");
+        self.artifacts
+            .keep(&recording, &format!("output.{extension}"))
+    }
+
+    /// Writes a worker's newest metrics to the artifacts.
+    ///
+    /// # Errors
+    /// When there are none or they cannot be written.
+    pub fn keep_metrics(&self, worker: &Worker) -> Result<PathBuf> {
+        let text = worker
+            .metrics_text()
+            .context("no scrape of /metrics succeeded")?;
+        self.artifacts.write("metrics.txt", text)
+    }
+
+    /// Ends the environment and proves that nothing of it is left: no process, no port in use, no
+    /// directory.
+    ///
+    /// # Errors
+    /// When something was left, or `echo-sts` did not end as it should.
+    pub fn finish(mut self) -> Result<()> {
+        if let Some(echo_sts) = self
+            .echo_sts
+            .as_ref()
+            .filter(|sts| sts.process().exit().is_none())
+        {
+            echo_sts.stop()?;
+        }
+        self.stop()?;
+        let mark = format!("{MARK_ENV}={}", self.place.scratch.display());
+        let media_server = self.media_server.as_ref();
+        wait::until("the environment to be gone", GONE_PATIENCE, || {
+            let left = run::carrying(mark.as_bytes());
+            let ports = media_server
+                .map(MediaServer::busy_ports)
+                .unwrap_or_default();
+            Ok(match (left.as_slice(), ports.as_slice()) {
+                ([], []) => Look::Done(()),
+                ([], ports) => Look::NotYet(format!("ports {ports:?} are in use")),
+                (left, _) => Look::NotYet(run::describe(left)),
+            })
+        })?;
+        if self.place.scratch.exists() {
+            bail!("{} is still there", self.place.scratch.display());
+        }
+        self.finished = true;
+        Ok(())
+    }
+
+    fn stop(&mut self) -> Result<()> {
+        // Written now so that it is there after a failure, too.
+        self.artifacts.write("repro.txt", self.repro())?;
+        self.place.group.stop_all(STOP_GRACE);
+        if let Some(scratch) = self.scratch.take() {
+            scratch
+                .close()
+                .context("cannot remove the environment's directory")?;
+        }
+        Ok(())
+    }
+
+    /// How to run the scenario, and each of its programs, again.
+    fn repro(&self) -> String {
+        let mut text = format!("# the scenario\ncargo xtask e2e {}\n", self.name);
+        let _ = writeln!(
+            text,
+            "\n# what it started, in order (ports and directories were its own)"
+        );
+        for command in self.place.group.commands() {
+            let _ = writeln!(text, "{command}");
+        }
+        text
+    }
+}
+
+impl Drop for Environment {
+    fn drop(&mut self) {
+        let last_lines = (!self.finished).then(|| self.place.group.last_lines(LINES_ON_FAILURE));
+        if !self.finished
+            && let Err(error) = self.stop()
+        {
+            eprintln!("e2e: {}: {error:#}", self.name);
+        }
+        let artifacts = Some(self.artifacts.dir().to_owned());
+        let mut trace = self.trace.lock().unwrap_or_else(PoisonError::into_inner);
+        trace.push(Trace {
+            artifacts,
+            last_lines,
+        });
+    }
+}

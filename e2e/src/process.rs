@@ -171,6 +171,7 @@ impl Spawn {
 #[derive(Debug)]
 pub struct Group {
     started: Mutex<Vec<Arc<Inner>>>,
+    commands: Mutex<Vec<String>>,
     marks: Vec<(OsString, OsString)>,
     run: &'static Run,
 }
@@ -194,6 +195,7 @@ impl Group {
         marks.extend(mark.map(|(name, value)| (name.into(), value.as_os_str().to_owned())));
         let group = Arc::new(Self {
             started: Mutex::default(),
+            commands: Mutex::default(),
             marks,
             run,
         });
@@ -240,7 +242,17 @@ impl Group {
         })?;
         let inner = Inner::watch(spawn, child, log)?;
         started.push(Arc::clone(&inner));
+        let mut commands = self.commands.lock().unwrap_or_else(PoisonError::into_inner);
+        commands.push(format!("# {}\n{}", spawn.name, spawn.command_line()));
         Ok(Process(inner))
+    }
+
+    /// Every command that was started, as a person would type it, in order.
+    pub fn commands(&self) -> Vec<String> {
+        self.commands
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
     /// Stops every child that still runs, the last started first.
@@ -262,7 +274,12 @@ impl Group {
             let status = state
                 .exit
                 .map_or_else(|| "running".to_owned(), |exit| exit.to_string());
-            let _ = writeln!(text, "── {} ({status}), {}", inner.name, inner.log.display());
+            let _ = writeln!(
+                text,
+                "── {} ({status}), {}",
+                inner.name,
+                inner.log.display()
+            );
             for line in state.last(count) {
                 let _ = writeln!(text, "   {} | {line}", inner.name);
             }
@@ -331,6 +348,14 @@ impl Process {
     /// Lines printed so far, oldest first (bounded; older ones are only in the log).
     pub fn lines(&self) -> Vec<Line> {
         self.0.state().lines.iter().cloned().collect()
+    }
+
+    /// Lines printed since `seen` of them had been; moves `seen` on. For readers that come back.
+    pub fn lines_since(&self, seen: &mut usize) -> Vec<Line> {
+        let state = self.0.state();
+        let skip = (*seen).max(state.dropped) - state.dropped;
+        *seen = state.dropped + state.lines.len();
+        state.lines.iter().skip(skip).cloned().collect()
     }
 
     /// The last `count` lines.
@@ -407,7 +432,9 @@ impl Process {
     /// When the child is dead or was not started with [`Spawn::listening`].
     pub fn say(&self, line: &str) -> Result<()> {
         let mut input = self.0.input.lock().unwrap_or_else(PoisonError::into_inner);
-        let input = input.as_mut().with_context(|| format!("{} does not listen", self.0.name))?;
+        let input = input
+            .as_mut()
+            .with_context(|| format!("{} does not listen", self.0.name))?;
         // One write: a line is far smaller than a pipe's buffer, so this cannot block.
         let written = input.write_all(format!("{line}\n").as_bytes());
         written.with_context(|| format!("cannot say {line:?} to {}", self.0.name))

@@ -319,9 +319,15 @@ fn a_listening_child_hears_lines_and_the_end() {
     let dir = Run::current().unwrap().scratch("guard").unwrap();
     let group = Group::new().unwrap();
     let script = "while read -r line; do echo heard $line; done; echo over";
-    let child = group.spawn(&shell(dir.path(), "listener", script).listening()).unwrap();
+    let child = group
+        .spawn(&shell(dir.path(), "listener", script).listening())
+        .unwrap();
     child.say("go").unwrap();
-    child.wait_line("an echo", PATIENCE, |line| (line.text == "heard go").then_some(())).unwrap();
+    child
+        .wait_line("an echo", PATIENCE, |line| {
+            (line.text == "heard go").then_some(())
+        })
+        .unwrap();
     child.hush();
     assert!(child.wait_exit(PATIENCE).unwrap().success());
     assert_eq!(child.last_lines(1), ["over"]);

@@ -1,5 +1,8 @@
 //! The relay over real sockets: a fake publisher and fake readers that look at every byte.
-#![expect(clippy::unwrap_used, reason = "a test may fail where its preparations fail")]
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test may fail where its preparations fail"
+)]
 
 use std::{net::SocketAddr, time::Duration};
 
@@ -25,7 +28,10 @@ struct Servers {
 async fn start() -> Servers {
     let any = SocketAddr::from(([127, 0, 0, 1], 0));
     let relay = Relay::bind(any, any).await.unwrap();
-    let servers = Servers { rtsp: relay.rtsp_addr().unwrap(), api: relay.api_addr().unwrap() };
+    let servers = Servers {
+        rtsp: relay.rtsp_addr().unwrap(),
+        api: relay.api_addr().unwrap(),
+    };
     tokio::spawn(relay.serve());
     servers
 }
@@ -43,12 +49,20 @@ impl Peer {
     async fn connect(servers: &Servers) -> Self {
         let socket = TcpStream::connect(servers.rtsp).await.unwrap();
         let base = format!("rtsp://{}/{PATH}", servers.rtsp);
-        Self { socket, buffer: Vec::new(), cseq: 0, base, session: None }
+        Self {
+            socket,
+            buffer: Vec::new(),
+            cseq: 0,
+            base,
+            session: None,
+        }
     }
 
     async fn publisher(servers: &Servers) -> Self {
         let mut peer = Self::connect(servers).await;
-        let announced = peer.ask("ANNOUNCE", "", &["Content-Type: application/sdp"], SDP).await;
+        let announced = peer
+            .ask("ANNOUNCE", "", &["Content-Type: application/sdp"], SDP)
+            .await;
         assert_eq!(announced.status(), StatusCode::Ok);
         for track in 0..2 {
             let transport = format!(
@@ -56,23 +70,38 @@ impl Peer {
                 track * 2,
                 track * 2 + 1
             );
-            let set_up = peer.ask("SETUP", &format!("/streamid={track}"), &[&transport], "").await;
+            let set_up = peer
+                .ask("SETUP", &format!("/streamid={track}"), &[&transport], "")
+                .await;
             assert_eq!(set_up.status(), StatusCode::Ok);
         }
-        assert_eq!(peer.ask("RECORD", "", &[], "").await.status(), StatusCode::Ok);
+        assert_eq!(
+            peer.ask("RECORD", "", &[], "").await.status(),
+            StatusCode::Ok
+        );
         peer
     }
 
     /// A reader that has set up both tracks, audio on channels 0-1 and video on 4-5.
     async fn reader(servers: &Servers) -> Self {
         let mut peer = Self::connect(servers).await;
-        let described = peer.ask("DESCRIBE", "", &["Accept: application/sdp"], "").await;
+        let described = peer
+            .ask("DESCRIBE", "", &["Accept: application/sdp"], "")
+            .await;
         assert_eq!(described.status(), StatusCode::Ok);
         for (track, channels) in [(0, "4-5"), (1, "0-1")] {
             let transport = format!("Transport: RTP/AVP/TCP;unicast;interleaved={channels}");
-            let set_up = peer.ask("SETUP", &format!("/trackID={track}"), &[&transport], "").await;
-            let answer = set_up.header(&rtsp_types::headers::TRANSPORT).unwrap().as_str();
-            assert!(answer.contains(&format!("interleaved={channels}")), "{answer}");
+            let set_up = peer
+                .ask("SETUP", &format!("/trackID={track}"), &[&transport], "")
+                .await;
+            let answer = set_up
+                .header(&rtsp_types::headers::TRANSPORT)
+                .unwrap()
+                .as_str();
+            assert!(
+                answer.contains(&format!("interleaved={channels}")),
+                "{answer}"
+            );
         }
         peer
     }
@@ -91,8 +120,10 @@ impl Peer {
         body: &str,
     ) -> Response<Vec<u8>> {
         self.cseq += 1;
-        let mut request =
-            format!("{method} {}{control} RTSP/1.0\r\nCSeq: {}\r\n", self.base, self.cseq);
+        let mut request = format!(
+            "{method} {}{control} RTSP/1.0\r\nCSeq: {}\r\n",
+            self.base, self.cseq
+        );
         for header in headers {
             request += header;
             request += "\r\n";
@@ -109,7 +140,10 @@ impl Peer {
         let Some(Message::Response(response)) = self.next().await else {
             panic!("no answer to {method}")
         };
-        let cseq = response.header(&rtsp_types::headers::CSEQ).unwrap().as_str();
+        let cseq = response
+            .header(&rtsp_types::headers::CSEQ)
+            .unwrap()
+            .as_str();
         assert_eq!(cseq, self.cseq.to_string());
         if let Some(session) = response.header(&rtsp_types::headers::SESSION) {
             self.session = session.as_str().split(';').next().map(str::to_owned);
@@ -144,7 +178,10 @@ impl Peer {
             }
             let read = timeout(PATIENCE, self.socket.read_buf(&mut self.buffer)).await;
             if read.expect("nothing came").unwrap() == 0 {
-                assert!(self.buffer.is_empty(), "the connection ended within a message");
+                assert!(
+                    self.buffer.is_empty(),
+                    "the connection ended within a message"
+                );
                 return None;
             }
         }
@@ -179,7 +216,10 @@ async fn api(servers: &Servers, path: &str) -> (u16, serde_json::Value) {
             .new_agent();
         let mut response = agent.get(&url).call().unwrap();
         let body = response.body_mut().read_to_string().unwrap();
-        (response.status().as_u16(), serde_json::from_str(&body).unwrap())
+        (
+            response.status().as_u16(),
+            serde_json::from_str(&body).unwrap(),
+        )
     };
     tokio::task::spawn_blocking(ask).await.unwrap()
 }
@@ -190,7 +230,10 @@ async fn every_packet_and_report_arrives_verbatim_and_in_order() {
     let mut publisher = Peer::publisher(&servers).await;
     let mut reader = Peer::reader(&servers).await;
     let played = reader.play().await;
-    assert!(played.header(&rtsp_types::headers::RTP_INFO).is_none(), "nothing was sent yet");
+    assert!(
+        played.header(&rtsp_types::headers::RTP_INFO).is_none(),
+        "nothing was sent yet"
+    );
 
     let mut sent = Vec::new();
     for n in 0..500u16 {
@@ -225,10 +268,16 @@ async fn every_packet_and_report_arrives_verbatim_and_in_order() {
         other => panic!("unexpected channel {other}"),
     };
     for ((channel, packet), got) in sent.iter().zip(&received) {
-        assert!((readers_channel(*channel), packet) == (got.0, &got.1), "not verbatim");
+        assert!(
+            (readers_channel(*channel), packet) == (got.0, &got.1),
+            "not verbatim"
+        );
     }
     drop(publisher);
-    assert!(reader.frame().await.is_none(), "the reader is not told of the end");
+    assert!(
+        reader.frame().await.is_none(),
+        "the reader is not told of the end"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -248,7 +297,11 @@ async fn a_late_reader_is_told_one_instant_for_all_tracks() {
     }
     let mut late = Peer::reader(&servers).await;
     let played = late.play().await;
-    let info = played.header(&rtsp_types::headers::RTP_INFO).unwrap().as_str().to_owned();
+    let info = played
+        .header(&rtsp_types::headers::RTP_INFO)
+        .unwrap()
+        .as_str()
+        .to_owned();
     let base = format!("rtsp://{}/{PATH}", servers.rtsp);
     assert_eq!(
         info,
@@ -258,22 +311,35 @@ async fn a_late_reader_is_told_one_instant_for_all_tracks() {
     );
     publisher.send(0, &rtp(11, 183_000, b"v")).await;
     let (_, packet) = late.frame().await.unwrap();
-    assert_eq!(&packet[2..4], &11u16.to_be_bytes(), "the first packet is not the announced one");
+    assert_eq!(
+        &packet[2..4],
+        &11u16.to_be_bytes(),
+        "the first packet is not the announced one"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_not_there_or_not_allowed_is_refused_clearly() {
     let servers = start().await;
     let mut reader = Peer::connect(&servers).await;
-    assert_eq!(reader.ask("OPTIONS", "", &[], "").await.status(), StatusCode::Ok);
-    assert_eq!(reader.ask("DESCRIBE", "", &[], "").await.status(), StatusCode::NotFound);
+    assert_eq!(
+        reader.ask("OPTIONS", "", &[], "").await.status(),
+        StatusCode::Ok
+    );
+    assert_eq!(
+        reader.ask("DESCRIBE", "", &[], "").await.status(),
+        StatusCode::NotFound
+    );
     assert_eq!(
         reader.ask("PLAY", "", &[], "").await.status(),
         StatusCode::MethodNotValidInThisState
     );
 
     let mut announced = Peer::connect(&servers).await;
-    assert_eq!(announced.ask("ANNOUNCE", "", &[], SDP).await.status(), StatusCode::Ok);
+    assert_eq!(
+        announced.ask("ANNOUNCE", "", &[], SDP).await.status(),
+        StatusCode::Ok
+    );
     assert_eq!(
         reader.ask("DESCRIBE", "", &[], "").await.status(),
         StatusCode::NotFound,
@@ -313,10 +379,22 @@ async fn what_is_not_there_or_not_allowed_is_refused_clearly() {
     .await
     .expect("the path stayed taken");
     let mut second = Peer::connect(&servers).await;
-    assert_eq!(second.ask("ANNOUNCE", "", &[], SDP).await.status(), StatusCode::Forbidden);
-    assert_eq!(publisher.ask("TEARDOWN", "", &[], "").await.status(), StatusCode::Ok);
-    assert!(publisher.next().await.is_none(), "not closed after TEARDOWN");
-    assert_eq!(second.ask("ANNOUNCE", "", &[], SDP).await.status(), StatusCode::Ok);
+    assert_eq!(
+        second.ask("ANNOUNCE", "", &[], SDP).await.status(),
+        StatusCode::Forbidden
+    );
+    assert_eq!(
+        publisher.ask("TEARDOWN", "", &[], "").await.status(),
+        StatusCode::Ok
+    );
+    assert!(
+        publisher.next().await.is_none(),
+        "not closed after TEARDOWN"
+    );
+    assert_eq!(
+        second.ask("ANNOUNCE", "", &[], SDP).await.status(),
+        StatusCode::Ok
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -331,7 +409,10 @@ async fn garbage_and_floods_close_the_connection_and_hurt_nobody() {
         let _ = peer.socket.write_all(&garbage).await;
         let mut rest = Vec::new();
         let read = timeout(PATIENCE, peer.socket.read_to_end(&mut rest)).await;
-        assert!(read.is_ok() && rest.is_empty(), "not closed, or answered: {rest:?}");
+        assert!(
+            read.is_ok() && rest.is_empty(),
+            "not closed, or answered: {rest:?}"
+        );
     }
     publisher.send(0, &rtp(1, 1, b"still here")).await;
     assert_eq!(reader.frame().await.unwrap().0, 4);
@@ -342,13 +423,20 @@ async fn the_status_tells_who_publishes_and_who_reads() {
     let servers = start().await;
     let one = format!("/v3/paths/get/{PATH}");
     let (status, body) = api(&servers, &one).await;
-    assert_eq!((status, body["error"].as_str()), (404, Some("path not found")));
+    assert_eq!(
+        (status, body["error"].as_str()),
+        (404, Some("path not found"))
+    );
 
     let mut publisher = Peer::publisher(&servers).await;
     let mut reader = Peer::reader(&servers).await;
     let (status, body) = api(&servers, &one).await;
     assert_eq!((status, &body["ready"]), (200, &serde_json::json!(true)));
-    assert_eq!(body["readers"], serde_json::json!([]), "set up is not reading yet");
+    assert_eq!(
+        body["readers"],
+        serde_json::json!([]),
+        "set up is not reading yet"
+    );
 
     reader.play().await;
     publisher.send(0, &rtp(1, 1, b"12345678")).await;
@@ -359,7 +447,10 @@ async fn the_status_tells_who_publishes_and_who_reads() {
     assert_eq!(item["bytesReceived"], 20);
     assert_eq!(item["tracks"], serde_json::json!(["H264", "mpeg4-generic"]));
 
-    assert_eq!(reader.ask("PAUSE", "", &[], "").await.status(), StatusCode::Ok);
+    assert_eq!(
+        reader.ask("PAUSE", "", &[], "").await.status(),
+        StatusCode::Ok
+    );
     let (_, body) = api(&servers, &one).await;
     assert_eq!(body["readers"], serde_json::json!([]));
 }

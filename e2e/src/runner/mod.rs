@@ -1,1 +1,174 @@
-//! Runs scenarios side by side and shows how far they are.
+//! Runs scenarios side by side, shows how far they are, and ends with a table.
+//!
+//! The outside is libtest's (names, filter, `--list`, `--test-threads`, the closing line), so that
+//! `cargo test` and whoever reads its output feel at home. What libtest has no flag for comes from
+//! the environment: [`MEDIA_SERVER_ENV`], [`FIXTURE_ENV`], [`SCENARIOS_ENV`].
+
+mod context;
+mod progress;
+mod settings;
+mod table;
+
+use std::{
+    any::Any,
+    collections::BTreeMap,
+    panic::{AssertUnwindSafe, catch_unwind},
+    process::ExitCode,
+    sync::{Arc, Mutex, PoisonError},
+    time::Instant,
+};
+
+use anyhow::Result;
+use libtest_mimic::{Arguments, Failed, Trial};
+
+use crate::run::Run;
+pub use context::Context;
+use progress::Progress;
+pub use settings::{FIXTURE_ENV, MEDIA_SERVER_ENV, SCENARIOS_ENV, Settings};
+use table::{Row, Verdict};
+
+/// Exit code when the suite cannot run here at all: a tool is missing, an option is wrong. A broken
+/// promise of the product is another one (libtest's 101), so that CI never takes one for the other.
+pub const CANNOT_RUN: u8 = 3;
+
+/// Scenarios at once unless `--test-threads` says otherwise. They mostly wait (each is a stream in
+/// real time), but four of them keep two cores about half busy.
+const USUAL_THREADS: usize = 4;
+
+/// One scenario: a promise of the product, proven from outside.
+#[derive(Debug, Clone, Copy)]
+pub struct Scenario {
+    /// Name, also of its artifacts.
+    pub name: &'static str,
+    /// What it proves, in one line.
+    pub about: &'static str,
+    /// The proof.
+    pub run: fn(&Context) -> Result<()>,
+}
+
+/// Runs what the command line and the environment ask for. The `main` of the suite.
+pub fn main(scenarios: &[Scenario]) -> ExitCode {
+    let mut arguments = Arguments::from_args();
+    let settings = match Settings::from_env(scenarios) {
+        Ok(settings) => settings,
+        Err(error) => return cannot_run(&error),
+    };
+    let chosen: Vec<_> = scenarios
+        .iter()
+        .filter(|scenario| settings.is_chosen(scenario.name))
+        .collect();
+    arguments
+        .test_threads
+        .get_or_insert(USUAL_THREADS.min(chosen.len().max(1)));
+    if arguments.list {
+        let trials = chosen
+            .iter()
+            .map(|scenario| Trial::test(scenario.name, || Ok(())))
+            .collect();
+        return libtest_mimic::run(&arguments, trials).exit_code();
+    }
+    // Only a run that runs something needs anything.
+    let wanted = |name: &str| is_wanted(&arguments, name);
+    if chosen.iter().any(|scenario| wanted(scenario.name))
+        && let Err(error) = settings.check()
+    {
+        return cannot_run(&error);
+    }
+
+    let settings = Arc::new(settings);
+    let progress = Progress::start();
+    let rows: Arc<Mutex<BTreeMap<usize, Row>>> = Arc::default();
+    let trials = chosen.iter().enumerate().map(|(index, scenario)| {
+        let (scenario, settings) = (**scenario, Arc::clone(&settings));
+        let (progress, rows) = (Arc::clone(&progress), Arc::clone(&rows));
+        Trial::test(scenario.name, move || {
+            let (row, outcome) = run_one(scenario, &settings, &progress);
+            rows.lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .insert(index, row);
+            outcome
+        })
+    });
+    let conclusion = libtest_mimic::run(&arguments, trials.collect());
+    progress.stop();
+    let rows = rows.lock().unwrap_or_else(PoisonError::into_inner);
+    if !rows.is_empty() {
+        eprint!("{}", table::render(rows.values()));
+    }
+    let cleaned = Run::current().and_then(Run::finish);
+    match cleaned {
+        Ok(()) => conclusion.exit_code(),
+        Err(error) => {
+            eprintln!("e2e: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run_one(
+    scenario: Scenario,
+    settings: &Arc<Settings>,
+    progress: &Arc<Progress>,
+) -> (Row, Result<(), Failed>) {
+    let started = Instant::now();
+    let context = Context::new(scenario.name, Arc::clone(settings), Arc::clone(progress));
+    progress.begin(scenario.name);
+    let outcome = catch_unwind(AssertUnwindSafe(|| (scenario.run)(&context)));
+    progress.end(scenario.name);
+    let failure = match outcome {
+        Ok(Ok(())) => None,
+        Ok(Err(error)) => Some(format!("{error:#}")),
+        // The panic hook has printed where; what is here goes into the list of failures.
+        Err(panic) => Some(panic_text(panic.as_ref())),
+    };
+    let traces = context.traces();
+    let row = Row {
+        name: scenario.name.to_owned(),
+        verdict: if failure.is_none() {
+            Verdict::Passed
+        } else {
+            Verdict::Failed
+        },
+        took: started.elapsed(),
+        media_server: settings.media_server_name(),
+        artifacts: traces
+            .iter()
+            .filter_map(|trace| trace.artifacts.clone())
+            .collect(),
+    };
+    let outcome = failure.map_or(Ok(()), |text| {
+        let mut message = format!("{text}\n\n{}: {}\n", scenario.name, scenario.about);
+        for trace in traces {
+            message += trace.last_lines.as_deref().unwrap_or_default();
+            if let Some(dir) = &trace.artifacts {
+                message += &format!("logs: {}\n", table::short(dir));
+            }
+        }
+        Err(Failed::from(message))
+    });
+    (row, outcome)
+}
+
+fn panic_text(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    text.or_else(|| panic.downcast_ref::<&str>().copied())
+        .unwrap_or("panicked")
+        .to_owned()
+}
+
+/// libtest's own rule: by substring, or exactly, and not skipped.
+fn is_wanted(arguments: &Arguments, name: &str) -> bool {
+    let hit = |pattern: &String| {
+        if arguments.exact {
+            name == pattern
+        } else {
+            name.contains(pattern.as_str())
+        }
+    };
+    arguments.filter.as_ref().is_none_or(hit) && !arguments.skip.iter().any(hit)
+}
+
+fn cannot_run(error: &anyhow::Error) -> ExitCode {
+    eprintln!("e2e cannot run here: {error:#}");
+    ExitCode::from(CANNOT_RUN)
+}

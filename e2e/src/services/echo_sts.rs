@@ -1,1 +1,220 @@
 //! The `echo-sts` process of one environment.
+
+use std::{path::PathBuf, time::Duration};
+
+use anyhow::{Context as _, Result};
+
+use super::{Place, READY_PATIENCE, STOP_GRACE, http_get};
+use crate::{
+    control::Control,
+    probe::journal::Journal,
+    process::{Process, exit_text},
+    programs,
+    wait::{self, Look},
+};
+
+/// How `echo-sts` is started; what is `None` is left to its own default.
+#[derive(Debug, Clone, Default)]
+pub struct EchoStsOptions {
+    /// Delay before each answer.
+    pub latency: Option<Duration>,
+    /// Largest random addition to it.
+    pub jitter: Option<Duration>,
+    /// Makes the random part repeatable.
+    pub seed: Option<u64>,
+    /// Engine.IO ping interval.
+    pub ping_interval: Option<Duration>,
+    /// Engine.IO ping timeout.
+    pub ping_timeout: Option<Duration>,
+    /// What comes back: `echo`, `mark`, `silence`, …
+    pub audio_mode: Option<String>,
+    /// More arguments.
+    pub args: Vec<String>,
+}
+
+impl EchoStsOptions {
+    fn arguments(&self) -> Vec<String> {
+        let ms = |value: Option<Duration>| value.map(|value| value.as_millis().to_string());
+        let options = [
+            ("--latency-ms", ms(self.latency)),
+            ("--jitter-ms", ms(self.jitter)),
+            ("--seed", self.seed.map(|seed| seed.to_string())),
+            ("--ping-interval-ms", ms(self.ping_interval)),
+            ("--ping-timeout-ms", ms(self.ping_timeout)),
+            ("--audio-mode", self.audio_mode.clone()),
+        ];
+        options
+            .into_iter()
+            .filter_map(|(name, value)| Some([name.to_owned(), value?]))
+            .flatten()
+            .chain(self.args.iter().cloned())
+            .collect()
+    }
+}
+
+/// A running `echo-sts`.
+#[derive(Debug)]
+pub struct EchoSts {
+    place: Place,
+    options: EchoStsOptions,
+    process: Process,
+    url: String,
+    journal: PathBuf,
+}
+
+impl EchoSts {
+    /// Starts it on a free port; returns when `/health` answers 200.
+    ///
+    /// # Errors
+    /// When it does not start.
+    pub fn start(place: &Place, options: EchoStsOptions) -> Result<Self> {
+        let journal = place.artifacts.join("journal.jsonl");
+        let (process, url) = spawn(place, &options, "127.0.0.1:0", &journal)?;
+        Ok(Self {
+            place: place.clone(),
+            options,
+            process,
+            url,
+            journal,
+        })
+    }
+
+    /// `http://127.0.0.1:PORT`.
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// The process.
+    pub fn process(&self) -> &Process {
+        &self.process
+    }
+
+    /// File of the journal.
+    pub fn journal_path(&self) -> &std::path::Path {
+        &self.journal
+    }
+
+    /// The journal so far.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn journal(&self) -> Result<Journal> {
+        Journal::read(&self.journal)
+    }
+
+    /// Waits until the journal fulfils `is_so`, and returns it.
+    ///
+    /// # Errors
+    /// When it does not within `patience`, or `echo-sts` died.
+    pub fn wait_journal(
+        &self,
+        what: &str,
+        patience: Duration,
+        mut is_so: impl FnMut(&Journal) -> bool,
+    ) -> Result<Journal> {
+        wait::until(&format!("{what} in the journal"), patience, || {
+            self.process.alive()?;
+            let journal = self.journal()?;
+            if is_so(&journal) {
+                return Ok(Look::Done(journal));
+            }
+            let last = journal
+                .transcript()
+                .pop()
+                .unwrap_or_else(|| "nothing".into());
+            Ok(Look::NotYet(format!(
+                "{} entries, last: {last}",
+                journal.entries().len()
+            )))
+        })
+    }
+
+    /// Connects a control client.
+    ///
+    /// # Errors
+    /// When it cannot connect.
+    pub fn control(&self) -> Result<Control> {
+        Control::connect(&self.url)
+    }
+
+    /// Kills it, as a crash would.
+    pub fn kill(&self) {
+        self.process.kill();
+    }
+
+    /// Starts it again on the same port, stopping it first if it runs. The journal goes on.
+    ///
+    /// # Errors
+    /// When it does not start.
+    pub fn restart(&mut self) -> Result<()> {
+        self.process.stop(STOP_GRACE);
+        let address = self.url.trim_start_matches("http://");
+        (self.process, _) = spawn(&self.place, &self.options, address, &self.journal)?;
+        Ok(())
+    }
+
+    /// Stops it with SIGTERM, which it has to obey with exit code 0.
+    ///
+    /// # Errors
+    /// When it ends otherwise.
+    pub fn stop(&self) -> Result<()> {
+        let exit = self.process.stop(STOP_GRACE);
+        anyhow::ensure!(
+            exit.success(),
+            "echo-sts ended with {} after SIGTERM",
+            exit_text(exit)
+        );
+        Ok(())
+    }
+}
+
+fn spawn(
+    place: &Place,
+    options: &EchoStsOptions,
+    listen: &str,
+    journal: &std::path::Path,
+) -> Result<(Process, String)> {
+    let spawn = place
+        .spawn("echo-sts", programs::own("echo-sts")?)
+        .args(["--listen", listen, "--journal"])
+        .arg(journal)
+        .args(options.arguments())
+        .env("LOG_FORMAT", "json");
+    let process = place.group.spawn(&spawn)?;
+    let url = process
+        .wait_line("its ready line", READY_PATIENCE, |line| {
+            line.text
+                .strip_prefix("listening on ")
+                .map(|url| url.trim().to_owned())
+        })
+        .context("echo-sts does not start")?;
+    wait::until("echo-sts to be healthy", READY_PATIENCE, || {
+        process.alive()?;
+        Ok(match http_get(&format!("{url}/health")) {
+            Ok((200, _)) => Look::Done(()),
+            Ok((status, body)) => Look::NotYet(format!("status {status}: {body}")),
+            Err(error) => Look::NotYet(format!("{error:#}")),
+        })
+    })?;
+    Ok((process, url))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_is_set_becomes_an_argument() {
+        assert!(EchoStsOptions::default().arguments().is_empty());
+        let options = EchoStsOptions {
+            jitter: Some(Duration::from_millis(500)),
+            seed: Some(7),
+            args: vec!["--max-sessions".into(), "1".into()],
+            ..EchoStsOptions::default()
+        };
+        assert_eq!(
+            options.arguments(),
+            ["--jitter-ms", "500", "--seed", "7", "--max-sessions", "1"]
+        );
+    }
+}

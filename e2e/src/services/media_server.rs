@@ -186,7 +186,11 @@ impl MediaServer {
         wait::until(&format!("a publisher of {path}"), patience, || {
             self.alive()?;
             let published = self.is_rtmp_published(path)?;
-            Ok(if published { Look::Done(()) } else { Look::NotYet("not published".into()) })
+            Ok(if published {
+                Look::Done(())
+            } else {
+                Look::NotYet("not published".into())
+            })
         })
     }
 
@@ -208,21 +212,29 @@ impl MediaServer {
     /// # Errors
     /// When there is no recording, or it is not finished within `patience`.
     pub fn recording(&self, path: &str, patience: Duration) -> Result<PathBuf> {
-        wait::until(&format!("the finished recording of {path}"), patience, || {
-            self.alive()?;
-            if self.is_rtmp_published(path)? {
-                return Ok(Look::NotYet("it is still published".into()));
-            }
-            let Some(last) = self.recordings(path)?.pop() else {
-                return Ok(Look::NotYet("no recording".into()));
-            };
-            let closed = match &self.0 {
-                Server::MediaMtx(server) => server.is_closed(&last)?,
-                // nginx closes the file before it takes the stream off its list.
-                Server::Default { .. } => true,
-            };
-            Ok(if closed { Look::Done(last) } else { Look::NotYet("the file is open".into()) })
-        })
+        wait::until(
+            &format!("the finished recording of {path}"),
+            patience,
+            || {
+                self.alive()?;
+                if self.is_rtmp_published(path)? {
+                    return Ok(Look::NotYet("it is still published".into()));
+                }
+                let Some(last) = self.recordings(path)?.pop() else {
+                    return Ok(Look::NotYet("no recording".into()));
+                };
+                let closed = match &self.0 {
+                    Server::MediaMtx(server) => server.is_closed(&last)?,
+                    // nginx closes the file before it takes the stream off its list.
+                    Server::Default { .. } => true,
+                };
+                Ok(if closed {
+                    Look::Done(last)
+                } else {
+                    Look::NotYet("the file is open".into())
+                })
+            },
+        )
     }
 
     /// Kills a half of the server, as a crash would.
@@ -315,12 +327,18 @@ mod tests {
             assert_eq!(kind.to_string().parse::<Kind>().unwrap(), kind);
         }
         let error = "vlc".parse::<Kind>().unwrap_err().to_string();
-        assert_eq!(error, "media server \"vlc\" is not known, allowed: mediamtx, default");
+        assert_eq!(
+            error,
+            "media server \"vlc\" is not known, allowed: mediamtx, default"
+        );
     }
 
     #[test]
     fn the_stream_is_what_follows_the_last_slash() {
-        assert_eq!(app_and_stream("live/test/out").unwrap(), ("live/test", "out"));
+        assert_eq!(
+            app_and_stream("live/test/out").unwrap(),
+            ("live/test", "out")
+        );
         assert!(app_and_stream("out").is_err());
         assert!(app_and_stream("live/").is_err());
     }

@@ -51,8 +51,14 @@ pub(crate) fn http_get(url: &str) -> Result<(u16, String)> {
         .proxy(None)
         .build()
         .new_agent();
-    let mut response = agent.get(url).call().with_context(|| format!("cannot get {url}"))?;
-    let body = response.body_mut().read_to_string().with_context(|| format!("cannot read {url}"))?;
+    let mut response = agent
+        .get(url)
+        .call()
+        .with_context(|| format!("cannot get {url}"))?;
+    let body = response
+        .body_mut()
+        .read_to_string()
+        .with_context(|| format!("cannot read {url}"))?;
     Ok((response.status().as_u16(), body))
 }
 

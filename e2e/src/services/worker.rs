@@ -1,1 +1,340 @@
-//! The `worker` process under test.
+//! The `worker` process under test, and what it shows while it runs.
+
+mod scraper;
+
+use std::{process::ExitStatus, sync::Arc, time::Duration};
+
+use anyhow::{Context as _, Result, bail};
+use nix::sys::signal::Signal;
+
+use super::{Place, READY_PATIENCE, http_get};
+use crate::{
+    probe::{
+        logs::{Log, Record},
+        metrics::Scrape,
+    },
+    process::{Process, exit_text},
+    programs,
+};
+pub use scraper::ScrapeSample;
+use scraper::Scraper;
+
+/// How the worker is started; what is `None` is left to its own default.
+#[derive(Debug, Clone)]
+pub struct WorkerOptions {
+    /// Name of the stream.
+    pub stream_id: String,
+    /// RTSP input.
+    pub input_url: String,
+    /// RTMP output.
+    pub output_url: String,
+    /// STS service.
+    pub sts_url: String,
+    /// Pass the audio through untouched instead of having it dubbed.
+    pub passthrough: bool,
+    /// Length of a segment.
+    pub segment_duration: Option<Duration>,
+    /// How long segment files are kept.
+    pub segment_retention: Option<Duration>,
+    /// How long a fragment may stay unanswered.
+    pub sts_timeout: Option<Duration>,
+    /// How many fragments may be unanswered at once.
+    pub max_inflight: Option<u32>,
+    /// Consecutive failures that open the breaker.
+    pub breaker_failures: Option<u32>,
+    /// How long the breaker stays open.
+    pub breaker_cooldown: Option<Duration>,
+    /// Constant added to every output timestamp.
+    pub av_offset: Option<Duration>,
+    /// Delta that counts as out of sync.
+    pub av_sync_threshold: Option<Duration>,
+    /// Jitter buffer of the input.
+    pub rtsp_latency: Option<Duration>,
+    /// More environment variables, also to override the above with values that are refused.
+    pub env: Vec<(String, String)>,
+}
+
+impl WorkerOptions {
+    /// Options with nothing but what differs between environments.
+    pub fn new(
+        stream_id: impl Into<String>,
+        input_url: impl Into<String>,
+        output_url: impl Into<String>,
+        sts_url: impl Into<String>,
+    ) -> Self {
+        Self {
+            stream_id: stream_id.into(),
+            input_url: input_url.into(),
+            output_url: output_url.into(),
+            sts_url: sts_url.into(),
+            passthrough: false,
+            segment_duration: None,
+            segment_retention: None,
+            sts_timeout: None,
+            max_inflight: None,
+            breaker_failures: None,
+            breaker_cooldown: None,
+            av_offset: None,
+            av_sync_threshold: None,
+            rtsp_latency: None,
+            env: Vec::new(),
+        }
+    }
+
+    fn variables(&self, place: &Place) -> Vec<(String, String)> {
+        let ms = |value: Option<Duration>| value.map(|value| value.as_millis().to_string());
+        let span = |value: Option<Duration>| value.map(|value| format!("{}ms", value.as_millis()));
+        let mode = if self.passthrough {
+            "passthrough"
+        } else {
+            "enabled"
+        };
+        let variables = [
+            ("WORKER_STREAM_ID", Some(self.stream_id.clone())),
+            ("WORKER_INPUT_URL", Some(self.input_url.clone())),
+            ("WORKER_OUTPUT_URL", Some(self.output_url.clone())),
+            ("WORKER_STS_SERVICE_URL", Some(self.sts_url.clone())),
+            ("WORKER_STS_MODE", Some(mode.into())),
+            ("WORKER_SEGMENT_DURATION", span(self.segment_duration)),
+            ("WORKER_SEGMENT_DIR", Some(segment_dir(place))),
+            ("WORKER_SEGMENT_RETENTION", span(self.segment_retention)),
+            ("WORKER_STS_TIMEOUT_MS", ms(self.sts_timeout)),
+            (
+                "WORKER_STS_MAX_INFLIGHT",
+                self.max_inflight.map(|n| n.to_string()),
+            ),
+            (
+                "WORKER_BREAKER_FAILURES",
+                self.breaker_failures.map(|n| n.to_string()),
+            ),
+            ("WORKER_BREAKER_COOLDOWN", span(self.breaker_cooldown)),
+            ("WORKER_AV_OFFSET", span(self.av_offset)),
+            ("WORKER_AV_SYNC_THRESHOLD_MS", ms(self.av_sync_threshold)),
+            ("WORKER_RTSP_LATENCY_MS", ms(self.rtsp_latency)),
+            ("WORKER_METRICS_ADDR", Some("127.0.0.1:0".into())),
+            ("LOG_FORMAT", Some("json".into())),
+            ("LOG_LEVEL", Some("info".into())),
+        ];
+        let set = variables
+            .into_iter()
+            .filter_map(|(name, value)| Some((name.to_owned(), value?)));
+        // Later ones win where a process is started with the same name twice.
+        set.chain(self.env.iter().cloned()).collect()
+    }
+}
+
+fn segment_dir(place: &Place) -> String {
+    place.scratch.join("segments").display().to_string()
+}
+
+/// A running (or ended) worker.
+#[derive(Debug)]
+pub struct Worker {
+    process: Process,
+    metrics_url: String,
+    scraper: Scraper,
+    segments: std::path::PathBuf,
+}
+
+impl Worker {
+    /// Starts the worker; returns when its `/health` answers, which is before it has any input.
+    ///
+    /// # Errors
+    /// When it does not get that far; the message holds its last lines.
+    pub fn start(place: &Place, options: &WorkerOptions) -> Result<Self> {
+        let process = Self::spawn(place, options)?;
+        let addr = process
+            .wait_line("metrics_listening", READY_PATIENCE, |line| {
+                let record = Record::parse(&line.text)?;
+                (record.event() == Some("metrics_listening"))
+                    .then(|| record.text("addr").map(str::to_owned))
+                    .flatten()
+            })
+            .context("the worker does not start")?;
+        let health = format!("http://{addr}/health");
+        crate::wait::until("the worker's /health", READY_PATIENCE, || {
+            process.alive()?;
+            Ok(match http_get(&health) {
+                // It says 503 while it has no input; that it answers is what counts here.
+                Ok(_) => crate::wait::Look::Done(()),
+                Err(error) => crate::wait::Look::NotYet(format!("{error:#}")),
+            })
+        })?;
+        let metrics_url = format!("http://{addr}/metrics");
+        let scraper = Scraper::start(metrics_url.clone(), process.clone())?;
+        Ok(Self {
+            process,
+            metrics_url,
+            scraper,
+            segments: segment_dir(place).into(),
+        })
+    }
+
+    /// Starts the process and waits for nothing: for options that it has to refuse.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn spawn(place: &Place, options: &WorkerOptions) -> Result<Process> {
+        let mut spawn = place.spawn("worker", programs::own("worker")?);
+        for (name, value) in options.variables(place) {
+            spawn = spawn.env(name, value);
+        }
+        place.group.spawn(&spawn)
+    }
+
+    /// The process.
+    pub fn process(&self) -> &Process {
+        &self.process
+    }
+
+    /// Where its metrics are served.
+    pub fn metrics_url(&self) -> &str {
+        &self.metrics_url
+    }
+
+    /// Directory that holds its segment files (`{stream_id}/…`).
+    pub fn segment_dir(&self) -> &std::path::Path {
+        &self.segments
+    }
+
+    /// Its log so far.
+    pub fn log(&self) -> Log {
+        let lines = self.process.lines();
+        Log::parse(lines.iter().map(|line| line.text.as_str()))
+    }
+
+    /// Waits for a log event, also one that was logged before.
+    ///
+    /// # Errors
+    /// When it is not logged within `patience`, or the worker ends without it.
+    pub fn wait_log(&self, event: &str, patience: Duration) -> Result<Record> {
+        self.wait_record(event, patience, |record| record.event() == Some(event))
+    }
+
+    /// Waits for a log record for which `is_it` holds.
+    ///
+    /// # Errors
+    /// As [`wait_log`](Self::wait_log).
+    pub fn wait_record(
+        &self,
+        what: &str,
+        patience: Duration,
+        is_it: impl Fn(&Record) -> bool,
+    ) -> Result<Record> {
+        self.process
+            .wait_line(&format!("the log event {what}"), patience, |line| {
+                Record::parse(&line.text).filter(&is_it)
+            })
+    }
+
+    /// Waits for it to end by itself.
+    ///
+    /// # Errors
+    /// When it still runs after `patience`.
+    pub fn wait_exit(&self, patience: Duration) -> Result<ExitStatus> {
+        self.process.wait_exit(patience)
+    }
+
+    /// Waits for it to end by itself with this exit code.
+    ///
+    /// # Errors
+    /// When it still runs after `patience` or ended otherwise; the message holds its last lines.
+    pub fn expect_exit(&self, code: i32, patience: Duration) -> Result<()> {
+        let exit = self.wait_exit(patience)?;
+        if exit.code() != Some(code) {
+            let last = self.process.last_lines(8).join("\n  | ");
+            bail!(
+                "the worker ended with {}, expected exit code {code}:\n  | {last}",
+                exit_text(exit)
+            );
+        }
+        Ok(())
+    }
+
+    /// Tells it to stop with SIGTERM and waits until it has drained.
+    ///
+    /// # Errors
+    /// When it still runs after `patience`.
+    pub fn terminate(&self, patience: Duration) -> Result<ExitStatus> {
+        self.process.signal(Signal::SIGTERM);
+        self.wait_exit(patience)
+    }
+
+    /// The newest scrape.
+    ///
+    /// # Errors
+    /// When there is none, or `/metrics` once answered something that is not valid.
+    pub fn metrics(&self) -> Result<Arc<Scrape>> {
+        self.scraper.last().map(|sample| sample.scrape)
+    }
+
+    /// Every scrape so far, oldest first, about five per second.
+    ///
+    /// # Errors
+    /// When `/metrics` once answered something that is not valid.
+    pub fn metrics_over_time(&self) -> Result<Vec<ScrapeSample>> {
+        self.scraper.all()
+    }
+
+    /// The scrape that holds the final numbers of an ended worker: one that was asked for after the
+    /// worker logged `drained`, its last event that counts anything.
+    ///
+    /// # Errors
+    /// When the worker still runs, or it left no chance for such a scrape.
+    pub fn final_metrics(&self) -> Result<Arc<Scrape>> {
+        self.scraper.join()?;
+        let last = self.scraper.last()?;
+        let drained = self.process.lines().into_iter().rev().find(|line| {
+            Record::parse(&line.text).is_some_and(|record| record.event() == Some("drained"))
+        });
+        if let Some(line) = drained
+            && last.asked < line.at
+        {
+            bail!(
+                "the last scrape is {} ms older than the worker's `drained`: its final numbers were \
+                 not served long enough to be read",
+                (line.at - last.asked).as_millis()
+            );
+        }
+        Ok(last.scrape)
+    }
+
+    /// Text of the newest scrape, for the artifacts.
+    pub fn metrics_text(&self) -> Option<String> {
+        self.scraper.last_text()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::process::Group;
+
+    #[test]
+    fn options_become_the_variables_that_operators_use() {
+        let scratch = tempfile::tempdir().unwrap();
+        let place = Place {
+            group: Group::new().unwrap(),
+            scratch: scratch.path().to_owned(),
+            artifacts: scratch.path().to_owned(),
+        };
+        let mut options = WorkerOptions::new("t", "rtsp://h/i", "rtmp://h/o", "http://h");
+        options.breaker_cooldown = Some(Duration::from_millis(2500));
+        options.sts_timeout = Some(Duration::from_secs(8));
+        options.env.push(("LOG_LEVEL".into(), "debug".into()));
+        let variables = options.variables(&place);
+        let value = |name: &str| {
+            variables
+                .iter()
+                .rev()
+                .find(|(known, _)| known == name)
+                .map(|(_, value)| value.as_str())
+        };
+        assert_eq!(value("WORKER_STS_MODE"), Some("enabled"));
+        assert_eq!(value("WORKER_BREAKER_COOLDOWN"), Some("2500ms"));
+        assert_eq!(value("WORKER_STS_TIMEOUT_MS"), Some("8000"));
+        assert_eq!(value("WORKER_METRICS_ADDR"), Some("127.0.0.1:0"));
+        assert_eq!(value("LOG_LEVEL"), Some("debug"));
+        assert_eq!(value("WORKER_AV_OFFSET"), None);
+    }
+}

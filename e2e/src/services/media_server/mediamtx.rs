@@ -33,10 +33,16 @@ impl MediaMtx {
         }
         let (leases, process) = with_leases(|ports: [u16; 3]| {
             let config = config(&dir, rtmp_paths, ports);
-            std::fs::write(dir.join("mediamtx.yml"), config).context("cannot write mediamtx.yml")?;
+            std::fs::write(dir.join("mediamtx.yml"), config)
+                .context("cannot write mediamtx.yml")?;
             spawn(place, &dir, ports[2])
         })?;
-        Ok(Self { place: place.clone(), process, dir, leases })
+        Ok(Self {
+            place: place.clone(),
+            process,
+            dir,
+            leases,
+        })
     }
 
     pub(super) fn restart(&mut self) -> Result<()> {
@@ -66,7 +72,11 @@ impl MediaMtx {
     }
 
     pub(super) fn busy_ports(&self) -> Vec<u16> {
-        self.leases.iter().filter(|lease| !lease.is_free()).map(Lease::port).collect()
+        self.leases
+            .iter()
+            .filter(|lease| !lease.is_free())
+            .map(Lease::port)
+            .collect()
     }
 
     pub(super) fn recordings(&self, path: &str) -> Result<Vec<PathBuf>> {
@@ -89,7 +99,10 @@ pub(super) fn program() -> Result<PathBuf> {
         if programs::is_executable(&path) {
             return Ok(path);
         }
-        bail!("{BIN_ENV} is {}, which is not a program that can be run", path.display());
+        bail!(
+            "{BIN_ENV} is {}, which is not a program that can be run",
+            path.display()
+        );
     }
     programs::find("mediamtx").with_context(|| {
         format!(

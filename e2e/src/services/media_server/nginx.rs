@@ -49,7 +49,12 @@ impl Nginx {
             std::fs::write(dir.join("nginx.conf"), config).context("cannot write nginx.conf")?;
             spawn(place, &dir, http)
         })?;
-        Ok(Self { place: place.clone(), process, dir, leases })
+        Ok(Self {
+            place: place.clone(),
+            process,
+            dir,
+            leases,
+        })
     }
 
     pub(super) fn restart(&mut self) -> Result<()> {
@@ -67,7 +72,11 @@ impl Nginx {
     }
 
     pub(super) fn busy_ports(&self) -> Vec<u16> {
-        self.leases.iter().filter(|lease| !lease.is_free()).map(Lease::port).collect()
+        self.leases
+            .iter()
+            .filter(|lease| !lease.is_free())
+            .map(Lease::port)
+            .collect()
     }
 
     pub(super) fn is_published(&self, path: &str) -> Result<bool> {
@@ -90,11 +99,17 @@ pub(super) fn program() -> Result<(PathBuf, Option<PathBuf>)> {
     if let Some(module) = std::env::var_os(MODULE_ENV) {
         return Ok((nginx, Some(module.into())));
     }
-    let module = MODULE_DIRS.iter().map(|dir| Path::new(dir).join(MODULE)).find(|path| path.is_file());
+    let module = MODULE_DIRS
+        .iter()
+        .map(|dir| Path::new(dir).join(MODULE))
+        .find(|path| path.is_file());
     if module.is_some() {
         return Ok((nginx, module));
     }
-    let about = std::process::Command::new(&nginx).arg("-V").output().context("cannot run nginx")?;
+    let about = std::process::Command::new(&nginx)
+        .arg("-V")
+        .output()
+        .context("cannot run nginx")?;
     // A module built in is an `--add-module`, one to load an `--add-dynamic-module`.
     let built_in = String::from_utf8_lossy(&about.stderr)
         .split_whitespace()
@@ -139,7 +154,10 @@ fn apps(rtmp_paths: &[String]) -> Result<Vec<String>> {
     let mut apps = Vec::new();
     for path in rtmp_paths {
         let (app, _) = app_and_stream(path)?;
-        if !app.chars().all(|c| c.is_ascii_alphanumeric() || "_-/.".contains(c)) {
+        if !app
+            .chars()
+            .all(|c| c.is_ascii_alphanumeric() || "_-/.".contains(c))
+        {
             bail!("RTMP application {app:?} cannot be written into nginx's configuration");
         }
         apps.push(app.to_owned());
@@ -163,14 +181,23 @@ fn config(dir: &Path, apps: &[String], rtmp: u16, http: u16) -> Result<String> {
     if let Some(module) = module {
         writeln!(text, "load_module {};", module.display())?;
     }
-    writeln!(text, "daemon off;\nmaster_process off;\npid nginx.pid;\nerror_log stderr notice;")?;
+    writeln!(
+        text,
+        "daemon off;\nmaster_process off;\npid nginx.pid;\nerror_log stderr notice;"
+    )?;
     writeln!(text, "events {{ worker_connections 256; }}")?;
-    writeln!(text, "rtmp {{\n  server {{\n    listen 127.0.0.1:{rtmp};\n    chunk_size 4096;")?;
+    writeln!(
+        text,
+        "rtmp {{\n  server {{\n    listen 127.0.0.1:{rtmp};\n    chunk_size 4096;"
+    )?;
     // Publishers learn every 200 kB that their data arrives, so they notice a server that hangs.
     writeln!(text, "    ack_window 200000;")?;
     for app in apps {
         writeln!(text, "    application {app} {{")?;
-        writeln!(text, "      live on; wait_key on; wait_video on; idle_streams off;")?;
+        writeln!(
+            text,
+            "      live on; wait_key on; wait_video on; idle_streams off;"
+        )?;
         writeln!(
             text,
             "      record all; record_unique on; record_suffix .flv; record_path {};",
@@ -183,7 +210,10 @@ fn config(dir: &Path, apps: &[String], rtmp: u16, http: u16) -> Result<String> {
     for kind in ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"] {
         writeln!(text, "  {kind}_temp_path tmp/{kind};")?;
     }
-    writeln!(text, "  server {{ listen 127.0.0.1:{http}; location /stat {{ rtmp_stat all; }} }}")?;
+    writeln!(
+        text,
+        "  server {{ listen 127.0.0.1:{http}; location /stat {{ rtmp_stat all; }} }}"
+    )?;
     writeln!(text, "}}")?;
     Ok(text)
 }
@@ -194,14 +224,19 @@ fn is_published(stat: &str, path: &str) -> Result<bool> {
     let page = roxmltree::Document::parse(stat).context("nginx's status is not XML")?;
     let named = |node: &roxmltree::Node<'_, '_>, tag: &str, name: &str| {
         node.has_tag_name(tag)
-            && node.children().any(|child| child.has_tag_name("name") && child.text() == Some(name))
+            && node
+                .children()
+                .any(|child| child.has_tag_name("name") && child.text() == Some(name))
     };
     Ok(page
         .descendants()
         .filter(|node| named(node, "application", app))
         .flat_map(|node| node.descendants())
         .filter(|node| named(node, "stream", stream))
-        .any(|node| node.children().any(|child| child.has_tag_name("publishing"))))
+        .any(|node| {
+            node.children()
+                .any(|child| child.has_tag_name("publishing"))
+        }))
 }
 
 #[cfg(test)]
@@ -217,7 +252,10 @@ mod tests {
     #[test]
     fn a_publisher_is_found_under_its_application() {
         assert!(is_published(STAT, "live/b/out").unwrap());
-        assert!(!is_published(STAT, "live/a/out").unwrap(), "only a client's mark, not the stream's");
+        assert!(
+            !is_published(STAT, "live/a/out").unwrap(),
+            "only a client's mark, not the stream's"
+        );
         assert!(!is_published(STAT, "live/b/other").unwrap());
         assert!(!is_published(STAT, "live/c/out").unwrap());
         assert!(is_published("<html>", "live/b/out").is_err());

@@ -19,7 +19,12 @@ pub(super) struct RtspRelay {
 impl RtspRelay {
     pub(super) fn start(place: &Place) -> Result<Self> {
         let (process, rtsp, api) = spawn(place, "127.0.0.1:0", "127.0.0.1:0")?;
-        Ok(Self { place: place.clone(), process, rtsp, api })
+        Ok(Self {
+            place: place.clone(),
+            process,
+            rtsp,
+            api,
+        })
     }
 
     pub(super) fn restart(&mut self) -> Result<()> {

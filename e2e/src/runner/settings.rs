@@ -1,0 +1,201 @@
+//! What a run of the suite can be told, and whether it can run here at all.
+
+use std::{
+    ffi::OsString,
+    path::{Path, PathBuf},
+    sync::OnceLock,
+};
+
+use anyhow::{Context as _, Result, bail};
+
+use super::Scenario;
+use crate::{programs, services::media_server::Kind};
+
+/// `mediamtx` or `default`; unset: MediaMTX if it is installed.
+pub const MEDIA_SERVER_ENV: &str = "E2E_MEDIA_SERVER";
+/// Path of the clip to publish; unset: the project's own.
+pub const FIXTURE_ENV: &str = "E2E_FIXTURE";
+/// Exact names of scenarios, separated by commas; unset: all (libtest takes one filter only).
+pub const SCENARIOS_ENV: &str = "E2E_SCENARIOS";
+
+/// Programs of this project that scenarios start.
+const OWN_PROGRAMS: [&str; 5] = ["worker", "echo-sts", "rtsp-relay", "publisher", "reaper"];
+/// System tools that scenarios use whatever the media server is.
+const TOOLS: [&str; 2] = ["ffmpeg", "ffprobe"];
+
+/// Settings of one run.
+#[derive(Debug)]
+pub struct Settings {
+    asked: Option<Kind>,
+    chosen: OnceLock<Kind>,
+    fixture: PathBuf,
+    own_fixture: bool,
+    scenarios: Option<Vec<String>>,
+}
+
+impl Settings {
+    /// Reads the environment.
+    ///
+    /// # Errors
+    /// When a value is not one that is allowed; the message names the variable and what is.
+    pub fn from_env(known: &[Scenario]) -> Result<Self> {
+        Self::read(|name| std::env::var_os(name), known)
+    }
+
+    fn read(get: impl Fn(&str) -> Option<OsString>, known: &[Scenario]) -> Result<Self> {
+        let text = |name: &str| {
+            let value = get(name).map(OsString::into_string).transpose();
+            let value = value.map_err(|_| anyhow::anyhow!("{name} is not text"))?;
+            anyhow::Ok(value.filter(|value| !value.is_empty()))
+        };
+        let asked = text(MEDIA_SERVER_ENV)?
+            .map(|value| {
+                value
+                    .parse()
+                    .with_context(|| format!("{MEDIA_SERVER_ENV}={value}"))
+            })
+            .transpose()?;
+        let own = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fixtures/clock-60s.mp4");
+        let given = get(FIXTURE_ENV)
+            .filter(|value| !value.is_empty())
+            .map(PathBuf::from);
+        let scenarios = text(SCENARIOS_ENV)?.map(|value| {
+            value
+                .split(',')
+                .map(|name| name.trim().to_owned())
+                .collect::<Vec<_>>()
+        });
+        for name in scenarios.iter().flatten() {
+            if !known.iter().any(|scenario| scenario.name == name) {
+                let known: Vec<_> = known.iter().map(|scenario| scenario.name).collect();
+                bail!(
+                    "{SCENARIOS_ENV}: no scenario {name:?}, there are: {}",
+                    known.join(", ")
+                );
+            }
+        }
+        Ok(Self {
+            asked,
+            chosen: OnceLock::new(),
+            own_fixture: given.is_none(),
+            fixture: given.unwrap_or(own),
+            scenarios,
+        })
+    }
+
+    /// Whether this scenario was asked for.
+    pub fn is_chosen(&self, name: &str) -> bool {
+        self.scenarios
+            .as_ref()
+            .is_none_or(|names| names.iter().any(|known| known == name))
+    }
+
+    /// Fails with what is missing and how to get it; says which media server it will be.
+    ///
+    /// # Errors
+    /// When something is missing.
+    pub fn check(&self) -> Result<()> {
+        for program in OWN_PROGRAMS {
+            programs::own(program)?;
+        }
+        for tool in TOOLS {
+            programs::tool(tool)?;
+        }
+        if !self.fixture.is_file() {
+            let hint = if self.own_fixture {
+                "`cargo xtask fixtures` makes it"
+            } else {
+                "check E2E_FIXTURE or --fixture"
+            };
+            bail!("there is no clip {}: {hint}", self.fixture.display());
+        }
+        let kind = Kind::choose(self.asked)?;
+        let note = match (kind, self.asked) {
+            (Kind::MediaMtx, _) => "MediaMTX",
+            (Kind::Default, Some(_)) => "default (nginx and our RTSP relay)",
+            (Kind::Default, None) => {
+                "default (nginx and our RTSP relay), because MediaMTX is not installed"
+            }
+        };
+        eprintln!("media server: {note}");
+        self.chosen.get_or_init(|| kind);
+        Ok(())
+    }
+
+    /// The media server of this run.
+    pub fn media_server(&self) -> Kind {
+        // `check` has chosen; the fallback is for a scenario that needs none.
+        *self
+            .chosen
+            .get_or_init(|| self.asked.unwrap_or(Kind::Default))
+    }
+
+    pub(super) fn media_server_name(&self) -> String {
+        self.media_server().to_string()
+    }
+
+    /// The clip to publish.
+    pub fn fixture(&self) -> &Path {
+        &self.fixture
+    }
+
+    /// Whether the clip is the project's own.
+    pub fn is_own_fixture(&self) -> bool {
+        self.own_fixture
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn known() -> Vec<Scenario> {
+        let scenario = |name| Scenario {
+            name,
+            about: "",
+            run: |_| Ok(()),
+        };
+        ["full_pipeline", "av_sync"].map(scenario).to_vec()
+    }
+
+    fn read(values: &[(&str, &str)]) -> Result<Settings> {
+        let get = |name: &str| {
+            values
+                .iter()
+                .find(|(known, _)| *known == name)
+                .map(|(_, value)| OsString::from(value))
+        };
+        Settings::read(get, &known())
+    }
+
+    #[test]
+    fn nothing_set_means_everything_with_the_own_clip() {
+        let settings = read(&[(FIXTURE_ENV, "")]).unwrap();
+        assert!(settings.is_chosen("av_sync") && settings.is_own_fixture());
+        assert!(settings.fixture().ends_with("fixtures/clock-60s.mp4"));
+    }
+
+    #[test]
+    fn scenarios_are_chosen_by_exact_name() {
+        let settings = read(&[(SCENARIOS_ENV, "av_sync, full_pipeline")]).unwrap();
+        assert!(settings.is_chosen("av_sync") && settings.is_chosen("full_pipeline"));
+        let one = read(&[(SCENARIOS_ENV, "av_sync")]).unwrap();
+        assert!(!one.is_chosen("full_pipeline"));
+        let error = read(&[(SCENARIOS_ENV, "sync")]).unwrap_err().to_string();
+        assert_eq!(
+            error,
+            "E2E_SCENARIOS: no scenario \"sync\", there are: full_pipeline, av_sync"
+        );
+    }
+
+    #[test]
+    fn a_wrong_media_server_names_the_variable_and_what_is_allowed() {
+        let error = format!("{:#}", read(&[(MEDIA_SERVER_ENV, "vlc")]).unwrap_err());
+        assert_eq!(
+            error,
+            "E2E_MEDIA_SERVER=vlc: media server \"vlc\" is not known, allowed: mediamtx, default"
+        );
+        let settings = read(&[(MEDIA_SERVER_ENV, "mediamtx")]).unwrap();
+        assert_eq!(settings.media_server(), Kind::MediaMtx);
+    }
+}

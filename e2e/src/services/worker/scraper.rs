@@ -1,0 +1,174 @@
+//! Reads `/metrics` while the worker runs, because it is gone when the worker ends.
+
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    thread::JoinHandle,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, bail};
+
+use crate::{
+    probe::{logs::Record, metrics::Scrape},
+    process::Process,
+    services::http_get,
+};
+
+/// Between scrapes while the stream runs.
+const USUAL: Duration = Duration::from_millis(200);
+/// Between scrapes once the input has ended: the worker may end at any moment, and what it counted
+/// last must not be missed.
+const NEAR_THE_END: Duration = Duration::from_millis(20);
+/// Log events after which the end is near.
+const LAST_EVENTS: [&str; 3] = ["input_ended", "drained", "exiting"];
+/// Scrapes kept: over half an hour of them.
+const MOST: usize = 10_000;
+
+/// One scrape.
+#[derive(Debug, Clone)]
+pub struct ScrapeSample {
+    /// When it was asked for.
+    pub asked: Instant,
+    /// Time since the worker was started.
+    pub at: Duration,
+    /// What was answered.
+    pub scrape: Arc<Scrape>,
+}
+
+#[derive(Debug)]
+pub(super) struct Scraper {
+    state: Arc<Mutex<State>>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+    process: Process,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    samples: Vec<ScrapeSample>,
+    text: Option<String>,
+    /// The first answer that was not a valid scrape.
+    invalid: Option<String>,
+    stop: bool,
+}
+
+impl Scraper {
+    pub(super) fn start(url: String, process: Process) -> Result<Self> {
+        let state = Arc::new(Mutex::new(State::default()));
+        let shared = Arc::clone(&state);
+        let watched = process.clone();
+        let thread = std::thread::Builder::new()
+            .name("scraper".into())
+            .spawn(move || scrape_until_the_end(&url, &watched, &shared))
+            .context("cannot start the scraper")?;
+        Ok(Self {
+            state,
+            thread: Mutex::new(Some(thread)),
+            process,
+        })
+    }
+
+    /// The newest sample.
+    pub(super) fn last(&self) -> Result<ScrapeSample> {
+        let state = lock(&self.state);
+        state.check()?;
+        state
+            .samples
+            .last()
+            .cloned()
+            .context("no scrape of /metrics succeeded yet")
+    }
+
+    pub(super) fn all(&self) -> Result<Vec<ScrapeSample>> {
+        let state = lock(&self.state);
+        state.check()?;
+        Ok(state.samples.clone())
+    }
+
+    pub(super) fn last_text(&self) -> Option<String> {
+        lock(&self.state).text.clone()
+    }
+
+    /// Waits until a scrape that was under way when the worker ended is in.
+    pub(super) fn join(&self) -> Result<()> {
+        if self.process.exit().is_none() {
+            bail!("the worker still runs: its numbers are not final");
+        }
+        if let Some(thread) = self
+            .thread
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take()
+        {
+            // Ends because the process has: the thread looks before every scrape.
+            let _ = thread.join();
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Scraper {
+    fn drop(&mut self) {
+        lock(&self.state).stop = true;
+    }
+}
+
+impl State {
+    fn check(&self) -> Result<()> {
+        match &self.invalid {
+            Some(error) => bail!("/metrics is not valid Prometheus text: {error}"),
+            None => Ok(()),
+        }
+    }
+}
+
+fn scrape_until_the_end(url: &str, process: &Process, state: &Mutex<State>) {
+    let mut pause = USUAL;
+    let mut seen = 0;
+    while process.exit().is_none() && !lock(state).stop {
+        let asked = Instant::now();
+        // A refused question is normal when the worker is just ending.
+        if let Ok((200, text)) = http_get(url) {
+            let mut state = lock(state);
+            match Scrape::parse(&text) {
+                Ok(scrape) if state.samples.len() < MOST => {
+                    let at = asked.saturating_duration_since(process.started());
+                    state.samples.push(ScrapeSample {
+                        asked,
+                        at,
+                        scrape: Arc::new(scrape),
+                    });
+                }
+                Ok(_) => {}
+                Err(error) => {
+                    state.invalid.get_or_insert(format!("{error:#}"));
+                }
+            }
+            state.text = Some(text);
+        }
+        // In small steps, so that the end is noticed soon.
+        while asked.elapsed() < pause && process.exit().is_none() {
+            std::thread::sleep(NEAR_THE_END.min(pause));
+            if pause == USUAL
+                && process
+                    .lines_since(&mut seen)
+                    .iter()
+                    .any(|line| is_last(&line.text))
+            {
+                pause = NEAR_THE_END;
+                break;
+            }
+        }
+    }
+}
+
+fn is_last(line: &str) -> bool {
+    Record::parse(line).is_some_and(|record| {
+        record
+            .event()
+            .is_some_and(|event| LAST_EVENTS.contains(&event))
+    })
+}
+
+fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
+    state.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,186 @@
+//! User story 1: a minute of live video goes all the way through, and every frame is proven.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use e2e::probe::audio;
+use e2e::probe::ffprobe;
+use e2e::runner::Context;
+use e2e::story::{Evidence, quietly};
+
+use crate::stage::{self, MINUTE, Stage};
+
+const SEGMENTS: usize = 10;
+
+pub fn run(stage: &Arc<Context>) -> Result<()> {
+    let evidence = stage
+        .story(stage.fixture(), MINUTE)
+        .late_reader()
+        .run(|_| Ok(()))?;
+    stage.report(&evidence)?;
+
+    timing(&evidence)?;
+    sts(&evidence)?;
+    evidence.require_clean_log()?;
+    playable(&evidence)?;
+    if stage.is_own_fixture() {
+        pictures_and_sound(&evidence)?;
+    }
+    evidence.require_every_coded_frame()?;
+    metrics(&evidence)?;
+
+    stage.snapshot("full_pipeline__metrics", &stage::metric_set(&evidence));
+    stage.snapshot("full_pipeline__sts_events", &stage::sts_events(&evidence));
+    let recording = evidence.recording()?.to_owned();
+    let summary =
+        quietly(move || Ok(ffprobe::probe(&recording, Duration::from_secs(30))?.summary()))?;
+    stage.snapshot("full_pipeline__output_streams", &summary);
+    Ok(())
+}
+
+
+fn timing(evidence: &Evidence) -> Result<()> {
+    ensure!(
+        evidence.reading_after < Duration::from_secs(5),
+        "the worker read its input only after {:?}",
+        evidence.reading_after
+    );
+    let first_pair = 
+        .log
+        .events("fragment_processed")
+        .next()
+        .context("no fragment was processed")?
+        .unix_ms()?;
+    let published = 
+        .log
+        .events("pair_started")
+        .next()
+        .context("no pair was published")?
+        .unix_ms()?;
+    ensure!(
+        published - first_pair < 1_000.0,
+        "output came {} ms after the first pair",
+        published - first_pair
+    );
+    ensure!(
+        evidence.took < Duration::from_secs(90),
+        "the run took {:?}",
+        evidence.took
+    );
+    Ok(())
+}
+
+fn sts(evidence: &Evidence) -> Result<()> {
+    evidence.journal.assert_complete(SEGMENTS)?;
+    for fragment in evidence.journal.fragments() {
+        let took = fragment
+            .processing_ms()
+            .context("a fragment has no answer")?;
+        ensure!(
+            took < 1_000.0,
+            "echo-sts took {took} ms for fragment {:?}",
+            fragment.sequence
+        );
+    }
+    Ok(())
+}
+
+fn playable(evidence: &Evidence) -> Result<()> {
+    let late = evidence.late.as_ref().context("nobody joined late")?;
+    late.require_playable(Duration::from_secs(5))
+}
+
+fn pictures_and_sound(evidence: &Evidence) -> Result<()> {
+    let clock = evidence.require_every_picture(1800)?;
+    let sync = clock.sync();
+    ensure!(
+        sync.skews.len() == 60,
+        "{} of 60 seconds have flash and beep: {sync:?}",
+        sync.skews.len()
+    );
+    ensure!(
+        sync.stray_beeps.is_empty(),
+        "beeps out of place: {:?}",
+        sync.stray_beeps
+    );
+    ensure!(
+        sync.worst_ms().abs() <= 40.0,
+        "flash and beep are {:.1} ms apart",
+        sync.worst_ms()
+    );
+
+    let steps = clock.steps();
+    ensure!(
+        steps.worst_step_error_ms <= 2.0,
+        "picture times step unevenly: {steps:?}"
+    );
+
+    let sound = evidence.sound()?;
+    ensure!(
+        sound.breaks().is_empty(),
+        "audio timestamps are not continuous: {:?}",
+        sound.breaks()
+    );
+    let length = sound.end() - sound.start();
+    ensure!(
+        (length - 60.0).abs() <= 0.5,
+        "the sound lasts {length:.3} s"
+    );
+    let pictures = &clock.pictures;
+    let (first, last) = (
+        pictures.first().context("no picture")?.at,
+        pictures.last().context("no picture")?.at,
+    );
+    let video = last - first + 1.0 / 30.0;
+    ensure!(
+        (video - 60.0).abs() <= 0.1,
+        "the pictures last {video:.3} s"
+    );
+
+    // Echoed sound is the input's sound, where it belongs, to the millisecond.
+    let clip = evidence.clip.clone();
+    let (alignment, clicks, dropouts) = quietly(move || {
+        let input = audio::Sound::read(&clip)?;
+        Ok((
+            audio::align(&input, &sound, 200.0)?,
+            audio::clicks(&sound),
+            audio::dropouts(&sound),
+        ))
+    })?;
+    ensure!(
+        alignment.worst_deviation_ms() < 5.0,
+        "the sound wanders: {alignment:?}"
+    );
+    ensure!(clicks.is_empty(), "clicks in the output: {clicks:?}");
+    ensure!(dropouts.is_empty(), "dropouts in the output: {dropouts:?}");
+    Ok(())
+}
+
+fn metrics(evidence: &Evidence) -> Result<()> {
+    let delta = 
+        .metrics
+        .histogram("worker_av_sync_abs_delta_ms", &[])?;
+    ensure!(
+        delta.count == SEGMENTS as u64,
+        "{} pairs were measured",
+        delta.count
+    );
+    ensure!(
+        delta.at_most(40.0)? == delta.count,
+        "a pair was more than 40 ms apart: {delta:?}"
+    );
+    let rtt = evidence.metrics.histogram("worker_sts_rtt_ms", &[])?;
+    ensure!(
+        rtt.at_most(1000.0)? == SEGMENTS as u64,
+        "round trips over a second: {rtt:?}"
+    );
+    let latency = 
+        .metrics
+        .value("worker_output_latency_seconds", &[])?;
+    ensure!(
+        (6.0..8.0).contains(&latency),
+        "output latency is {latency} s"
+    );
+    Ok(())
+}
