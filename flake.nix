@@ -153,14 +153,12 @@
           # with it. `checks.e2e` passes judgement.
           e2e-report = cargoRun "e2e-report" ''
             export E2E_MEDIA_SERVER=mediamtx
-            cargo build --package worker --package echo-sts --package e2e --bins
+            export E2E_ARTIFACTS_DIR="$out/e2e"
+            cargo build --workspace --exclude xtask --bins
             set -o pipefail
             status=0
-            cargo test --package e2e --test e2e 2>&1 | tee "$out/output.txt" || status=$?
+            cargo test --workspace --exclude xtask --test e2e 2>&1 | tee "$out/output.txt" || status=$?
             echo "$status" > "$out/status"
-            if [ -d target/e2e ]; then
-              cp -r target/e2e "$out/e2e"
-            fi
           '';
 
           # `nix run .#e2e`: the checkout's own xtask, inside the dev shell.
@@ -245,16 +243,9 @@
               cargo clippy --workspace --all-targets -- --deny warnings
             '';
 
-            # Unit and simulation tests.
+            # Unit, simulation and integration tests, and the committed clips.
             test = cargoRun "check-test" ''
-              cargo test --workspace --exclude e2e
-              # All tests of the harness, but not the scenarios (the directory e2e/tests/e2e).
-              own=(--lib --bins)
-              for file in e2e/tests/*.rs; do
-                own+=(--test "$(basename "$file" .rs)")
-              done
-              cargo test --package e2e "''${own[@]}"
-              cargo run --package e2e --bin fixtures -- --check
+              cargo run --package xtask -- test unit fixtures
             '';
 
             e2e = pkgs.runCommand "check-e2e" { } ''

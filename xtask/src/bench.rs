@@ -10,7 +10,8 @@ use std::time::Duration;
 use nix::sys::resource::{UsageWho, getrusage};
 
 use crate::flags::Bench;
-use crate::process::{self, cargo, run};
+use crate::process;
+use crate::programs::{self, Profile};
 use crate::{demo, preflight};
 
 /// Kernel ticks per second in /proc/PID/stat: 100 on every Linux that Rust runs on.
@@ -28,30 +29,9 @@ struct Cost {
 /// `cargo xtask bench`.
 pub(crate) fn command(options: &Bench) -> anyhow::Result<()> {
     let server = preflight::ensure_media(&options.media)?;
-    let packages = [
-        "--package",
-        "worker",
-        "--package",
-        "echo-sts",
-        "--package",
-        "e2e",
-    ];
-    run(
-        "the release build",
-        cargo(&["build", "--release", "--bins"]).args(packages),
-    )?;
+    programs::build(Profile::Release)?;
 
-    let mut job = cargo(&[
-        "run",
-        "--quiet",
-        "--release",
-        "--package",
-        "e2e",
-        "--bin",
-        "demo",
-        "--",
-    ]);
-    job.args(demo::arguments(&options.media, server)?);
+    let mut job = demo::demo(&options.media, server, Profile::Release)?;
     let mut workers = BTreeMap::new();
     process::run_observed("the measured run", &mut job, |child| {
         while matches!(child.try_wait(), Ok(None)) {

@@ -1,27 +1,29 @@
 //! The main job, once, for a person to watch.
 
-use crate::flags::{Demo, MediaOptions};
-use crate::process::{cargo, run};
-use crate::{e2e, preflight};
+use std::process::Command;
+
+use crate::flags::{Demo, MediaOptions, MediaServer};
+use crate::process::run;
+use crate::programs::Profile;
+use crate::{e2e, preflight, programs};
 
 /// `cargo xtask demo`.
 pub(crate) fn command(options: &Demo) -> anyhow::Result<()> {
     let server = preflight::ensure_media(&options.media)?;
-    e2e::build()?;
-    let mut command = cargo(&["run", "--quiet", "--package", "e2e", "--bin", "demo", "--"]);
-    command.args(arguments(&options.media, server)?);
-    run("the demo", &mut command)
+    programs::build(Profile::Dev)?;
+    run("the demo", &mut demo(&options.media, server, Profile::Dev)?)
 }
 
-/// The demo program's own arguments.
-pub(crate) fn arguments(
+/// The demo program with its arguments; it is built already.
+pub(crate) fn demo(
     media: &MediaOptions,
-    server: crate::flags::MediaServer,
-) -> anyhow::Result<Vec<std::ffi::OsString>> {
-    let mut arguments = vec!["--media-server".into(), e2e::server_name(server).into()];
+    server: MediaServer,
+    profile: Profile,
+) -> anyhow::Result<Command> {
+    let mut command = programs::program("demo", profile)?;
+    command.args(["--media-server", e2e::server_name(server)]);
     if let Some(fixture) = &media.fixture {
-        arguments.push("--fixture".into());
-        arguments.push(std::path::absolute(fixture)?.into());
+        command.arg("--fixture").arg(std::path::absolute(fixture)?);
     }
-    Ok(arguments)
+    Ok(command)
 }

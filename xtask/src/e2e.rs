@@ -1,41 +1,45 @@
 //! Runs the end-to-end scenarios.
 
+use std::path::Path;
 use std::process::Command;
 
 use crate::flags::{E2e, MediaServer};
-use crate::preflight;
-use crate::process::{cargo, run};
+use crate::process::run;
+use crate::programs::Profile;
+use crate::{preflight, programs};
 
 /// `cargo xtask e2e`.
 pub(crate) fn command(options: &E2e) -> anyhow::Result<()> {
     let server = preflight::ensure_media(&options.media)?;
     build()?;
-    run_suite(options, server)
+    run_suite(options, server, None)
 }
 
-/// Builds the programs that the scenarios start.
+/// Builds the scenarios and the programs they start.
 pub(crate) fn build() -> anyhow::Result<()> {
-    let packages = [
-        "--package",
-        "worker",
-        "--package",
-        "echo-sts",
-        "--package",
-        "e2e",
-    ];
-    run("the build", cargo(&["build", "--bins"]).args(packages))
+    programs::build(Profile::Dev)?;
+    programs::build_scenarios()
 }
 
 /// One run of the suite; everything is built already.
-pub(crate) fn run_suite(options: &E2e, server: MediaServer) -> anyhow::Result<()> {
-    run("the end-to-end suite", &mut suite(options, server)?)
+/// `artifacts` is where reports and logs go instead of `target/e2e`.
+pub(crate) fn run_suite(
+    options: &E2e,
+    server: MediaServer,
+    artifacts: Option<&Path>,
+) -> anyhow::Result<()> {
+    let mut command = suite(options, server)?;
+    if let Some(artifacts) = artifacts {
+        command.env("E2E_ARTIFACTS_DIR", artifacts);
+    }
+    run("the end-to-end suite", &mut command)
 }
 
 /// The command that runs the suite. The harness reads its settings from the environment, so that
 /// a plain `cargo test --package e2e` works as well.
 pub(crate) fn suite(options: &E2e, server: MediaServer) -> anyhow::Result<Command> {
-    let mut command = cargo(&["test", "--quiet", "--package", "e2e", "--test", "e2e", "--"]);
-    command.args(&options.scenarios);
+    let mut command = programs::scenarios();
+    command.arg("--").args(&options.scenarios);
     command.env("E2E_MEDIA_SERVER", server_name(server));
     if let Some(fixture) = &options.media.fixture {
         command.env("E2E_FIXTURE", std::path::absolute(fixture)?);

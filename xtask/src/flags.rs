@@ -89,9 +89,43 @@ pub(crate) struct E2e {
 
 #[derive(Debug, Args)]
 pub(crate) struct Test {
+    /// Run these parts only [default: all]
+    #[arg(value_name = "PART")]
+    pub(crate) parts: Vec<Part>,
     /// Leave out the end-to-end scenarios (the other checks take a fraction of the time)
     #[arg(long)]
     pub(crate) no_e2e: bool,
+}
+
+/// A part of `cargo xtask test`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Part {
+    /// `cargo fmt --check`
+    Format,
+    /// House rules
+    Tidy,
+    /// Lints, warnings denied
+    Clippy,
+    /// Unit, simulation and integration tests of all crates
+    Unit,
+    /// The committed clips are what they should be
+    Fixtures,
+    /// The end-to-end scenarios
+    E2e,
+}
+
+impl Part {
+    /// Its name in the table of results.
+    pub(crate) fn title(self) -> &'static str {
+        match self {
+            Self::Format => "format",
+            Self::Tidy => "tidy",
+            Self::Clippy => "clippy",
+            Self::Unit => "unit and simulation tests",
+            Self::Fixtures => "fixtures",
+            Self::E2e => "end-to-end",
+        }
+    }
 }
 
 #[derive(Debug, Args)]

@@ -14,6 +14,7 @@ mod flags;
 mod host;
 mod preflight;
 mod process;
+mod programs;
 mod requirements;
 mod setup;
 mod soak;

@@ -26,6 +26,9 @@ pub(crate) fn ensure(needs: &[Need]) -> anyhow::Result<()> {
     if absent.is_empty() {
         return Ok(());
     }
+    if setup::packages(&absent).is_empty() {
+        return Err(CannotRun(advice(&host, &absent, "no Debian package has it")).into());
+    }
     match setup::permission(&host) {
         setup::Permission::Granted(privilege) => {
             eprintln!("missing here, to be installed:\n{}", table(&absent));

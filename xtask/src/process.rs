@@ -280,6 +280,7 @@ mod tests {
             ready.display(),
             cleaned.display()
         ));
+        command.stderr(Stdio::null()); // The shell reports the end of its child there.
         let run = std::thread::spawn(move || runner.run(&mut command));
         let deadline = Instant::now() + Duration::from_secs(10);
         while !ready.exists() {

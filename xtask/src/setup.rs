@@ -111,10 +111,6 @@ pub(crate) fn command_line(packages: &[&str]) -> String {
 /// Installs what is missing, and nothing else.
 pub(crate) fn install(privilege: Privilege, absent: &[&Requirement]) -> anyhow::Result<()> {
     let packages = packages(absent);
-    if packages.is_empty() {
-        let reason = "no Debian package has it";
-        return Err(CannotRun(preflight::advice(&Host::detect(), absent, reason)).into());
-    }
     let work = WorkDirectory::create()?;
     let apt = Apt {
         privilege,

@@ -4,16 +4,15 @@ use std::fmt::Write as _;
 use std::fs;
 use std::time::Instant;
 
-use anyhow::Context as _;
-
 use crate::failure::{CannotRun, Interrupted};
 use crate::flags::Soak;
-use crate::{e2e, preflight};
+use crate::{e2e, preflight, programs};
 
 /// `cargo xtask soak`: always makes all runs; the artifacts of red ones are kept apart.
 pub(crate) fn command(options: &Soak) -> anyhow::Result<()> {
     let server = preflight::ensure_media(&options.e2e.media)?;
     e2e::build()?;
+    let target = programs::target_directory()?;
     let mut red = Vec::new();
     for number in 1..=options.runs {
         eprintln!(
@@ -22,11 +21,16 @@ pub(crate) fn command(options: &Soak) -> anyhow::Result<()> {
             red.len()
         );
         let start = Instant::now();
-        match e2e::run_suite(&options.e2e, server) {
-            Ok(()) => eprintln!(
-                "run {number}: green after {:.1} s",
-                start.elapsed().as_secs_f64()
-            ),
+        let artifacts = target.join(format!("soak/run-{number:03}"));
+        match e2e::run_suite(&options.e2e, server, Some(&artifacts)) {
+            Ok(()) => {
+                eprintln!(
+                    "run {number}: green after {:.1} s",
+                    start.elapsed().as_secs_f64()
+                );
+                // A green run has nothing to tell, and a long soak would fill the disk.
+                let _ = fs::remove_dir_all(&artifacts);
+            }
             Err(error) if error.is::<Interrupted>() => {
                 eprintln!("\nstopped in run {number}; {}", tally(number - 1, &red));
                 return Err(error);
@@ -34,7 +38,7 @@ pub(crate) fn command(options: &Soak) -> anyhow::Result<()> {
             Err(error) if error.is::<CannotRun>() => return Err(error),
             Err(error) => {
                 eprintln!("run {number}: RED, {error:#}");
-                keep_artifacts(number)?;
+                eprintln!("kept: {}", artifacts.display());
                 red.push(number);
             }
         }
@@ -53,23 +57,6 @@ fn tally(runs: u32, red: &[u32]) -> String {
         let _ = write!(text, "; red: {}", numbers.join(", "));
     }
     text
-}
-
-/// Moves what a red run left to where the next run does not overwrite it.
-fn keep_artifacts(number: u32) -> anyhow::Result<()> {
-    let target = crate::root().join("target");
-    let from = target.join("e2e");
-    if !from.is_dir() {
-        return Ok(());
-    }
-    let to = target.join("soak").join(format!("run-{number:03}"));
-    fs::create_dir_all(to.parent().expect("has a parent"))?;
-    if to.exists() {
-        fs::remove_dir_all(&to)?;
-    }
-    fs::rename(&from, &to).with_context(|| format!("keeping {}", from.display()))?;
-    eprintln!("kept: {}", to.display());
-    Ok(())
 }
 
 #[cfg(test)]

@@ -1,86 +1,100 @@
 //! Everything CI runs, cheapest first, and a table at the end.
 
 use std::fs;
-use std::path::Path;
 use std::time::{Duration, Instant};
 
-use anyhow::Context as _;
-
-use crate::flags::{E2e, MediaOptions, MediaServer, Test};
+use crate::flags::{E2e, MediaOptions, MediaServer, Part, Test};
 use crate::process::{cargo, run};
+use crate::programs::Profile;
 use crate::requirements::Need;
-use crate::{e2e, failure, fixtures, preflight, tidy};
+use crate::{e2e, failure, fixtures, preflight, programs, tidy};
 
-/// One part of the whole.
-struct Part {
-    name: &'static str,
-    run: fn(MediaServer) -> anyhow::Result<()>,
-}
-
-const PARTS: &[Part] = &[
-    Part {
-        name: "format",
-        run: |_| {
-            run(
-                "cargo fmt --check",
-                &mut cargo(&["fmt", "--all", "--check"]),
-            )
-        },
-    },
-    Part {
-        name: "tidy",
-        run: |_| tidy::command(),
-    },
-    Part {
-        name: "clippy",
-        run: |_| clippy(),
-    },
-    Part {
-        name: "unit and simulation tests",
-        run: |_| unit_tests(),
-    },
-    Part {
-        name: "fixtures",
-        run: |_| fixtures::make_or_check(true),
-    },
-];
-
-const E2E: &[Part] = &[
-    Part {
-        name: "end-to-end",
-        run: end_to_end,
-    },
-    Part {
-        name: "unused snapshots",
-        run: |_| unused_snapshots(),
-    },
+/// Cheapest first.
+const ORDER: [Part; 6] = [
+    Part::Format,
+    Part::Tidy,
+    Part::Clippy,
+    Part::Unit,
+    Part::Fixtures,
+    Part::E2e,
 ];
 
 /// `cargo xtask test`: goes on after a part that failed, so that one run tells everything.
 pub(crate) fn command(options: &Test) -> anyhow::Result<()> {
-    let server = if options.no_e2e {
-        preflight::ensure(&[Need::Build, Need::Run])?;
-        MediaServer::Default
-    } else {
-        preflight::ensure_media(&MediaOptions::default())?
-    };
+    let parts = chosen(options);
+    let server = prepare(&parts)?;
     start_snapshot_record()?;
-    let parts = PARTS.iter().chain(if options.no_e2e { &[] } else { E2E });
     let mut rows = Vec::new();
-    for part in parts {
-        eprintln!("\n==> {}", part.name);
-        let start = Instant::now();
-        let result = (part.run)(server);
-        if let Err(error) = &result {
-            if error.is::<failure::Interrupted>() {
-                return result;
-            }
-            eprintln!("error: {error:#}");
-        }
-        rows.push((part.name, start.elapsed(), result));
+    for part in &parts {
+        measure(&mut rows, part.title(), || run_part(*part, server))?;
+    }
+    // Only a whole and happy run has looked at every snapshot that is in use.
+    if parts == ORDER && rows.iter().all(|(_, _, result)| result.is_ok()) {
+        measure(&mut rows, "unused snapshots", unused_snapshots)?;
     }
     eprintln!("\n{}", table(&rows));
     verdict(rows.into_iter().map(|(_, _, result)| result))
+}
+
+fn chosen(options: &Test) -> Vec<Part> {
+    ORDER
+        .into_iter()
+        .filter(|part| options.parts.is_empty() || options.parts.contains(part))
+        .filter(|part| !(options.no_e2e && *part == Part::E2e))
+        .collect()
+}
+
+/// Makes sure, before anything runs, that everything the parts need is here.
+fn prepare(parts: &[Part]) -> anyhow::Result<MediaServer> {
+    if parts.contains(&Part::E2e) {
+        return preflight::ensure_media(&MediaOptions::default());
+    }
+    if parts
+        .iter()
+        .any(|part| !matches!(part, Part::Format | Part::Tidy))
+    {
+        preflight::ensure(&[Need::Build, Need::Run])?;
+    }
+    Ok(MediaServer::Default)
+}
+
+fn run_part(part: Part, server: MediaServer) -> anyhow::Result<()> {
+    match part {
+        Part::Format => run(
+            "cargo fmt --check",
+            &mut cargo(&["fmt", "--all", "--check"]),
+        ),
+        Part::Tidy => tidy::command(),
+        Part::Clippy => clippy(),
+        Part::Unit => unit_tests(),
+        Part::Fixtures => {
+            programs::build(Profile::Dev)?;
+            fixtures::make_or_check(true)
+        }
+        Part::E2e => end_to_end(server),
+    }
+}
+
+/// Name, time and outcome of a part.
+type Row = (&'static str, Duration, anyhow::Result<()>);
+
+/// Runs one part and notes how it went; only an interruption ends the whole.
+fn measure(
+    rows: &mut Vec<Row>,
+    title: &'static str,
+    part: impl FnOnce() -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
+    eprintln!("\n==> {title}");
+    let start = Instant::now();
+    let result = part();
+    if let Err(error) = &result {
+        if error.is::<failure::Interrupted>() {
+            return result;
+        }
+        eprintln!("error: {error:#}");
+    }
+    rows.push((title, start.elapsed(), result));
+    Ok(())
 }
 
 /// The worst of all: a broken promise outweighs "could not run here".
@@ -94,7 +108,7 @@ fn verdict(results: impl Iterator<Item = anyhow::Result<()>>) -> anyhow::Result<
     }
 }
 
-fn table(rows: &[(&str, Duration, anyhow::Result<()>)]) -> String {
+fn table(rows: &[Row]) -> String {
     let lines: Vec<_> = rows
         .iter()
         .map(|(name, time, result)| {
@@ -122,39 +136,11 @@ fn clippy() -> anyhow::Result<()> {
 }
 
 fn unit_tests() -> anyhow::Result<()> {
-    // The scenarios of e2e take minutes of real time and have a part of their own.
-    let mut all = cargo(&["test", "--workspace", "--exclude", "e2e", "--no-fail-fast"]);
-    let mut harness = cargo(&[
-        "test",
-        "--package",
-        "e2e",
-        "--no-fail-fast",
-        "--lib",
-        "--bins",
-    ]);
-    for test in harness_tests(&crate::root().join("e2e/tests"))? {
-        harness.args(["--test", &test]);
-    }
-    let first = run(
+    let mut tests = programs::unit_tests()?;
+    run(
         "the unit and simulation tests",
-        with_snapshot_record(&mut all),
-    );
-    let second = run(
-        "the harness's own tests",
-        with_snapshot_record(&mut harness),
-    );
-    verdict([first, second].into_iter())
-}
-
-/// The harness's own integration tests: the files beside the scenarios' directory.
-fn harness_tests(directory: &Path) -> anyhow::Result<Vec<String>> {
-    let mut names = Vec::new();
-    for entry in fs::read_dir(directory).with_context(|| directory.display().to_string())? {
-        let name = entry?.file_name().to_string_lossy().into_owned();
-        names.extend(name.strip_suffix(".rs").map(str::to_owned));
-    }
-    names.sort();
-    Ok(names)
+        with_snapshot_record(&mut tests),
+    )
 }
 
 fn end_to_end(server: MediaServer) -> anyhow::Result<()> {
@@ -197,6 +183,25 @@ mod tests {
     use crate::failure::{CannotRun, exit_code};
 
     #[test]
+    fn parts_run_in_order_however_they_are_named() {
+        let all = Test {
+            parts: vec![],
+            no_e2e: false,
+        };
+        assert_eq!(chosen(&all), ORDER);
+        let some = Test {
+            parts: vec![Part::E2e, Part::Tidy],
+            no_e2e: false,
+        };
+        assert_eq!(chosen(&some), [Part::Tidy, Part::E2e]);
+        let quick = Test {
+            parts: vec![],
+            no_e2e: true,
+        };
+        assert_eq!(chosen(&quick), ORDER[..5]);
+    }
+
+    #[test]
     fn a_broken_promise_outweighs_a_missing_tool() {
         let results = [
             Ok(()),
@@ -212,19 +217,6 @@ mod tests {
         let only = verdict([Err(CannotRun("no nginx".into()).into())].into_iter());
         assert_eq!(exit_code(&only.expect_err("failed")), 3);
         assert!(verdict([Ok(()), Ok(())].into_iter()).is_ok());
-    }
-
-    #[test]
-    fn the_harness_has_tests_beside_the_scenarios() {
-        let directory = tempfile::tempdir().expect("a temporary directory");
-        for name in ["process_guard.rs", "a.rs"] {
-            fs::write(directory.path().join(name), "").expect("write");
-        }
-        fs::create_dir(directory.path().join("e2e")).expect("mkdir");
-        assert_eq!(
-            harness_tests(directory.path()).expect("readable"),
-            ["a", "process_guard"]
-        );
     }
 
     #[test]
