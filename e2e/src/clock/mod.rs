@@ -1,1 +1,23 @@
-//! The fixture's own clock: frame numbers, flashes and beeps.
+//! The fixture's own clock: a test card that says which frame it is, and a
+//! soundtrack that says which second it is.
+//!
+//! ```text
+//! ClipSpec ─▶ render ─▶ picture (layout, canvas, font)  ─▶ raw frames  ─┐
+//!                   └─▶ sound   (sound, music)          ─▶ raw samples ─┴▶ ffmpeg ─▶ clip.mp4
+//! ```
+//!
+//! Geometry and pitches live in [`layout`] and [`sound`] and nowhere else: the
+//! generator draws with them and [`crate::probe::clock`] reads with them.
+
+mod canvas;
+mod clip;
+mod encode;
+mod font;
+pub mod layout;
+mod music;
+mod picture;
+pub mod sound;
+
+pub use clip::{
+    AudioKind, AudioSpec, ClipSpec, cached, cached_in, fixture, render, render_edited, samples,
+};

@@ -1,1 +1,0 @@
-//! The fixture's clock read back from pictures.
