@@ -22,6 +22,8 @@ const DROPOUT_LEAST_SECONDS: f64 = 0.006;
 /// … and what is this quiet is a hole in any case.
 const SILENCE_DB: f64 = -70.0;
 const DROPOUT_SURROUNDINGS_SECONDS: f64 = 0.25;
+/// Priming and padding are at most this long: two frames at 44.1 kHz.
+const PRIMING_SECONDS: f64 = 0.05;
 
 /// A sudden burst of high frequencies.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -93,7 +95,8 @@ pub fn clicks(sound: &Sound) -> Vec<Click> {
 
 /// Holes in sound that is never silent by itself: digital silence, or a sudden
 /// fall far below the level around it. Gaps in the timestamps are not seen
-/// here but in [`Sound::breaks`].
+/// here but in [`Sound::breaks`], and a codec's silence before the first and after
+/// the last of the sound (priming and padding) is none.
 pub fn dropouts(sound: &Sound) -> Vec<Dropout> {
     let bin = (f64::from(sound.rate) * DROPOUT_BIN_SECONDS)
         .round()
@@ -107,6 +110,7 @@ pub fn dropouts(sound: &Sound) -> Vec<Dropout> {
         levels[at] < (median(near) * fall).max(silence)
     };
     let least = (DROPOUT_LEAST_SECONDS / DROPOUT_BIN_SECONDS).round() as usize;
+    let priming = (PRIMING_SECONDS / DROPOUT_BIN_SECONDS) as usize;
     let mut found = Vec::new();
     let mut start = None;
     for at in 0..=levels.len() {
@@ -114,7 +118,8 @@ pub fn dropouts(sound: &Sound) -> Vec<Dropout> {
         match (start, hole) {
             (None, true) => start = Some(at),
             (Some(from), false) => {
-                if at - from >= least {
+                let outside = (from == 0 || at == levels.len()) && at - from <= priming;
+                if at - from >= least && !outside {
                     found.push(Dropout {
                         at: sound.time_of((from * bin) as f64),
                         length_ms: ((at - from) * bin) as f64 * 1000.0 / f64::from(sound.rate),

@@ -21,6 +21,9 @@ const HOP_SECONDS: f64 = 0.002;
 const LEAST_LEVEL: f64 = 0.01;
 /// How many times stronger the right tone is than the next of its group.
 const LEAST_MARGIN: f64 = 2.0;
+/// The first and the last third of a beep have at least this share of the
+/// loudest third (a cross-fade to the dub's original is a quarter).
+const LEAST_THIRD: f64 = 0.1;
 /// Two beeps are further apart than this.
 const APART_SECONDS: f64 = 0.15;
 /// The music is taken away below this before a start is measured.
@@ -73,15 +76,15 @@ pub fn beeps(sound: &Sound) -> Vec<Beep> {
     chosen.sort_unstable();
     chosen
         .into_iter()
-        .map(|at| {
+        .filter_map(|at| {
             // Windows start one window before the sound does.
             let first = (at as f64 - window as f64) * hop;
-            let start = refine(sound, first, low[at].tone, high[at].tone);
-            Beep {
+            let start = refine(sound, first, low[at].tone, high[at].tone)?;
+            Some(Beep {
                 at: sound.time_of(start),
                 second: second_of(low[at].tone, high[at].tone),
                 level: f64::midpoint(low[at].level, high[at].level),
-            }
+            })
         })
         .collect()
 }
@@ -150,8 +153,9 @@ fn hop_sums(samples: &[f32], share_of_rate: f64, hop: f64, hops: usize) -> Vec<C
         .collect()
 }
 
-/// The sample a beep starts at, from a place a few milliseconds around it.
-fn refine(sound: &Sound, near: f64, low: usize, high: usize) -> f64 {
+/// The sample a beep starts at, from a place a few milliseconds around it. None
+/// when its beginning or end is not there: then its place is anyone's guess.
+fn refine(sound: &Sound, near: f64, low: usize, high: usize) -> Option<f64> {
     let rate = f64::from(sound.rate);
     let length = (BEEP_SECONDS * rate).round() as usize;
     let reach = ((2.0 * HOP_SECONDS + FLANK_SECONDS[1]) * rate) as usize;
@@ -171,12 +175,15 @@ fn refine(sound: &Sound, near: f64, low: usize, high: usize) -> f64 {
 
     let first = margin - reach;
     let starts = 2 * reach;
-    let tones = [LOW_HZ[low], HIGH_HZ[high]].map(|hz| {
-        let turned: Vec<Complex<f64>> = stretch
+    let turned = [LOW_HZ[low], HIGH_HZ[high]].map(|hz| -> Vec<Complex<f64>> {
+        stretch
             .iter()
             .enumerate()
             .map(|(at, &value)| Complex::from_polar(value, -(at as f64 * hz / rate) * TAU))
-            .collect();
+            .collect()
+    });
+    let tones = [0, 1].map(|tone: usize| {
+        let turned = &turned[tone];
         let mut sum: Complex<f64> = turned[first..first + length].iter().sum();
         (first..first + starts)
             .map(|at| {
@@ -189,9 +196,22 @@ fn refine(sound: &Sound, near: f64, low: usize, high: usize) -> f64 {
     let both: Vec<f64> = tones[0].iter().zip(&tones[1]).map(|(a, b)| a + b).collect();
     let coarse = first + summit(&both, FLANK_SECONDS.map(|away| (away * rate) as usize));
 
+    // A third of a beep is long enough to tell its tones from the others.
+    let third = length / 3;
+    let thirds = [0, 1, 2].map(|part: usize| {
+        let inside = coarse + part * third..coarse + (part + 1) * third;
+        let level =
+            |turned: &Vec<Complex<f64>>| turned[inside.clone()].iter().sum::<Complex<f64>>().norm();
+        turned.iter().map(level).sum::<f64>()
+    });
+    let loudest = thirds.iter().copied().fold(0.0, f64::max);
+    if thirds[0].min(thirds[2]) < LEAST_THIRD * loudest {
+        return None;
+    }
+
     // The waveform is known, so its place is known to the sample.
     let Some(second) = second_of(low, high) else {
-        return from as f64 + coarse as f64;
+        return Some(from as f64 + coarse as f64);
     };
     let shape: Vec<f64> = (0..length)
         .map(|at| beep(second, at as f64 / rate))
@@ -208,11 +228,11 @@ fn refine(sound: &Sound, near: f64, low: usize, high: usize) -> f64 {
         })
         .collect();
     let best = highest(&likeness);
-    if likeness[best] > WAVEFORM_LIKENESS {
+    Some(if likeness[best] > WAVEFORM_LIKENESS {
         from as f64 + (coarse - reach + best) as f64
     } else {
         from as f64 + coarse as f64
-    }
+    })
 }
 
 /// Where the lines along both flanks of a roof meet, `near` to `far` from its
