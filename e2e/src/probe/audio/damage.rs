@@ -6,8 +6,9 @@ use super::{Sound, decibels, median, rms};
 /// 48 kHz), where neither the clips' music nor their beeps have anything.
 const CLICK_BAND: f64 = 0.15;
 const CLICK_BIN_SECONDS: f64 = 0.001;
-/// Quieter than this is not a click whatever surrounds it.
-const CLICK_FLOOR_DB: f64 = -62.0;
+/// Quieter than this is not a click whatever surrounds it: encoders leave up to
+/// -60 dB where a beep starts, a single sample off by a hundredth gives -42.
+const CLICK_FLOOR_DB: f64 = -54.0;
 /// How far above its surroundings' median a click stands.
 const CLICK_RISE_DB: f64 = 20.0;
 const CLICK_SURROUNDINGS_SECONDS: f64 = 0.1;
@@ -45,8 +46,11 @@ pub struct Dropout {
     pub length_ms: f64,
 }
 
-/// Clicks in sound that has none of its own above 7 kHz, such as the clips of
+/// Clicks in sound that has nothing of its own above 7 kHz, such as the clips of
 /// [`crate::clock`].
+///
+/// An encoder with temporal noise shaping (ffmpeg's default) adds bursts of its
+/// own where a beep starts, up to -33 dB; they are heard, and reported, as clicks.
 ///
 /// The very beginning and end are left out: sound that starts is not a click.
 pub fn clicks(sound: &Sound) -> Vec<Click> {
