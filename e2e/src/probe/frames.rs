@@ -1,1 +1,538 @@
-//! Frame by frame comparison of coded video.
+//! Is what comes out what went in? Coded frames of input and recording, compared one by one.
+//!
+//! Of a video access unit only the coded slices count: parameter sets, delimiters and SEI may be
+//! repeated or dropped on the way, and length prefixes may become start codes. Of audio the whole
+//! coded frame counts (it is the same only where audio is copied).
+
+use std::collections::HashMap;
+use std::fmt;
+use std::path::Path;
+
+use anyhow::{Context as _, Result, bail};
+use sha2::{Digest as _, Sha256};
+use similar::{Algorithm, DiffOp, capture_diff_slices};
+
+use crate::media::clip::{Clip, Track, VideoFormat};
+use crate::media::nal;
+
+/// How far a step from one frame to the next may be from the input's, milliseconds. FLV counts whole
+/// milliseconds, so two roundings add up to one.
+pub const STEP_TOLERANCE_MS: f64 = 2.0;
+
+/// Differences of one kind that a message shows.
+const SHOWN: usize = 5;
+
+/// One coded frame.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct CodedFrame {
+    /// Presentation time in milliseconds.
+    pub pts_ms: f64,
+    /// Decoding can start here.
+    pub keyframe: bool,
+    /// SHA-256 of what counts of it.
+    pub hash: [u8; 32],
+}
+
+/// The coded frames of one track in decoding order.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CodedFrames(pub Vec<CodedFrame>);
+
+impl CodedFrames {
+    /// Reads the H.264 track of a file.
+    ///
+    /// # Errors
+    /// When the file cannot be read, has no H.264 track or is damaged.
+    pub fn video(path: &Path) -> Result<Self> {
+        Self::video_of(&Clip::open(path)?).with_context(|| format!("in {}", path.display()))
+    }
+
+    /// Reads the audio track of a file.
+    ///
+    /// # Errors
+    /// When the file cannot be read or has no audio track.
+    pub fn audio(path: &Path) -> Result<Self> {
+        Self::audio_of(&Clip::open(path)?).with_context(|| format!("in {}", path.display()))
+    }
+
+    /// The H.264 track of a clip. Samples without a slice (parameter sets alone) are no frames.
+    ///
+    /// # Errors
+    /// When there is no H.264 track or an access unit is damaged.
+    pub fn video_of(clip: &Clip) -> Result<Self> {
+        let track = clip.video.as_ref().context("there is no video track")?;
+        let VideoFormat::H264(config) = &track.format else {
+            bail!("the video is not H.264");
+        };
+        let mut frames = Vec::with_capacity(track.samples.len());
+        for (index, sample) in track.samples.iter().enumerate() {
+            let nals = nal::split_avcc(clip.data(sample), config.length_size)
+                .with_context(|| format!("video frame {index} is damaged"))?;
+            frames.extend(nal::slice_hash(nals).map(|hash| frame(track, index, hash)));
+        }
+        Ok(Self(frames))
+    }
+
+    /// The audio track of a clip.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn audio_of(clip: &Clip) -> Result<Self> {
+        let track = clip.audio.as_ref().context("there is no audio track")?;
+        let hash = |index: usize| Sha256::digest(clip.data(&track.samples[index])).into();
+        Ok(Self(
+            (0..track.samples.len())
+                .map(|index| frame(track, index, hash(index)))
+                .collect(),
+        ))
+    }
+}
+
+fn frame<F>(track: &Track<F>, index: usize, hash: [u8; 32]) -> CodedFrame {
+    let sample = &track.samples[index];
+    CodedFrame {
+        pts_ms: track.millis(sample.pts),
+        keyframe: sample.keyframe,
+        hash,
+    }
+}
+
+/// A frame by its place and time in the file it is in.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Place {
+    /// Number in decoding order, from 0.
+    pub index: usize,
+    /// Presentation time in that file, milliseconds.
+    pub pts_ms: f64,
+}
+
+/// A step from one frame to the next that is not the input's.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct StepError {
+    /// The frame in the recording after the step.
+    pub at: Place,
+    /// The input's step, milliseconds.
+    pub expected_ms: f64,
+    /// The recording's step, milliseconds.
+    pub found_ms: f64,
+}
+
+/// What became of the input's frames in a recording.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Comparison {
+    /// Frames of the input.
+    pub input: usize,
+    /// Frames of the recording.
+    pub recorded: usize,
+    /// Frames that are there in order and bit-identical.
+    pub matched: usize,
+    /// Frames of the input that are not in the recording.
+    pub missing: Vec<Place>,
+    /// Frames of the recording that stand where one of the input's should, but differ from it.
+    pub altered: Vec<Place>,
+    /// Frames of the recording that are there once more.
+    pub doubled: Vec<Place>,
+    /// Frames of the recording that stand in the wrong order.
+    pub reordered: Vec<Place>,
+    /// Frames of the recording that the input does not have.
+    pub foreign: Vec<Place>,
+    /// Steps in time that are off by more than [`STEP_TOLERANCE_MS`].
+    pub steps: Vec<StepError>,
+    /// The largest difference between a step of the recording and the input's, milliseconds.
+    pub worst_step_ms: f64,
+    /// Smallest and largest difference of presentation times, recording minus input, milliseconds.
+    pub offset_ms: Option<(f64, f64)>,
+}
+
+impl Comparison {
+    /// Every frame of the input is there once, in order and bit-identical, and nothing else.
+    pub fn is_bit_exact(&self) -> bool {
+        self.matched == self.input && self.matched == self.recorded
+    }
+
+    /// Bit-exact, and the steps in time are the input's.
+    pub fn is_exact(&self) -> bool {
+        self.is_bit_exact() && self.steps.is_empty()
+    }
+
+    /// Nothing when the recording is exact, else an error that lists the first differences.
+    ///
+    /// # Errors
+    /// When a frame is missing, altered, doubled, reordered or foreign, or a step in time is off.
+    pub fn require_exact(&self) -> Result<()> {
+        if self.is_exact() {
+            Ok(())
+        } else {
+            bail!("{self}")
+        }
+    }
+}
+
+impl fmt::Display for Comparison {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{} of {} frames of the input are there, in order and bit-identical",
+            self.matched, self.input
+        )?;
+        write!(
+            f,
+            "; steps in time differ by at most {:.2} ms",
+            self.worst_step_ms
+        )?;
+        if let Some((least, most)) = self.offset_ms {
+            write!(f, "; {least:.2} to {most:.2} ms later than in the input")?;
+        }
+        let kinds = [
+            ("missing", &self.missing),
+            ("altered", &self.altered),
+            ("doubled", &self.doubled),
+            ("in the wrong order", &self.reordered),
+            ("not from the input", &self.foreign),
+        ];
+        for (kind, places) in kinds.into_iter().filter(|(_, places)| !places.is_empty()) {
+            let first: Vec<_> = places
+                .iter()
+                .take(SHOWN)
+                .map(|place| format!("#{} at {:.1} ms", place.index, place.pts_ms))
+                .collect();
+            let more = if places.len() > SHOWN { ", …" } else { "" };
+            write!(f, "\n  {} {kind}: {}{more}", places.len(), first.join(", "))?;
+        }
+        if !self.steps.is_empty() {
+            let first: Vec<_> = self
+                .steps
+                .iter()
+                .take(SHOWN)
+                .map(ToString::to_string)
+                .collect();
+            let more = if self.steps.len() > SHOWN {
+                ", …"
+            } else {
+                ""
+            };
+            write!(
+                f,
+                "\n  {} wrong steps in time: {}{more}",
+                self.steps.len(),
+                first.join(", ")
+            )?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for StepError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{:.1} ms instead of {:.1} ms before #{} at {:.1} ms",
+            self.found_ms, self.expected_ms, self.at.index, self.at.pts_ms
+        )
+    }
+}
+
+/// Compares a recording with its input.
+pub fn compare(input: &CodedFrames, recording: &CodedFrames) -> Comparison {
+    let (input, recording) = (&input.0, &recording.0);
+    let (old, new) = (numbered(input), numbered(recording));
+    let ids = Ids::of(&old, &new);
+    let operations = capture_diff_slices(Algorithm::Myers, &ids.old, &ids.new);
+
+    let place = |frames: &[CodedFrame], index: usize| Place {
+        index,
+        pts_ms: frames[index].pts_ms,
+    };
+    let mut comparison = Comparison {
+        input: input.len(),
+        recorded: recording.len(),
+        ..Comparison::default()
+    };
+    let mut pairs = Vec::new();
+    // Frames of the input that are not matched, and how often each content occurs among them.
+    let mut unmatched = vec![false; input.len()];
+    let mut content: HashMap<u32, Vec<usize>> = HashMap::new();
+    for operation in &operations {
+        if let DiffOp::Equal {
+            old_index,
+            new_index,
+            len,
+        } = *operation
+        {
+            pairs.extend((0..len).map(|offset| (old_index + offset, new_index + offset)));
+        } else {
+            for index in operation.old_range() {
+                unmatched[index] = true;
+                content.entry(ids.old[index]).or_default().push(index);
+            }
+        }
+    }
+    comparison.matched = pairs.len();
+
+    // What is unmatched in the recording: the same content elsewhere, once more, or something else.
+    let mut unknown = vec![false; recording.len()];
+    for operation in operations
+        .iter()
+        .filter(|operation| !matches!(operation, DiffOp::Equal { .. }))
+    {
+        for index in operation.new_range() {
+            if let Some(original) = content.get_mut(&ids.new[index]).and_then(Vec::pop) {
+                unmatched[original] = false;
+                comparison.reordered.push(place(recording, index));
+            } else if ids.old.contains(&ids.new[index]) {
+                comparison.doubled.push(place(recording, index));
+            } else {
+                unknown[index] = true;
+            }
+        }
+    }
+    // What stands in the place of something missing is that something, altered.
+    for operation in &operations {
+        let mut missing = operation
+            .old_range()
+            .filter(|&index| unmatched[index])
+            .collect::<Vec<_>>()
+            .into_iter();
+        for index in operation.new_range().filter(|&index| unknown[index]) {
+            let list = if missing.next().is_some() {
+                &mut comparison.altered
+            } else {
+                &mut comparison.foreign
+            };
+            list.push(place(recording, index));
+        }
+        comparison
+            .missing
+            .extend(missing.map(|index| place(input, index)));
+    }
+
+    for &(from, to) in &pairs {
+        let offset = recording[to].pts_ms - input[from].pts_ms;
+        let (least, most) = comparison.offset_ms.unwrap_or((offset, offset));
+        comparison.offset_ms = Some((least.min(offset), most.max(offset)));
+    }
+    for pair in pairs.windows(2) {
+        let [(from, to), (next_from, next_to)] = *pair else {
+            continue;
+        };
+        let expected_ms = input[next_from].pts_ms - input[from].pts_ms;
+        let found_ms = recording[next_to].pts_ms - recording[to].pts_ms;
+        let off = (found_ms - expected_ms).abs();
+        comparison.worst_step_ms = comparison.worst_step_ms.max(off);
+        if off > STEP_TOLERANCE_MS {
+            comparison.steps.push(StepError {
+                at: place(recording, next_to),
+                expected_ms,
+                found_ms,
+            });
+        }
+    }
+    comparison
+}
+
+fn numbered(frames: &[CodedFrame]) -> Vec<[u8; 32]> {
+    frames.iter().map(|frame| frame.hash).collect()
+}
+
+/// Hashes as small numbers, the same for the same content in both lists: cheap to compare.
+struct Ids {
+    old: Vec<u32>,
+    new: Vec<u32>,
+}
+
+impl Ids {
+    fn of(old: &[[u8; 32]], new: &[[u8; 32]]) -> Self {
+        let mut known: HashMap<[u8; 32], u32> = HashMap::new();
+        let mut id = |hash: &[u8; 32]| {
+            let next = known.len() as u32;
+            *known.entry(*hash).or_insert(next)
+        };
+        Self {
+            old: old.iter().map(&mut id).collect(),
+            new: new.iter().map(&mut id).collect(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, Instant};
+
+    use super::*;
+    use crate::media::testclip;
+
+    fn input() -> CodedFrames {
+        CodedFrames::video(&testclip::path(testclip::PLAIN)).unwrap()
+    }
+
+    fn indexes(places: &[Place]) -> Vec<usize> {
+        places.iter().map(|place| place.index).collect()
+    }
+
+    #[test]
+    fn the_same_frames_in_another_container_are_exact() {
+        let directory = tempfile::tempdir().unwrap();
+        for (name, arguments) in [
+            ("copy.flv", &["-bsf:v", "h264_metadata=aud=insert"][..]),
+            ("copy.ts", &[][..]),
+            ("copy.mp4", &["-movflags", "+frag_keyframe+delay_moov"][..]),
+        ] {
+            let copy = directory.path().join(name);
+            for recipe in [testclip::PLAIN, testclip::B_FRAMES] {
+                let status = std::process::Command::new("ffmpeg")
+                    .args(["-v", "error", "-nostdin", "-y", "-i"])
+                    .arg(testclip::path(recipe))
+                    .args(["-c", "copy"])
+                    .args(arguments)
+                    .arg(&copy)
+                    .status()
+                    .unwrap();
+                assert!(status.success());
+                let input = CodedFrames::video(&testclip::path(recipe)).unwrap();
+                let comparison = compare(&input, &CodedFrames::video(&copy).unwrap());
+                assert!(comparison.is_exact(), "{name} {recipe}: {comparison}");
+                assert!(
+                    comparison.worst_step_ms <= 1.0,
+                    "{name} {recipe}: {comparison}"
+                );
+                let audio = CodedFrames::audio(&testclip::path(recipe)).unwrap();
+                // The copy may hold the priming frame that the presentation leaves out.
+                let copied = compare(&audio, &CodedFrames::audio(&copy).unwrap());
+                assert!(
+                    copied.missing.is_empty() && copied.foreign.len() <= 1,
+                    "{name} {recipe}: {copied}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn a_dropped_frame_is_missing() {
+        let input = input();
+        let mut recording = input.clone();
+        recording.0.remove(40);
+        recording.0.remove(0);
+        let comparison = compare(&input, &recording);
+        assert_eq!(indexes(&comparison.missing), [0, 40]);
+        assert_eq!(comparison.matched, 88);
+        assert!(
+            comparison.steps.is_empty(),
+            "what is left stands where it stood: {comparison}"
+        );
+        assert!(
+            comparison
+                .require_exact()
+                .unwrap_err()
+                .to_string()
+                .contains("2 missing: #0 at 0.0 ms, #40 at 1333.3 ms")
+        );
+    }
+
+    #[test]
+    fn a_doubled_frame_is_found() {
+        let input = input();
+        let mut recording = input.clone();
+        recording.0.insert(12, recording.0[11]);
+        let comparison = compare(&input, &recording);
+        assert_eq!(
+            (
+                comparison.matched,
+                comparison.doubled.len(),
+                comparison.missing.len()
+            ),
+            (90, 1, 0)
+        );
+        assert!([11, 12].contains(&comparison.doubled[0].index));
+        assert!(!comparison.is_bit_exact());
+    }
+
+    #[test]
+    fn swapped_frames_are_in_the_wrong_order() {
+        let input = input();
+        let mut recording = input.clone();
+        recording.0.swap(50, 51);
+        let comparison = compare(&input, &recording);
+        assert_eq!(
+            (comparison.matched, comparison.reordered.len()),
+            (89, 1),
+            "{comparison}"
+        );
+        assert!(
+            comparison.missing.is_empty() && comparison.foreign.is_empty(),
+            "{comparison}"
+        );
+    }
+
+    #[test]
+    fn one_flipped_bit_is_an_altered_frame() {
+        let path = testclip::path(testclip::FLV);
+        let mut bytes = std::fs::read(&path).unwrap();
+        let clip = Clip::from_flv(bytes.clone()).unwrap();
+        let sample = &clip.video.as_ref().unwrap().samples[33];
+        bytes[sample.range.end - 3] ^= 0x10;
+        let input = CodedFrames::video_of(&clip).unwrap();
+        let comparison = compare(
+            &input,
+            &CodedFrames::video_of(&Clip::from_flv(bytes).unwrap()).unwrap(),
+        );
+        assert_eq!(indexes(&comparison.altered), [33]);
+        assert_eq!(
+            (
+                comparison.matched,
+                comparison.missing.len(),
+                comparison.foreign.len()
+            ),
+            (89, 0, 0)
+        );
+    }
+
+    #[test]
+    fn a_frame_from_elsewhere_is_foreign() {
+        let input = input();
+        let mut recording = input.clone();
+        recording.0.push(CodedFrame {
+            pts_ms: 3000.0,
+            keyframe: false,
+            hash: [9; 32],
+        });
+        assert_eq!(indexes(&compare(&input, &recording).foreign), [90]);
+    }
+
+    #[test]
+    fn steps_in_time_are_compared_and_a_constant_offset_is_not_an_error() {
+        let input = input();
+        let mut recording = input.clone();
+        for frame in &mut recording.0 {
+            frame.pts_ms += 6000.0;
+        }
+        assert!(compare(&input, &recording).is_exact());
+        for frame in &mut recording.0[60..] {
+            frame.pts_ms += 2.5;
+        }
+        let comparison = compare(&input, &recording);
+        assert!(comparison.is_bit_exact() && !comparison.is_exact());
+        assert_eq!(comparison.steps.len(), 1);
+        assert_eq!(comparison.steps[0].at.index, 60);
+        let (least, most) = comparison.offset_ms.unwrap();
+        assert!((least - 6000.0).abs() < 1e-6 && (most - 6002.5).abs() < 1e-6);
+    }
+
+    #[test]
+    fn nothing_at_all_in_common_is_quick_too() {
+        let frames = |first: u32| {
+            let frame = |index: u32| CodedFrame {
+                pts_ms: f64::from(index) * 33.3,
+                keyframe: false,
+                hash: Sha256::digest((first + index).to_be_bytes()).into(),
+            };
+            CodedFrames((0..1800).map(frame).collect())
+        };
+        let begin = Instant::now();
+        let comparison = compare(&frames(0), &frames(100_000));
+        assert_eq!((comparison.matched, comparison.altered.len()), (0, 1800));
+        assert!(
+            begin.elapsed() < Duration::from_secs(3),
+            "{:?}",
+            begin.elapsed()
+        );
+    }
+}

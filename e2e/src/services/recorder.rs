@@ -1,1 +1,418 @@
-//! Reads the RTMP output as a late player would.
+//! What a viewer gets: a player that joins the output late, and recordings put together.
+
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail};
+
+use super::Place;
+use crate::media::clip::{Clip, Sample};
+use crate::media::nal;
+use crate::process::{Line, Process};
+use crate::programs;
+
+/// What a player may need beyond the time it plays: connect, find the streams, wait for a keyframe.
+const JOINING: Duration = Duration::from_secs(20);
+/// A server that says nothing for this long has no stream for the player.
+const SILENCE: Duration = Duration::from_secs(10);
+
+/// ffmpeg as a player that joins the output while it runs, decodes it for a while and tells.
+#[derive(Debug)]
+pub struct LateReader {
+    process: Process,
+    started: Instant,
+    play: Duration,
+    /// The coded video as it arrived, from the first packet on.
+    received: PathBuf,
+}
+
+/// What a late reader saw.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LateReport {
+    /// From starting the player to the first decoded picture.
+    pub first_picture_after: Duration,
+    /// Width and height of the first picture.
+    pub size: (u32, u32),
+    /// The first decoded picture is a keyframe.
+    pub first_picture_is_key: bool,
+    /// The first access unit that arrived is an IDR picture.
+    pub first_unit_is_key: bool,
+    /// Parameter sets were there before the first slice.
+    pub parameter_sets_first: bool,
+    /// Pictures decoded.
+    pub pictures: usize,
+    /// Stream time from the first to the last picture.
+    pub video: Duration,
+    /// Stream time of decoded audio from the first to the last block.
+    pub audio: Duration,
+    /// What the player complained about as an error.
+    pub errors: Vec<String>,
+}
+
+impl LateReader {
+    /// Joins a stream and plays it for `play` of its own time.
+    ///
+    /// # Errors
+    /// When ffmpeg is missing or cannot be started.
+    pub fn start(place: &Place, name: &str, url: &str, play: Duration) -> Result<Self> {
+        let received = place.scratch.join(format!("{name}.h264"));
+        let seconds = format!("{:.3}", play.as_secs_f64());
+        let spawn = place
+            .spawn(name, programs::tool("ffmpeg")?)
+            .args([
+                "-hide_banner",
+                "-nostdin",
+                "-nostats",
+                "-y",
+                "-loglevel",
+                "repeat+level+info",
+            ])
+            .args(["-rw_timeout", &SILENCE.as_micros().to_string(), "-i", url])
+            .args([
+                "-map",
+                "0:v:0",
+                "-t",
+                &seconds,
+                "-vf",
+                "showinfo=checksum=0",
+                "-f",
+                "null",
+                "-",
+            ])
+            .args([
+                "-map",
+                "0:a:0?",
+                "-t",
+                &seconds,
+                "-af",
+                "ashowinfo",
+                "-f",
+                "null",
+                "-",
+            ])
+            // Copied beside it, also what comes before a keyframe: decoders hide that.
+            .args([
+                "-map",
+                "0:v:0",
+                "-t",
+                &seconds,
+                "-c",
+                "copy",
+                "-copyinkf",
+                "-f",
+                "h264",
+            ])
+            .arg(&received);
+        let process = place.group.spawn(&spawn)?;
+        Ok(Self {
+            started: process.started(),
+            process,
+            play,
+            received,
+        })
+    }
+
+    /// Waits for the first picture; gives the time from starting the player to it.
+    ///
+    /// # Errors
+    /// When the player ends without one or it takes longer than `patience`.
+    pub fn wait_picture(&self, patience: Duration) -> Result<Duration> {
+        let first = |line: &Line| Picture::read(&line.text).map(|_| line.at);
+        let at = self
+            .process
+            .wait_line("its first picture", patience, first)?;
+        Ok(at.duration_since(self.started))
+    }
+
+    /// Waits until the player has played its time (or the stream has ended) and tells what it saw.
+    ///
+    /// # Errors
+    /// When it showed no picture, failed or did not finish in time.
+    pub fn finish(self) -> Result<LateReport> {
+        let exit = self.process.wait_exit(self.play + JOINING)?;
+        let lines = self.process.lines();
+        let mut errors: Vec<_> = lines
+            .iter()
+            .filter(|line| line.text.contains("[error]") || line.text.contains("[fatal]"))
+            .map(|line| line.text.clone())
+            .collect();
+        if !exit.success() {
+            errors.push(format!(
+                "the player ended with {}",
+                crate::process::exit_text(exit)
+            ));
+        }
+        let mut pictures = lines
+            .iter()
+            .filter_map(|line| Some((line.at, Picture::read(&line.text)?)));
+        let Some((at, first)) = pictures.next() else {
+            bail!(
+                "{} showed no picture: {}",
+                self.process.name(),
+                errors.join("; ")
+            );
+        };
+        let (count, last) =
+            pictures.fold((1, first), |(count, _), (_, picture)| (count + 1, picture));
+        let blocks: Vec<f64> = lines
+            .iter()
+            .filter(|line| line.text.contains("ashowinfo"))
+            .filter_map(|line| field(&line.text, "pts_time:")?.parse().ok())
+            .collect();
+        let audio = blocks
+            .last()
+            .zip(blocks.first())
+            .map_or(0.0, |(last, first)| last - first);
+        let received = std::fs::read(&self.received)
+            .with_context(|| format!("cannot read {}", self.received.display()))?;
+        let first_slice = nal::split_annex_b(&received);
+        let before: Vec<u8> = first_slice
+            .iter()
+            .map(|nal| nal::kind(nal))
+            .take_while(|kind| !(1..=5).contains(kind))
+            .collect();
+        Ok(LateReport {
+            first_picture_after: at.duration_since(self.started),
+            size: first.size,
+            first_picture_is_key: first.key,
+            first_unit_is_key: first_slice
+                .iter()
+                .find(|nal| nal::is_slice(nal))
+                .is_some_and(|nal| nal::kind(nal) == nal::IDR),
+            parameter_sets_first: before.contains(&nal::SPS) && before.contains(&nal::PPS),
+            pictures: count,
+            video: Duration::from_secs_f64((last.time - first.time).max(0.0)),
+            audio: Duration::from_secs_f64(audio.max(0.0)),
+            errors,
+        })
+    }
+}
+
+impl LateReport {
+    /// Nothing when a viewer would be content: from the first keyframe on everything decodes, for at
+    /// least `least` of stream time.
+    ///
+    /// # Errors
+    /// With everything that is wrong.
+    pub fn require_playable(&self, least: Duration) -> Result<()> {
+        let mut wrong = Vec::new();
+        if !self.first_unit_is_key || !self.first_picture_is_key {
+            wrong.push("the stream does not begin with a keyframe".to_owned());
+        }
+        if !self.parameter_sets_first {
+            wrong.push("no parameter sets before the first picture".to_owned());
+        }
+        if self.size.0 == 0 || self.size.1 == 0 {
+            wrong.push("width and height are not known".to_owned());
+        }
+        for (what, played) in [("video", self.video), ("audio", self.audio)] {
+            if played < least {
+                wrong.push(format!(
+                    "only {:.2} s of {what} instead of {:.2} s",
+                    played.as_secs_f64(),
+                    least.as_secs_f64()
+                ));
+            }
+        }
+        wrong.extend(self.errors.iter().cloned());
+        if wrong.is_empty() {
+            Ok(())
+        } else {
+            bail!("a late reader is not content: {}", wrong.join("; "))
+        }
+    }
+}
+
+/// One decoded picture, from a line of ffmpeg's `showinfo`.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Picture {
+    time: f64,
+    size: (u32, u32),
+    key: bool,
+}
+
+impl Picture {
+    fn read(line: &str) -> Option<Self> {
+        if !line.contains("Parsed_showinfo") {
+            return None;
+        }
+        let (width, height) = field(line, " s:")?.split_once('x')?;
+        Some(Self {
+            time: field(line, "pts_time:")?.parse().ok()?,
+            size: (width.parse().ok()?, height.parse().ok()?),
+            // ffmpeg 5 to 6 say `iskey:1`, 7 and later too; the type is there in all.
+            key: field(line, "iskey:")? == "1" && field(line, "type:")? == "I",
+        })
+    }
+}
+
+/// What follows `name` up to the next space; ffmpeg pads some values on the left.
+fn field<'a>(line: &'a str, name: &str) -> Option<&'a str> {
+    let (_, rest) = line.split_once(name)?;
+    rest.split_whitespace().next()
+}
+
+/// Puts recordings of one stream (the output was published anew) one after the other into one file,
+/// without re-encoding; pauses between them are left out. The container follows from the name of `to`.
+///
+/// # Errors
+/// When there is nothing to put together, a recording cannot be read, or ffmpeg fails.
+pub fn concatenate(recordings: &[PathBuf], to: &Path) -> Result<()> {
+    if recordings.is_empty() {
+        bail!("there are no recordings to put together");
+    }
+    let directory = tempfile::tempdir().context("cannot create a temporary directory")?;
+    let list = directory.path().join("list.ffconcat");
+    let mut text = String::from("ffconcat version 1.0\n");
+    for recording in recordings {
+        let path = std::path::absolute(recording)?
+            .display()
+            .to_string()
+            .replace('\'', "'\\''");
+        // FLV does not say how long it is: without this the seam would be a frame short.
+        let _ = write!(
+            text,
+            "file 'file:{path}'\nduration {:.6}\n",
+            length(recording)?
+        );
+    }
+    std::fs::write(&list, text).context("cannot write the list of recordings")?;
+    let output = Command::new(programs::tool("ffmpeg")?)
+        .args([
+            "-v",
+            "error",
+            "-nostdin",
+            "-y",
+            "-f",
+            "concat",
+            "-safe",
+            "0",
+            "-protocol_whitelist",
+            "file",
+            "-i",
+        ])
+        .arg(&list)
+        .args(["-map", "0", "-c", "copy"])
+        .arg(to)
+        .stdin(Stdio::null())
+        .output()
+        .context("cannot start ffmpeg")?;
+    if !output.status.success() {
+        bail!(
+            "ffmpeg cannot put the recordings together: {}",
+            String::from_utf8_lossy(&output.stderr).trim()
+        );
+    }
+    Ok(())
+}
+
+/// Length of a recording in seconds: of its video, so that the next picture comes when it is due, or
+/// of its audio where there is no video.
+fn length(recording: &Path) -> Result<f64> {
+    let clip = Clip::open(recording)?;
+    let video = clip
+        .video
+        .iter()
+        .map(|track| span(&track.samples, track.timescale));
+    let audio = clip
+        .audio
+        .iter()
+        .map(|track| span(&track.samples, track.timescale));
+    video.chain(audio).next().context("the recording is empty")
+}
+
+fn span(samples: &[Sample], timescale: u32) -> f64 {
+    let begin = samples.iter().map(|sample| sample.pts).min().unwrap_or(0);
+    let end = samples
+        .iter()
+        .map(|sample| sample.pts + i64::from(sample.duration))
+        .max()
+        .unwrap_or(0);
+    (end - begin) as f64 / f64::from(timescale)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::media::testclip;
+    use crate::probe::frames::{CodedFrames, compare};
+
+    #[test]
+    fn pictures_are_read_from_the_players_lines() {
+        let line = "[Parsed_showinfo_0 @ 0x5608dd530600] [info] n:   0 pts:      0 pts_time:0.1       pos:      571 \
+                    fmt:yuv420p sar:1/1 s:1280x720 i:P iskey:1 type:I ";
+        let picture = Picture::read(line).unwrap();
+        assert_eq!(
+            picture,
+            Picture {
+                time: 0.1,
+                size: (1280, 720),
+                key: true
+            }
+        );
+        assert!(
+            !Picture::read(&line.replace("iskey:1 type:I", "iskey:0 type:P"))
+                .unwrap()
+                .key
+        );
+        assert_eq!(
+            Picture::read("[Parsed_showinfo_0 @ 0x5] [info] color_range:unknown color_space:bt709"),
+            None
+        );
+        assert_eq!(Picture::read("[info] Stream #0:0: Video: h264"), None);
+    }
+
+    #[test]
+    fn what_is_wrong_is_said() {
+        let good = LateReport {
+            first_picture_after: Duration::from_millis(800),
+            size: (1280, 720),
+            first_picture_is_key: true,
+            first_unit_is_key: true,
+            parameter_sets_first: true,
+            pictures: 60,
+            video: Duration::from_secs(2),
+            audio: Duration::from_secs(2),
+            errors: Vec::new(),
+        };
+        let least = Duration::from_secs(2);
+        good.require_playable(least).unwrap();
+        let bad = LateReport {
+            first_unit_is_key: false,
+            audio: Duration::ZERO,
+            ..good.clone()
+        };
+        let error = bad.require_playable(least).unwrap_err().to_string();
+        assert!(
+            error.contains("does not begin with a keyframe")
+                && error.contains("only 0.00 s of audio"),
+            "{error}"
+        );
+        let bad = LateReport {
+            errors: vec!["[h264] [error] missing picture".into()],
+            ..good
+        };
+        assert!(bad.require_playable(least).is_err());
+    }
+
+    #[test]
+    fn recordings_are_put_together_frame_by_frame() {
+        let directory = tempfile::tempdir().unwrap();
+        let whole = directory.path().join("both.flv");
+        let piece = testclip::path(testclip::FLV);
+        concatenate(&[piece.clone(), piece.clone()], &whole).unwrap();
+        let once = CodedFrames::video(&piece).unwrap();
+        let mut twice = once.clone();
+        twice
+            .0
+            .extend(once.0.iter().map(|frame| crate::probe::frames::CodedFrame {
+                pts_ms: frame.pts_ms + 3000.0,
+                ..*frame
+            }));
+        let comparison = compare(&twice, &CodedFrames::video(&whole).unwrap());
+        assert!(comparison.is_exact(), "{comparison}");
+        assert!(concatenate(&[], &whole).is_err());
+    }
+}
