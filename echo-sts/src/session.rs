@@ -393,6 +393,9 @@ impl Session {
                 Work::Done { due, .. } if *due <= at => {
                     if let Some(fragment) = self.queue.pop_front() {
                         self.answer(fragment, out);
+                        // After each: what a worker hears must not depend on how
+                        // many answers happen to be due at once.
+                        self.report_load(at, sim, out);
                     }
                 }
                 _ => break,
