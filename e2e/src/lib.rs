@@ -1,7 +1,7 @@
 //! End-to-end suite: starts everything as native processes and proves the result from outside.
 //!
 //! ```text
-//! runner ─▶ environment ─▶ services ─▶ process ─▶ reaper      (start, watch, stop, clean up)
+//! runner ─▶ environment ─▶ services ─▶ process ─▶ run         (start, watch, stop, clean up)
 //!                              │
 //! scenarios ─▶ probe  ◀── journal, /metrics, logs, recording  (evidence from outside the worker)
 //! ```
@@ -18,8 +18,10 @@ pub mod probe;
 pub mod process;
 pub mod programs;
 pub mod redact;
+pub mod report;
 pub mod rtsp_relay;
 pub mod run;
 pub mod runner;
 pub mod services;
+pub mod story;
 pub mod wait;

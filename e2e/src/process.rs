@@ -227,7 +227,7 @@ impl Group {
             command.current_dir(dir);
         }
         command
-            .stdin(Stdio::null())
+            .stdin(if spawn.listens { Stdio::piped() } else { Stdio::null() })
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
         command.process_group(0);

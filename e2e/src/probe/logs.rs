@@ -67,6 +67,16 @@ impl Record {
         })
     }
 
+    /// When it was written, milliseconds since the Unix epoch.
+    ///
+    /// # Errors
+    /// When its timestamp is not RFC 3339.
+    pub fn unix_ms(&self) -> Result<f64> {
+        let time = humantime::parse_rfc3339(&self.timestamp)
+            .with_context(|| format!("'{}' is not a time", self.timestamp))?;
+        Ok(time.duration_since(std::time::UNIX_EPOCH).unwrap_or_default().as_secs_f64() * 1e3)
+    }
+
     /// The stable name of what happened, if the line has one.
     pub fn event(&self) -> Option<&str> {
         self.text("event")

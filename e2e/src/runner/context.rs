@@ -9,6 +9,7 @@ use super::{progress::Progress, settings::Settings};
 use crate::{
     environment::{Builder, Environment, SharedTrace, Trace},
     services::media_server::Kind,
+    story::Tell,
 };
 
 /// Handed to each scenario.
@@ -69,6 +70,17 @@ impl Context {
     /// Says how far the scenario is, in a few words such as `segments 2/10, dubbed 1`.
     pub fn phase(&self, phase: impl Into<String>) {
         self.progress.phase(self.name, phase.into());
+    }
+
+    /// A way to say how far the scenario is that can be kept.
+    pub fn teller(&self) -> Tell {
+        let (name, progress) = (self.name, Arc::clone(&self.progress));
+        Arc::new(move |phase| progress.phase(name, phase.to_owned()))
+    }
+
+    /// What is remembered of this scenario's environments.
+    pub fn trace(&self) -> SharedTrace {
+        Arc::clone(&self.trace)
     }
 
     /// Settings for `insta` snapshots: files in `tests/e2e/snapshots` under the given names alone.

@@ -127,6 +127,21 @@ fn segment_dir(place: &Place) -> String {
     place.scratch.join("segments").display().to_string()
 }
 
+/// Log events at the end of a worker's life that change no metric.
+const COUNTS_NOTHING: [&str; 11] = [
+    "input_lost",
+    "input_retry",
+    "input_ended",
+    "stop_requested",
+    "stream_ending",
+    "stream_complete",
+    "sts_gone",
+    "drained",
+    "output_finished",
+    "failed",
+    "exiting",
+];
+
 /// A running (or ended) worker.
 #[derive(Debug)]
 pub struct Worker {
@@ -277,23 +292,27 @@ impl Worker {
     }
 
     /// The scrape that holds the final numbers of an ended worker: one that was asked for after the
-    /// worker logged `drained`, its last event that counts anything.
+    /// last event that counts anything. What follows it (the end of the input, the drain, the exit)
+    /// takes seconds or counts nothing.
     ///
     /// # Errors
     /// When the worker still runs, or it left no chance for such a scrape.
     pub fn final_metrics(&self) -> Result<Arc<Scrape>> {
         self.scraper.join()?;
         let last = self.scraper.last()?;
-        let drained = self.process.lines().into_iter().rev().find(|line| {
-            Record::parse(&line.text).is_some_and(|record| record.event() == Some("drained"))
+        let counted = self.process.lines().into_iter().rev().find(|line| {
+            Record::parse(&line.text).is_some_and(|record| {
+                record.event().is_some_and(|event| !COUNTS_NOTHING.contains(&event))
+            })
         });
-        if let Some(line) = drained
+        if let Some(line) = counted
             && last.asked < line.at
         {
             bail!(
-                "the last scrape is {} ms older than the worker's `drained`: its final numbers were \
-                 not served long enough to be read",
-                (line.at - last.asked).as_millis()
+                "the last scrape is {} ms older than the worker's last word that counts: its final \
+                 numbers were not served long enough to be read: {}",
+                (line.at - last.asked).as_millis(),
+                line.text
             );
         }
         Ok(last.scrape)

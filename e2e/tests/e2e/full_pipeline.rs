@@ -1,6 +1,5 @@
 //! User story 1: a minute of live video goes all the way through, and every frame is proven.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
@@ -13,7 +12,7 @@ use crate::stage::{self, MINUTE, Stage};
 
 const SEGMENTS: usize = 10;
 
-pub fn run(stage: &Arc<Context>) -> Result<()> {
+pub(crate) fn run(stage: &Context) -> Result<()> {
     let evidence = stage
         .story(stage.fixture(), MINUTE)
         .late_reader()
@@ -46,13 +45,13 @@ fn timing(evidence: &Evidence) -> Result<()> {
         "the worker read its input only after {:?}",
         evidence.reading_after
     );
-    let first_pair = 
+    let first_pair = evidence
         .log
         .events("fragment_processed")
         .next()
         .context("no fragment was processed")?
         .unix_ms()?;
-    let published = 
+    let published = evidence
         .log
         .events("pair_started")
         .next()
@@ -158,7 +157,7 @@ fn pictures_and_sound(evidence: &Evidence) -> Result<()> {
 }
 
 fn metrics(evidence: &Evidence) -> Result<()> {
-    let delta = 
+    let delta = evidence
         .metrics
         .histogram("worker_av_sync_abs_delta_ms", &[])?;
     ensure!(
@@ -175,7 +174,7 @@ fn metrics(evidence: &Evidence) -> Result<()> {
         rtt.at_most(1000.0)? == SEGMENTS as u64,
         "round trips over a second: {rtt:?}"
     );
-    let latency = 
+    let latency = evidence
         .metrics
         .value("worker_output_latency_seconds", &[])?;
     ensure!(

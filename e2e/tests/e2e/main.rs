@@ -7,12 +7,21 @@ use std::process::ExitCode;
 
 use e2e::runner::{self, Scenario};
 
+mod full_pipeline;
 mod smoke;
+mod stage;
 
 fn main() -> ExitCode {
-    runner::main(&[Scenario {
-        name: "smoke",
-        about: "the media server takes, relays and records a stream, and nothing stays behind",
-        run: smoke::run,
-    }])
+    runner::main(&[
+        Scenario {
+            name: "full_pipeline",
+            about: "a minute goes all the way through: every frame, every fragment, in sync, in time",
+            run: full_pipeline::run,
+        },
+        Scenario {
+            name: "smoke",
+            about: "the media server takes, relays and records a stream, and nothing stays behind",
+            run: smoke::run,
+        },
+    ])
 }

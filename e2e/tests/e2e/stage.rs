@@ -1,7 +1,6 @@
 //! What scenarios share: how a run is made from the suite's settings, and what its snapshots hold.
 
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Result;
@@ -12,10 +11,10 @@ use e2e::story::{Evidence, Story};
 use serde::Serialize;
 
 /// Length of the committed fixture.
-pub const MINUTE: Duration = Duration::from_secs(60);
+pub(crate) const MINUTE: Duration = Duration::from_secs(60);
 
 /// What a scenario does with its context.
-pub trait Stage {
+pub(crate) trait Stage {
     /// A run of this scenario.
     fn story(&self, clip: impl Into<PathBuf>, length: Duration) -> Story {
         self.part("", clip, length)
@@ -31,14 +30,13 @@ pub trait Stage {
     fn snapshot<T: Serialize>(&self, name: &str, value: &T);
 }
 
-impl Stage for Arc<Context> {
+impl Stage for Context {
     fn part(&self, part: &str, clip: impl Into<PathBuf>, length: Duration) -> Story {
         let name = if part.is_empty() { self.name().to_owned() } else { format!("{}-{part}", self.name()) };
-        let context = Arc::clone(self);
         Story::new(name, clip, length)
             .media_server(Some(self.media_server()))
             .trace(self.trace())
-            .tell(Arc::new(move |phase| context.phase(phase)))
+            .tell(self.teller())
     }
 
     fn report(&self, evidence: &Evidence) -> Result<PathBuf> {
@@ -53,7 +51,7 @@ impl Stage for Arc<Context> {
 /// Every series with its value, where the value is the same on every run.
 ///
 /// Times are not: gauges of latency and delta, sums and buckets of histograms.
-pub fn metric_set(evidence: &Evidence) -> Vec<String> {
+pub(crate) fn metric_set(evidence: &Evidence) -> Vec<String> {
     let timed = ["worker_output_latency_seconds", "worker_av_sync_delta_ms"];
     let families = evidence.metrics.families();
     let mut lines = Vec::new();
@@ -74,6 +72,6 @@ pub fn metric_set(evidence: &Evidence) -> Vec<String> {
 }
 
 /// What went over the wire to and from `echo-sts`, in order.
-pub fn sts_events(evidence: &Evidence) -> Vec<String> {
+pub(crate) fn sts_events(evidence: &Evidence) -> Vec<String> {
     evidence.journal.of_stream("test").transcript()
 }

@@ -1,0 +1,103 @@
+//! The main job, once, for a person: publishes a clip through the worker and says what came of it.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result};
+use clap::Parser;
+use e2e::clock;
+use e2e::probe::clock::Clock;
+use e2e::probe::ffprobe;
+use e2e::probe::frames::{self, CodedFrames};
+use e2e::report;
+use e2e::services::echo_sts::EchoStsOptions;
+use e2e::services::media_server::Kind;
+use e2e::story::{Evidence, Story, quietly};
+
+/// Publish a clip through the worker and echo-sts, and say what came out.
+#[derive(Parser)]
+struct Options {
+    /// The clip to publish: H.264 video with audio [default: fixtures/clock-60s.mp4]
+    #[arg(long, value_name = "PATH", env = "E2E_FIXTURE")]
+    fixture: Option<PathBuf>,
+
+    /// mediamtx or default (nginx and our RTSP relay) [default: MediaMTX if it is installed]
+    #[arg(long, env = "E2E_MEDIA_SERVER")]
+    media_server: Option<Kind>,
+}
+
+fn main() -> ExitCode {
+    match demo(Options::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("demo: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn demo(options: Options) -> Result<()> {
+    let own_clip = options.fixture.is_none();
+    let clip = match options.fixture {
+        Some(clip) => clip,
+        None => clock::fixture()?,
+    };
+    let probe = ffprobe::probe(&clip, Duration::from_secs(20))
+        .with_context(|| format!("{} cannot be used as a clip", clip.display()))?;
+    let seconds = probe.format.duration.context("the clip does not say how long it is")?;
+    let server = Kind::choose(options.media_server)?;
+    println!("media server: {server}; clip: {} ({seconds:.1} s)", clip.display());
+
+    let began = Instant::now();
+    let tell = Arc::new(move |what: &str| println!("{:6.1} s  {what}", began.elapsed().as_secs_f64()));
+    let sts = EchoStsOptions { audio_mode: Some("mark".to_owned()), ..EchoStsOptions::default() };
+    let evidence = Story::new("demo", &clip, Duration::from_secs_f64(seconds))
+        .media_server(Some(server))
+        .sts(sts)
+        .tell(tell)
+        .run(|_| Ok(()))?;
+    let page = report::write(&evidence, "demo")?;
+    summary(&evidence, own_clip)?;
+    println!("report     {}", page.display());
+    Ok(())
+}
+
+fn summary(evidence: &Evidence, own_clip: bool) -> Result<()> {
+    let recording = evidence.recording()?.to_owned();
+    let clip = evidence.clip.clone();
+    let (frames, clock) = quietly(move || {
+        let frames = frames::compare(&CodedFrames::video(&clip)?, &CodedFrames::video(&recording)?);
+        let clock = own_clip.then(|| Clock::read(&recording)).transpose()?;
+        Ok((frames, clock))
+    })?;
+    let metrics = &evidence.metrics;
+    let fallbacks = metrics.sum("worker_fallback_total", &[]);
+    println!();
+    println!("frames     {} in, {} out, {} of them bit-identical", frames.input, frames.recorded, frames.matched);
+    println!(
+        "fragments  {} sent, {} dubbed, {fallbacks} fallen back to original audio",
+        metrics.count("worker_audio_fragments_total", &[("status", "sent")])?,
+        metrics.count("worker_audio_fragments_total", &[("status", "processed")])?,
+    );
+    if let Some(clock) = clock {
+        let sync = clock.sync();
+        println!(
+            "lip sync   worst {:+.1} ms, median {:+.1} ms over {} flashes and beeps (positive: sound is late)",
+            sync.worst_ms(),
+            sync.median_ms(),
+            sync.skews.len()
+        );
+    }
+    let delta = metrics.histogram("worker_av_sync_abs_delta_ms", &[])?;
+    println!("A/V delta  {:.1} ms on average by the worker's own timestamps", delta.sum / delta.count.max(1) as f64);
+    println!(
+        "latency    {:.2} s, {} stalls",
+        metrics.value("worker_output_latency_seconds", &[])?,
+        metrics.count("worker_output_stalls_total", &[])?,
+    );
+    println!("recording  {}", evidence.recording()?.display());
+    println!("logs       {}", evidence.directory.display());
+    Ok(())
+}

@@ -1,0 +1,394 @@
+//! What nearly every scenario does: publish a clip through a worker, disturb something on the way,
+//! and collect the evidence.
+//!
+//! The publisher holds its first packet until the worker reads, so counts are exact. What is
+//! examined afterwards comes from outside the worker: the recording made by the media server,
+//! the journal of `echo-sts`, `/metrics` and the log.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail, ensure};
+
+use crate::environment::{Environment, SharedTrace};
+use crate::probe::audio::{self, Sound};
+use crate::probe::clock::Clock;
+use crate::probe::frames::{self, CodedFrames};
+use crate::probe::journal::Journal;
+use crate::probe::logs::Log;
+use crate::probe::metrics::Scrape;
+use crate::services::echo_sts::EchoStsOptions;
+use crate::services::media_server::Kind;
+use crate::services::publisher::{Publisher, Sent};
+use crate::services::recorder::{LateReader, LateReport};
+use crate::services::worker::{ScrapeSample, Worker, WorkerOptions};
+
+/// How soon the worker must read its input.
+const READING_PATIENCE: Duration = Duration::from_secs(5);
+/// How long the recording may take to be complete once the worker has ended.
+const RECORDING_PATIENCE: Duration = Duration::from_secs(10);
+
+/// Says what a story is doing; called from the story's thread.
+pub type Tell = Arc<dyn Fn(&str) + Send + Sync>;
+
+/// A run to be made.
+pub struct Story {
+    name: String,
+    clip: PathBuf,
+    clip_length: Duration,
+    media_server: Option<Kind>,
+    sts: EchoStsOptions,
+    worker: Vec<Box<dyn FnOnce(&mut WorkerOptions)>>,
+    publisher: Vec<String>,
+    exit: i32,
+    extra_time: Duration,
+    late_reader: bool,
+    trace: SharedTrace,
+    tell: Tell,
+}
+
+impl Story {
+    /// Publishes `clip`, which lasts `length`; artifacts go to `target/e2e/<name>/`.
+    pub fn new(name: impl Into<String>, clip: impl Into<PathBuf>, length: Duration) -> Self {
+        Self {
+            name: name.into(),
+            clip: clip.into(),
+            clip_length: length,
+            media_server: None,
+            sts: EchoStsOptions::default(),
+            worker: Vec::new(),
+            publisher: Vec::new(),
+            exit: 0,
+            extra_time: Duration::ZERO,
+            late_reader: false,
+            trace: SharedTrace::default(),
+            tell: Arc::new(|_| ()),
+        }
+    }
+
+    /// Uses this media server instead of the best one there is.
+    #[must_use]
+    pub fn media_server(mut self, kind: Option<Kind>) -> Self {
+        self.media_server = kind;
+        self
+    }
+
+    /// Starts `echo-sts` with these options.
+    #[must_use]
+    pub fn sts(mut self, options: EchoStsOptions) -> Self {
+        self.sts = options;
+        self
+    }
+
+    /// Changes the worker's options.
+    #[must_use]
+    pub fn worker(mut self, change: impl FnOnce(&mut WorkerOptions) + 'static) -> Self {
+        self.worker.push(Box::new(change));
+        self
+    }
+
+    /// Adds options of `publisher --help`.
+    #[must_use]
+    pub fn publisher(mut self, options: &[&str]) -> Self {
+        self.publisher.extend(options.iter().map(ToString::to_string));
+        self
+    }
+
+    /// Expects this exit code instead of 0.
+    #[must_use]
+    pub fn exit(mut self, code: i32) -> Self {
+        self.exit = code;
+        self
+    }
+
+    /// Allows this much more than the clip, its latency and the input's retries take.
+    #[must_use]
+    pub fn extra_time(mut self, time: Duration) -> Self {
+        self.extra_time = time;
+        self
+    }
+
+    /// Lets a second reader join the output once it runs.
+    #[must_use]
+    pub fn late_reader(mut self) -> Self {
+        self.late_reader = true;
+        self
+    }
+
+    /// Remembers in `trace` what is worth knowing when the run is over.
+    #[must_use]
+    pub fn trace(mut self, trace: SharedTrace) -> Self {
+        self.trace = trace;
+        self
+    }
+
+    /// Reports progress.
+    #[must_use]
+    pub fn tell(mut self, tell: Tell) -> Self {
+        self.tell = tell;
+        self
+    }
+
+    /// Runs it; `during` is called when the first packet is sent and disturbs whatever it likes.
+    ///
+    /// # Errors
+    /// When anything does not start, does not end in time, or ends with another exit code.
+    pub fn run(self, during: impl FnOnce(&mut Live) -> Result<()>) -> Result<Evidence> {
+        let began = Instant::now();
+        (self.tell)("starting services");
+        let mut builder = Environment::builder(&self.name).echo_sts(self.sts).trace(self.trace);
+        if let Some(kind) = self.media_server {
+            builder = builder.media_server(kind);
+        }
+        let environment = builder.start()?;
+        let publisher = Publisher::start(
+            environment.place(),
+            "publisher",
+            &self.clip,
+            &environment.input_url(),
+            &self.publisher,
+        )?;
+        let mut options = environment.worker_options();
+        for change in self.worker {
+            change(&mut options);
+        }
+        let starting = Instant::now();
+        let worker = environment.start_worker(&options)?;
+        environment.media_server().wait_reader(&environment.input_path(), READING_PATIENCE)?;
+        let reading_after = starting.elapsed();
+        let first_packet_ms = publisher.go()?;
+        let sent_at = Instant::now();
+        (self.tell)("publishing");
+
+        let mut live = Live { environment, publisher, worker, sent_at, tell: self.tell };
+        during(&mut live)?;
+        let limit = self.clip_length + LATENCY + self.extra_time;
+        let late = if self.late_reader { Some(live.read_late(limit)?) } else { None };
+        live.watch(limit)?;
+        live.worker.expect_exit(self.exit, Duration::from_secs(10))?;
+        let sent = live.publisher.done();
+        let Live { environment, worker, tell, .. } = live;
+        tell("collecting");
+        let recorded = environment.keep_recording(RECORDING_PATIENCE);
+        let evidence = Evidence {
+            kind: environment.media_server().kind(),
+            directory: environment.artifacts().dir().to_owned(),
+            clip: self.clip,
+            recording: recorded.ok(),
+            journal: environment.echo_sts().journal()?,
+            log: worker.log(),
+            metrics: worker.final_metrics()?,
+            samples: worker.metrics_over_time()?,
+            sent,
+            reading_after,
+            first_packet_ms,
+            late,
+            took: began.elapsed(),
+        };
+        environment.keep_metrics(&worker)?;
+        drop(worker);
+        environment.finish()?;
+        Ok(evidence)
+    }
+}
+
+/// What a run takes beside its clip: the first segment, an answer that times out, playing the
+/// last segment, the input's retries, and time for a busy machine.
+const LATENCY: Duration = Duration::from_secs(45);
+
+/// A run under way.
+pub struct Live {
+    /// Its services.
+    pub environment: Environment,
+    /// What sends the clip.
+    pub publisher: Publisher,
+    /// What is tested.
+    pub worker: Worker,
+    /// When the first packet was sent.
+    pub sent_at: Instant,
+    tell: Tell,
+}
+
+impl Live {
+    /// Says what is going on.
+    pub fn tell(&self, what: &str) {
+        (self.tell)(what);
+    }
+
+    /// Waits for the output to run and plays some of it as a player that comes late does.
+    fn read_late(&self, patience: Duration) -> Result<LateReport> {
+        self.worker.wait_record("pair_started of batch 1", patience, |record| {
+            record.event() == Some("pair_started") && record.number("batch") == Some(1.0)
+        })?;
+        let url = self.environment.output_url();
+        let reader = LateReader::start(self.environment.place(), "late-reader", &url, Duration::from_secs(8))?;
+        reader.finish()
+    }
+
+    /// Waits until the worker has ended, telling how far it is.
+    fn watch(&self, patience: Duration) -> Result<()> {
+        let end = self.sent_at + patience;
+        let mut told = String::new();
+        while self.worker.process().exit().is_none() {
+            if Instant::now() > end {
+                bail!(
+                    "the worker still runs {} s after the first packet:\n  | {}",
+                    patience.as_secs(),
+                    self.worker.process().last_lines(8).join("\n  | ")
+                );
+            }
+            let log = self.worker.log();
+            let on_air = |dubbed: bool| {
+                log.events("pair_started").filter(|record| record.flag("dubbed") == Some(dubbed)).count()
+            };
+            let line = format!(
+                "segments in {}, on air: {} dubbed, {} original",
+                log.events("segment_ready").count(),
+                on_air(true),
+                on_air(false)
+            );
+            if line != told {
+                (self.tell)(&line);
+                told = line;
+            }
+            // The exit of the process is the fact that is waited for; this wakes up for it.
+            let _ = self.worker.process().wait_exit(Duration::from_millis(500));
+        }
+        Ok(())
+    }
+}
+
+/// What a run left behind.
+#[derive(Debug)]
+pub struct Evidence {
+    /// Which media server ran.
+    pub kind: Kind,
+    /// Where logs, journal, metrics and recording are.
+    pub directory: PathBuf,
+    /// What was published.
+    pub clip: PathBuf,
+    /// What the media server recorded of the output, if there was any.
+    pub recording: Option<PathBuf>,
+    /// What `echo-sts` saw.
+    pub journal: Journal,
+    /// What the worker logged.
+    pub log: Log,
+    /// The worker's last metrics.
+    pub metrics: Arc<Scrape>,
+    /// The worker's metrics over time.
+    pub samples: Vec<ScrapeSample>,
+    /// What the publisher sent, if it came to its end.
+    pub sent: Option<Sent>,
+    /// From the worker's start until the media server had it as a reader.
+    pub reading_after: Duration,
+    /// Wall time of the first packet, milliseconds since the Unix epoch.
+    pub first_packet_ms: f64,
+    /// What a late reader saw.
+    pub late: Option<LateReport>,
+    /// The whole run.
+    pub took: Duration,
+}
+
+impl Evidence {
+    /// The recording of the output.
+    ///
+    /// # Errors
+    /// When nothing was recorded.
+    pub fn recording(&self) -> Result<&Path> {
+        self.recording.as_deref().context("the media server recorded no output")
+    }
+
+    /// Reads frame numbers, flashes and beeps out of the recording.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn clock(&self) -> Result<Clock> {
+        let recording = self.recording()?.to_owned();
+        quietly(move || Clock::read(&recording))
+    }
+
+    /// Decodes the sound of the recording.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn sound(&self) -> Result<Sound> {
+        let recording = self.recording()?.to_owned();
+        quietly(move || Sound::read(&recording))
+    }
+
+    /// Fails unless every coded frame of the clip is in the recording, bit for bit, once, in
+    /// order, with the clip's steps in time.
+    ///
+    /// # Errors
+    /// With the first differences.
+    pub fn require_every_coded_frame(&self) -> Result<()> {
+        let (clip, recording) = (self.clip.clone(), self.recording()?.to_owned());
+        quietly(move || {
+            frames::compare(&CodedFrames::video(&clip)?, &CodedFrames::video(&recording)?).require_exact()
+        })
+    }
+
+    /// Fails unless the recording shows every frame number from 0 to `frames` once and in order.
+    ///
+    /// # Errors
+    /// With the numbers that are missing, doubled or out of order.
+    pub fn require_every_picture(&self, frames: u32) -> Result<Clock> {
+        let clock = self.clock()?;
+        let sequence = clock.sequence(0..frames);
+        ensure!(sequence.is_perfect(), "the pictures of the recording are not those of the clip: {sequence}");
+        Ok(clock)
+    }
+
+    /// Fails when the worker logged a warning or an error.
+    ///
+    /// # Errors
+    /// With the lines.
+    pub fn require_clean_log(&self) -> Result<()> {
+        let problems = self.log.problems();
+        ensure!(problems.is_empty(), "the worker logged trouble:\n  {}", problems.join("\n  "));
+        Ok(())
+    }
+
+    /// Which segments carry the marker of `echo-sts`' `mark` mode: read from the sound alone.
+    ///
+    /// # Errors
+    /// When the recording cannot be read.
+    pub fn heard(&self, segments: usize, length: Duration) -> Result<Vec<audio::Verdict>> {
+        let sound = self.sound()?;
+        let length = length.as_secs_f64();
+        let stretches: Vec<_> = (0..segments)
+            .map(|n| (n as f64 * length, ((n + 1) as f64 * length).min(sound.end())))
+            .collect();
+        let marker = sts_protocol::mark::TONE_HZ;
+        Ok(audio::segments(&sound, &stretches, marker).into_iter().map(|segment| segment.verdict).collect())
+    }
+
+    /// A counter or gauge of the worker.
+    ///
+    /// # Errors
+    /// When there is no such series.
+    pub fn count(&self, name: &str, labels: &[(&str, &str)]) -> Result<u64> {
+        self.metrics.count(name, labels)
+    }
+}
+
+/// Runs an examination with low priority and one at a time: scenarios beside it run in real time.
+///
+/// # Errors
+/// Those of `examine`.
+pub fn quietly<T: Send + 'static>(examine: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+    static TURN: Mutex<()> = Mutex::new(());
+    let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    let result = std::thread::Builder::new()
+        .name("examination".to_owned())
+        .spawn(move || {
+            // Linux keeps priorities per thread; processes started from here inherit it.
+            let _ = rustix::process::nice(15);
+            examine()
+        })
+        .context("cannot start a thread")?
+        .join();
+    drop(turn);
+    result.unwrap_or_else(|_| bail!("the examination panicked"))
+}
