@@ -28,10 +28,10 @@ struct Cost {
 
 /// `cargo xtask bench`.
 pub(crate) fn command(options: &Bench) -> anyhow::Result<()> {
-    let server = preflight::ensure_media(&options.media)?;
+    preflight::ensure_media(&options.media)?;
     programs::build(Profile::Release)?;
 
-    let mut job = demo::demo(&options.media, server, Profile::Release)?;
+    let mut job = demo::demo(&options.media, Profile::Release)?;
     let mut workers = BTreeMap::new();
     process::run_observed("the measured run", &mut job, |child| {
         while matches!(child.try_wait(), Ok(None)) {

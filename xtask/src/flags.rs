@@ -71,7 +71,7 @@ pub(crate) struct Demo {
 
 #[derive(Debug, Clone, Default, Args)]
 pub(crate) struct E2e {
-    /// Scenarios to run, by name or a part of it [default: all]
+    /// Scenarios to run, by name [default: all]
     #[arg(value_name = "SCENARIO")]
     pub(crate) scenarios: Vec<String>,
     #[command(flatten)]
@@ -79,9 +79,6 @@ pub(crate) struct E2e {
     /// How many scenarios run at the same time [default: chosen by the suite]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=64))]
     pub(crate) jobs: Option<u16>,
-    /// Keep the temporary directories of scenarios that passed
-    #[arg(long)]
-    pub(crate) keep: bool,
     /// Accept the snapshots of this run as the new truth (review the diff before committing)
     #[arg(long)]
     pub(crate) bless: bool,

@@ -18,6 +18,9 @@ pub(crate) struct Host {
     elements: BTreeSet<String>,
 }
 
+/// Looked through after `PATH`: servers are installed where an ordinary user's `PATH` does not look.
+const SYSTEM_DIRECTORIES: &[&str] = &["usr/local/sbin", "usr/sbin", "sbin"];
+
 /// The variables that change what is found.
 const READ_FROM_ENV: &[&str] = &["IN_NIX_SHELL", "MEDIAMTX_BIN", "GIO_EXTRA_MODULES"];
 
@@ -62,6 +65,11 @@ impl Host {
             return is_executable(&path).then_some(path);
         }
         std::env::split_paths(&self.path)
+            .chain(
+                SYSTEM_DIRECTORIES
+                    .iter()
+                    .map(|directory| self.root.join(directory)),
+            )
             .map(|directory| directory.join(program))
             .find(|candidate| is_executable(candidate))
     }
@@ -285,6 +293,16 @@ mod tests {
         let host = machine.host();
         assert!(host.has(requirement("ffmpeg")));
         assert!(!host.has(requirement("ffprobe")));
+    }
+
+    #[test]
+    fn servers_are_found_outside_an_ordinary_path() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let machine = FakeMachine::bare_debian();
+        machine.file("usr/sbin/nginx", "#!/bin/sh\n");
+        let nginx = machine.path("usr/sbin/nginx");
+        std::fs::set_permissions(&nginx, std::fs::Permissions::from_mode(0o755)).expect("chmod");
+        assert_eq!(machine.host().find("nginx"), Some(nginx.into()));
     }
 
     #[test]

@@ -3,7 +3,6 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::path::Path;
 
 use crate::failure::CannotRun;
 use crate::flags::{MediaOptions, MediaServer};
@@ -47,59 +46,34 @@ pub(crate) fn ensure(needs: &[Need]) -> anyhow::Result<()> {
     }
 }
 
-/// Chooses the media server, says which in one line, and makes sure that all it needs is here.
-pub(crate) fn ensure_media(options: &MediaOptions) -> anyhow::Result<MediaServer> {
+/// Makes sure that everything a run with a media server needs is here. The harness makes the same
+/// choice of server and says which it is.
+pub(crate) fn ensure_media(options: &MediaOptions) -> anyhow::Result<()> {
     if let Some(fixture) = &options.fixture
         && !fixture.is_file()
     {
-        return Err(CannotRun(format!(
-            "--fixture {}: there is no such file",
-            fixture.display()
-        ))
-        .into());
+        let message = format!("--fixture {}: there is no such file", fixture.display());
+        return Err(CannotRun(message).into());
     }
-    let host = Host::detect();
-    let (server, line) = choose_server(&host, options.media_server)?;
-    let server_need = match server {
-        MediaServer::Mediamtx => Need::MediaMtx,
-        MediaServer::Default => Need::DefaultServer,
-    };
-    ensure(&[Need::Build, Need::Run, server_need])?;
-    eprintln!("media server: {line}");
-    Ok(server)
+    let server = server_need(&Host::detect(), options.media_server)?;
+    ensure(&[Need::Build, Need::Run, server])
 }
 
-/// The server to use and a line about it for a person.
-fn choose_server(
-    host: &Host,
-    wanted: Option<MediaServer>,
-) -> anyhow::Result<(MediaServer, String)> {
-    const DEFAULT: &str = "default (nginx with its rtmp module, and our RTSP relay)";
-    let found = host.mediamtx();
+/// What the media server of a run needs: MediaMTX where it is asked for or installed.
+fn server_need(host: &Host, wanted: Option<MediaServer>) -> anyhow::Result<Need> {
+    let found = host.mediamtx().is_some();
     if wanted != Some(MediaServer::Default)
-        && found.is_none()
+        && !found
         && let Some(path) = host.mediamtx_bin()
     {
         // Somebody meant this; silently testing something else would be worse than stopping.
         return Err(CannotRun(format!("MEDIAMTX_BIN={path}: there is no such program")).into());
     }
-    Ok(match (wanted, found) {
-        (Some(MediaServer::Default), _) => (MediaServer::Default, DEFAULT.to_owned()),
-        (None, None) => (
-            MediaServer::Default,
-            format!("{DEFAULT}; MediaMTX is not on PATH and MEDIAMTX_BIN is not set"),
-        ),
-        (_, Some(path)) => (MediaServer::Mediamtx, describe_mediamtx(host, &path)),
-        (Some(MediaServer::Mediamtx), None) => (MediaServer::Mediamtx, "mediamtx".to_owned()),
+    Ok(match wanted {
+        Some(MediaServer::Mediamtx) => Need::MediaMtx,
+        None if found => Need::MediaMtx,
+        Some(MediaServer::Default) | None => Need::DefaultServer,
     })
-}
-
-fn describe_mediamtx(host: &Host, path: &Path) -> String {
-    let program = path.display().to_string();
-    let version = host
-        .version(&program, &["--version"])
-        .unwrap_or_else(|| "version unknown".into());
-    format!("mediamtx {version} ({program})")
 }
 
 /// The whole story for a person: what is missing, why we do not act, what to type.
@@ -181,18 +155,18 @@ mod tests {
     }
 
     #[test]
-    fn without_mediamtx_the_default_server_is_taken_and_the_reason_said() {
+    fn mediamtx_is_taken_where_it_is_installed() {
         let machine = FakeMachine::bare_debian();
-        let (server, line) = choose_server(&machine.host(), None).expect("chosen");
-        assert_eq!(server, MediaServer::Default);
-        assert!(line.contains("MediaMTX is not on PATH"), "{line}");
-        let machine = machine.program("mediamtx", "echo v1.18.2");
-        let (server, line) = choose_server(&machine.host(), None).expect("chosen");
-        assert_eq!(server, MediaServer::Mediamtx);
-        assert!(line.starts_with("mediamtx v1.18.2 ("), "{line}");
-        let (server, _) =
-            choose_server(&machine.host(), Some(MediaServer::Default)).expect("chosen");
-        assert_eq!(server, MediaServer::Default);
+        let need =
+            |machine: &FakeMachine, wanted| server_need(&machine.host(), wanted).expect("chosen");
+        assert_eq!(need(&machine, None), Need::DefaultServer);
+        assert_eq!(need(&machine, Some(MediaServer::Mediamtx)), Need::MediaMtx);
+        let machine = machine.program("mediamtx", "exit 0");
+        assert_eq!(need(&machine, None), Need::MediaMtx);
+        assert_eq!(
+            need(&machine, Some(MediaServer::Default)),
+            Need::DefaultServer
+        );
     }
 
     #[test]
@@ -200,10 +174,10 @@ mod tests {
         let host = FakeMachine::bare_debian()
             .env("MEDIAMTX_BIN", "/nonexistent/mtx")
             .host();
-        let error = choose_server(&host, None).expect_err("refused");
+        let error = server_need(&host, None).expect_err("refused");
         assert_eq!(exit_code(&error), 3);
         assert!(error.to_string().contains("MEDIAMTX_BIN=/nonexistent/mtx"));
-        assert!(choose_server(&host, Some(MediaServer::Default)).is_ok());
+        assert!(server_need(&host, Some(MediaServer::Default)).is_ok());
     }
 
     #[test]

@@ -10,7 +10,7 @@ use crate::{e2e, preflight, programs};
 
 /// `cargo xtask soak`: always makes all runs; the artifacts of red ones are kept apart.
 pub(crate) fn command(options: &Soak) -> anyhow::Result<()> {
-    let server = preflight::ensure_media(&options.e2e.media)?;
+    preflight::ensure_media(&options.e2e.media)?;
     e2e::build()?;
     let target = programs::target_directory()?;
     let mut red = Vec::new();
@@ -22,7 +22,7 @@ pub(crate) fn command(options: &Soak) -> anyhow::Result<()> {
         );
         let start = Instant::now();
         let artifacts = target.join(format!("soak/run-{number:03}"));
-        match e2e::run_suite(&options.e2e, server, Some(&artifacts)) {
+        match e2e::run_suite(&options.e2e, Some(&artifacts)) {
             Ok(()) => {
                 eprintln!(
                     "run {number}: green after {:.1} s",

@@ -3,7 +3,7 @@
 use std::fs;
 use std::time::{Duration, Instant};
 
-use crate::flags::{E2e, MediaOptions, MediaServer, Part, Test};
+use crate::flags::{E2e, MediaOptions, Part, Test};
 use crate::process::{cargo, run};
 use crate::programs::Profile;
 use crate::requirements::Need;
@@ -22,11 +22,11 @@ const ORDER: [Part; 6] = [
 /// `cargo xtask test`: goes on after a part that failed, so that one run tells everything.
 pub(crate) fn command(options: &Test) -> anyhow::Result<()> {
     let parts = chosen(options);
-    let server = prepare(&parts)?;
+    prepare(&parts)?;
     start_snapshot_record()?;
     let mut rows = Vec::new();
     for part in &parts {
-        measure(&mut rows, part.title(), || run_part(*part, server))?;
+        measure(&mut rows, part.title(), || run_part(*part))?;
     }
     // Only a whole and happy run has looked at every snapshot that is in use.
     if parts == ORDER && rows.iter().all(|(_, _, result)| result.is_ok()) {
@@ -45,7 +45,7 @@ fn chosen(options: &Test) -> Vec<Part> {
 }
 
 /// Makes sure, before anything runs, that everything the parts need is here.
-fn prepare(parts: &[Part]) -> anyhow::Result<MediaServer> {
+fn prepare(parts: &[Part]) -> anyhow::Result<()> {
     if parts.contains(&Part::E2e) {
         return preflight::ensure_media(&MediaOptions::default());
     }
@@ -55,10 +55,10 @@ fn prepare(parts: &[Part]) -> anyhow::Result<MediaServer> {
     {
         preflight::ensure(&[Need::Build, Need::Run])?;
     }
-    Ok(MediaServer::Default)
+    Ok(())
 }
 
-fn run_part(part: Part, server: MediaServer) -> anyhow::Result<()> {
+fn run_part(part: Part) -> anyhow::Result<()> {
     match part {
         Part::Format => run(
             "cargo fmt --check",
@@ -71,7 +71,7 @@ fn run_part(part: Part, server: MediaServer) -> anyhow::Result<()> {
             programs::build(Profile::Dev)?;
             fixtures::make_or_check(true)
         }
-        Part::E2e => end_to_end(server),
+        Part::E2e => end_to_end(),
     }
 }
 
@@ -143,9 +143,9 @@ fn unit_tests() -> anyhow::Result<()> {
     )
 }
 
-fn end_to_end(server: MediaServer) -> anyhow::Result<()> {
+fn end_to_end() -> anyhow::Result<()> {
     e2e::build()?;
-    let mut suite = e2e::suite(&E2e::default(), server)?;
+    let mut suite = e2e::suite(&E2e::default())?;
     run("the end-to-end suite", with_snapshot_record(&mut suite))
 }
 

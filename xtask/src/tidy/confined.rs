@@ -150,7 +150,7 @@ pub(super) fn the_suite_looks_from_outside(tree: &Tree) -> Vec<Violation> {
         &["dependencies", "dev-dependencies", "build-dependencies"],
     )
     .into_iter()
-    .filter(|(_, name)| matches!(name.as_str(), "worker" | "dub-engine" | "echo-sts"))
+    .filter(|(_, name)| matches!(name.as_str(), "worker" | "dub-engine"))
     .map(|(line, name)| {
         let message = format!(
             "e2e must not depend on {name}: it starts programs and looks from outside \

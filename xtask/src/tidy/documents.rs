@@ -290,7 +290,7 @@ mod tests {
     fn commands_that_do_not_exist_are_told() {
         let tree = Tree::planted([(
             "README.md",
-            "`cargo xtask e2e full_pipeline --keep`, `cargo xtask soak --runs 20`\n\
+            "`cargo xtask e2e full_pipeline --bless`, `cargo xtask soak --runs 20`\n\
              run `cargo xtask deploy` now\n`cargo xtask demo --speed 2`\n`cargo xtask --help`\n",
         )]);
         let violations = commands_exist(&tree);
