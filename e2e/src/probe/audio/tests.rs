@@ -58,10 +58,10 @@ fn clean_sound_has_no_damage() {
 
 #[test]
 fn clicks_are_found_where_they_are() {
-    // One sample off, a missing stretch of 7 ms, a hard step in level.
+    // One sample off, a missing stretch of 11 ms, a hard step in level.
     let mut samples = music(8);
     samples[index(1.5)] += 0.3;
-    samples.drain(index(3.5)..index(3.507));
+    samples.drain(index(3.5)..index(3.5113));
     for value in &mut samples[index(5.5)..index(6.5)] {
         *value *= 0.25;
     }
