@@ -40,6 +40,11 @@ impl Encoder {
         let (convert, encoder, sink) =
             (make("audioconvert")?, make("avenc_aac")?, make("appsink")?);
         encoder.set_property("bitrate", (BITRATE_PER_CHANNEL * format.channels) as i32);
+        if encoder.has_property("aac-tns") {
+            // Its temporal noise shaping smears some attacks: measured on the fixture's beeps,
+            // an error of -17 dB for 15 ms at second 54; without it, nothing above -58 dB.
+            encoder.set_property("aac-tns", false);
+        }
         sink.set_property("sync", false);
         pipeline
             .add_many([&source, &convert, &encoder, &sink])
