@@ -23,7 +23,9 @@ const LAST_BYTES: Duration = Duration::from_secs(10);
 
 /// Held back before the first pair: decoding and encoding take 40 ms on an idle machine and
 /// several times that on a busy one, and no viewer notices this much more latency.
-const HEAD_ROOM: Duration = Duration::from_millis(400);
+const HEAD_ROOM: Duration = Duration::from_millis(500);
+/// Players buffer more than this, so a pair that is so little late stalls nobody.
+const STALL_TOLERANCE: Duration = Duration::from_millis(100);
 
 /// A segment on its way out.
 pub(super) struct Outgoing {
@@ -112,6 +114,7 @@ impl Output {
             mixing: BTreeMap::new(),
             playout: Playout::new(PlayoutConfig {
                 head_room: HEAD_ROOM,
+                stall_tolerance: STALL_TOLERANCE,
                 ..PlayoutConfig::default()
             }),
             pairs: VecDeque::new(),
