@@ -7,19 +7,21 @@
 //!
 //! How far it may be won back is read off the pairs themselves. Each pair has an offset at which it
 //! became ready and an offset at which it plays (moment minus PTS). The playing offset may come down
-//! to the second-latest readiness of the last few pairs plus half their spread, and never below the
-//! latency the run began with. So one late answer is forgotten at once, while a service whose latency
-//! swings keeps the head room it needs and output does not swing with it.
+//! to the second-latest readiness of the last twenty pairs plus their spread, and never below the
+//! latency the run began with; and not before a few pairs after the stall were in time. So one late
+//! answer is soon forgotten, while a service whose latency swings keeps the head room it needs and
+//! output does not swing with it.
 
 use crate::event::Event;
 use crate::time::{At, Pts, nanos_of};
 use std::collections::VecDeque;
 use std::time::Duration;
 
-/// Pairs whose readiness is remembered: a minute of 6 s segments.
-const WINDOW: usize = 10;
-/// Pairs that must be known before latency is won back.
-const EVIDENCE: usize = 4;
+/// Pairs whose readiness is remembered: two minutes of 6 s segments. With ten, a service of random
+/// latency has quiet minutes often enough to make output swing.
+const WINDOW: usize = 20;
+/// Pairs in time that must follow a stall before latency is won back.
+const EVIDENCE: u32 = 3;
 /// Excess worth starting a catch-up for; below it a listener gains nothing.
 const WORTH_IT: Duration = Duration::from_millis(100);
 /// A hole in the timeline longer than this is an input that was away: what was learnt is void.
@@ -101,6 +103,8 @@ pub struct Playout {
     recent: VecDeque<Offsets>,
     /// Content latency of the first pair.
     target: Duration,
+    /// Pairs in time since the last stall.
+    in_time: u32,
     catching_up: bool,
     events: VecDeque<Event>,
 }
@@ -113,6 +117,7 @@ impl Playout {
             slots: VecDeque::new(),
             recent: VecDeque::new(),
             target: Duration::ZERO,
+            in_time: 0,
             catching_up: false,
             events: VecDeque::new(),
         }
@@ -220,7 +225,9 @@ impl Playout {
         }
         let turn = previous.finish() + hole;
         let late = at.since(turn);
+        self.in_time = self.in_time.saturating_add(1);
         if late > self.config.stall_tolerance {
+            self.in_time = 0;
             self.events.push_back(Event::Stall {
                 batch: pair.batch,
                 duration: late,
@@ -255,7 +262,7 @@ impl Playout {
 
     /// How much earlier than `playing` (an offset) pairs could play without new stalls.
     fn excess(&self, playing: i64) -> Duration {
-        if self.recent.len() < EVIDENCE {
+        if self.in_time < EVIDENCE || self.recent.len() <= EVIDENCE as usize {
             return Duration::ZERO;
         }
         // Capture jitter only ever delays, so the earliest capture is the true one; a window, so
@@ -270,7 +277,7 @@ impl Playout {
         ready.sort_unstable();
         let latest_but_one = ready[ready.len() - 2];
         let spread = latest_but_one - ready[0];
-        let margin = (spread / 2).max(nanos_of(self.config.stall_tolerance));
+        let margin = spread.max(nanos_of(self.config.stall_tolerance));
         let needed = (captured + nanos_of(self.target)).max(latest_but_one + margin);
         Duration::from_nanos(u64::try_from(playing - needed).unwrap_or(0))
     }

@@ -11,11 +11,16 @@
 //! - A segment is complete when both tracks have reached its end. A track that is more than `max_wait`
 //!   behind is not waited for; what it delivers later goes into the segment that is then open, so
 //!   nothing is ever lost or reordered.
+//! - Nothing is held for long: a backlog of a track that is far behind is cut off when it spans
+//!   several segments.
 //! - Cells of the grid in which neither track has media are skipped.
 
 use crate::time::{Pts, nanos_of};
 use std::collections::VecDeque;
 use std::time::Duration;
+
+/// A track never holds more than this many times `duration + max_wait`.
+const BACKLOG: u32 = 5;
 
 /// The rules of cutting.
 #[derive(Clone, Debug)]
@@ -165,8 +170,8 @@ impl<V, A> Segmenter<V, A> {
 
     /// Takes the next access unit in decode order.
     ///
-    /// A keyframe more than a segment before the open cell is a timeline that started anew: what is
-    /// held is finished and a new grid starts there.
+    /// A keyframe more than a segment before the newest unit is a timeline that started anew: what
+    /// is held is finished and a new grid starts there.
     pub fn video(&mut self, unit: VideoUnit<V>) {
         if unit.keyframe && self.is_restart(unit.pts) {
             self.finish();
@@ -241,11 +246,11 @@ impl<V, A> Segmenter<V, A> {
         }
     }
 
+    /// Compared with the track itself, not with the grid: video that was held up somewhere and now
+    /// delivers its backlog is late, not new.
     fn is_restart(&self, pts: Pts) -> bool {
-        self.grid.as_ref().is_some_and(|grid| {
-            let open = grid.boundary(grid.cell, self.config.duration);
-            pts + self.config.duration < open
-        })
+        let reach = self.grid.as_ref().and_then(|grid| grid.video_reach);
+        reach.is_some_and(|reach| pts + self.config.duration < reach)
     }
 
     fn start_grid(&mut self, origin: Pts) {
@@ -286,11 +291,30 @@ impl<V, A> Segmenter<V, A> {
         let both = reach(grid.video_reach, boundary) && reach(grid.audio_reach, boundary);
         let patience = boundary + self.config.max_wait;
         let overdue = reach(grid.video_reach, patience) || reach(grid.audio_reach, patience);
-        if (both || overdue) && !(self.video.is_empty() && self.audio.is_empty()) {
+        if (both || overdue || self.is_backlogged())
+            && !(self.video.is_empty() && self.audio.is_empty())
+        {
             self.cut(boundary);
             return true;
         }
         false
+    }
+
+    /// Whether a track that is far behind has piled up more than is worth holding.
+    fn is_backlogged(&self) -> bool {
+        let most = (self.config.duration + self.config.max_wait) * BACKLOG;
+        let span = |first: Option<Pts>, last: Option<Pts>| match (first, last) {
+            (Some(first), Some(last)) => last.since(first) >= most,
+            _ => false,
+        };
+        let (video, audio) = (&self.video, &self.audio);
+        span(
+            video.front().map(|unit| unit.pts),
+            video.back().map(|unit| unit.pts),
+        ) || span(
+            audio.front().map(|frame| frame.pts),
+            audio.back().map(|frame| frame.pts),
+        )
     }
 
     /// Cuts at `boundary`, or skips to the next cell with media if there is none before it.

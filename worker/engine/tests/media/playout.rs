@@ -1,0 +1,360 @@
+//! Pacing in virtual time: pairs become ready, and the moments they leave are looked at.
+
+use dub_engine::{At, Event, Pair, Playout, PlayoutConfig, Pts};
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+use std::time::Duration;
+
+const SEGMENT: i64 = 6_000;
+
+const fn ms(millis: u64) -> Duration {
+    Duration::from_millis(millis)
+}
+
+/// What one run looked like, pair by pair.
+#[derive(Default)]
+struct Run {
+    begins: Vec<At>,
+    latencies: Vec<Duration>,
+    /// Pair and duration.
+    stalls: Vec<(u64, Duration)>,
+    events: Vec<String>,
+    most_remembered: usize,
+}
+
+impl Run {
+    fn latency_ms(&self, pair: usize) -> i64 {
+        self.latencies[pair].as_millis() as i64
+    }
+
+    fn stalls_after(&self, pair: u64) -> Vec<(u64, Duration)> {
+        self.stalls
+            .iter()
+            .filter(|(batch, _)| *batch > pair)
+            .copied()
+            .collect()
+    }
+}
+
+/// A pair as the world makes it: where it lies and when things happened to it, all in ms.
+struct Made {
+    start: i64,
+    length: i64,
+    captured: i64,
+    ready: i64,
+}
+
+/// Pairs of 6 s, each answered after its latency (ms); results are handed on in order.
+fn pairs(latencies: impl IntoIterator<Item = i64>) -> Vec<Made> {
+    let mut newest = 0;
+    let make = |(n, latency): (usize, i64)| {
+        let start = n as i64 * SEGMENT;
+        newest = newest.max(start + SEGMENT + latency);
+        Made {
+            start,
+            length: SEGMENT,
+            captured: start,
+            ready: newest,
+        }
+    };
+    latencies.into_iter().enumerate().map(make).collect()
+}
+
+/// Plays pairs and checks on the way what must hold in any run: real time at its normal pace or at
+/// most 4 % faster, no unit before the one in front of it, no jump but for a stall.
+fn play(made: Vec<Made>) -> Run {
+    let mut playout = Playout::new(PlayoutConfig::default());
+    let mut run = Run::default();
+    let mut before: Option<(i64, At)> = None;
+    for (batch, made) in made.into_iter().enumerate() {
+        let at = |ms: i64| At::from_millis(u64::try_from(ms).expect("positive"));
+        let batch = batch as u64;
+        let (start, end) = (made.start, made.start + made.length);
+        assert_eq!(
+            playout.due(Pts::from_millis(start)),
+            None,
+            "due before it is ready"
+        );
+        playout.pair_ready(
+            at(made.ready),
+            Pair {
+                batch,
+                start: Pts::from_millis(start),
+                end: Pts::from_millis(end),
+                captured: at(made.captured),
+            },
+        );
+        let mut stall = Duration::ZERO;
+        while let Some(event) = playout.poll_event() {
+            if let Event::Stall { batch, duration } = event {
+                stall = duration;
+                run.stalls.push((batch, duration));
+            }
+            run.events.push(event.to_string());
+        }
+        for pts in (start..end).step_by(40) {
+            let due = playout
+                .due(Pts::from_millis(pts))
+                .expect("its pair is ready");
+            assert!(due >= at(made.ready), "due before its pair was ready");
+            if let Some((last_pts, last_due)) = before {
+                assert!(due >= last_due, "{pts} leaves before {last_pts}");
+                let (media, wall) = (
+                    (pts - last_pts) as f64,
+                    due.since(last_due).as_secs_f64() * 1e3,
+                );
+                let slowest = media + 20.0 + stall.as_secs_f64() * 1e3 + 0.001;
+                assert!(
+                    wall >= media / 1.0401,
+                    "{pts}: {wall} ms for {media} ms is a jump"
+                );
+                assert!(
+                    wall <= slowest,
+                    "{pts}: {wall} ms for {media} ms is a stall untold"
+                );
+                stall = Duration::ZERO;
+            }
+            before = Some((pts, due));
+        }
+        run.begins.push(playout.begin_of(batch).expect("just made"));
+        run.latencies.push(playout.latency());
+        assert_eq!(playout.latency_of(batch), Some(playout.latency()));
+        run.most_remembered = run.most_remembered.max(playout.remembered());
+    }
+    run
+}
+
+fn random_latency(seed: u64, pairs_wanted: usize, most: i64) -> Run {
+    let mut rng = StdRng::seed_from_u64(seed);
+    play(pairs((0..pairs_wanted).map(|_| rng.random_range(0..=most))))
+}
+
+#[test]
+fn output_starts_with_the_first_pair_and_then_keeps_real_time() {
+    let run = play(pairs([300; 20]));
+    assert_eq!(run.begins[0], At::from_millis(6_300));
+    for (n, begin) in run.begins.iter().enumerate() {
+        assert_eq!(*begin, At::from_millis(6_300 + n as u64 * 6_000));
+    }
+    assert_eq!(run.events, ["output_started batch=0 latency_ms=6300"]);
+}
+
+#[test]
+fn jitter_of_a_few_milliseconds_is_no_stall() {
+    let run = play(pairs((0..100).map(|n| 300 + (n * 7) % 19)));
+    assert_eq!(run.stalls, []);
+    assert!(run.latencies.iter().all(|latency| *latency <= ms(6_320)));
+}
+
+#[test]
+fn one_answer_seven_seconds_late_is_one_stall_and_is_won_back_within_minutes() {
+    let latencies = (0..60).map(|n| if n == 5 { 7_300 } else { 300 });
+    let run = play(pairs(latencies));
+    assert_eq!(run.stalls, [(5, ms(7_000))]);
+    assert_eq!(run.latency_ms(5), 13_300);
+    // At 4 % a pair of 6 s wins 231 ms, so 7 s take 31 pairs.
+    let back = (5..60)
+        .find(|n| run.latency_ms(*n) <= 6_300 + 25)
+        .expect("never back");
+    assert!((35..=40).contains(&back), "back at pair {back}");
+    assert!(
+        run.latencies[back..]
+            .iter()
+            .all(|latency| *latency <= ms(6_325))
+    );
+    assert_eq!(
+        run.events,
+        [
+            "output_started batch=0 latency_ms=6300",
+            "stall batch=5 duration_ms=7000",
+            "catch_up_started batch=8 excess_ms=5000",
+            "catch_up_done batch=39 latency_ms=6320",
+        ]
+    );
+}
+
+#[test]
+fn a_second_late_answer_while_winning_back_costs_nothing() {
+    let run = play(pairs(
+        (0..40).map(|n| if n == 5 || n == 8 { 6_300 } else { 300 }),
+    ));
+    assert_eq!(run.stalls.len(), 1, "{:?}", run.stalls);
+}
+
+#[test]
+fn random_latency_settles_instead_of_swinging() {
+    let (mut stalls, mut runs_without) = (0, 0);
+    for seed in 0..200 {
+        // Twenty minutes; the first two find out what the service is like.
+        let run = random_latency(seed, 200, 500);
+        let later = run.stalls_after(20);
+        assert!(later.len() <= 4, "seed {seed}: {later:?}");
+        assert!(
+            later.iter().all(|(_, duration)| *duration < ms(250)),
+            "seed {seed}: {later:?}"
+        );
+        let settled = &run.latencies[20..];
+        let (low, high) = (settled.iter().min(), settled.iter().max());
+        let swing = high.zip(low).map(|(high, low)| high.saturating_sub(*low));
+        assert!(
+            swing.is_some_and(|swing| swing < ms(250)),
+            "seed {seed}: swings by {swing:?}"
+        );
+        assert!(
+            high.is_some_and(|high| *high <= ms(6_500)),
+            "more than the service ever needed"
+        );
+        stalls += later.len();
+        runs_without += usize::from(later.is_empty());
+    }
+    println!("{stalls} stalls in 36,000 pairs, {runs_without} of 200 runs without");
+    assert!(
+        stalls <= 80 && runs_without >= 140,
+        "{stalls} stalls, {runs_without} runs without"
+    );
+}
+
+#[test]
+fn a_service_that_swings_between_two_speeds_keeps_its_head_room() {
+    let run = play(pairs((0..200).map(|n| if n % 2 == 0 { 100 } else { 600 })));
+    assert_eq!(run.stalls_after(1), []);
+    assert_eq!(run.latency_ms(199), 6_600);
+}
+
+#[test]
+fn a_slow_spell_is_followed_by_a_way_back() {
+    let run = play(pairs(
+        (0..120).map(|n| if (20..40).contains(&n) { 2_500 } else { 200 }),
+    ));
+    assert_eq!(run.stalls, [(20, ms(2_300))]);
+    assert!(
+        run.latencies[21..40]
+            .iter()
+            .all(|latency| *latency == ms(8_500)),
+        "stays while needed"
+    );
+    assert!(run.latency_ms(119) <= 6_225, "{}", run.latency_ms(119));
+}
+
+#[test]
+fn an_input_that_was_away_keeps_its_gap_and_costs_no_stall() {
+    let mut made = pairs([300; 30]);
+    for pair in &mut made[10..] {
+        pair.start += 30_000;
+        pair.captured += 30_000;
+        pair.ready += 30_000;
+    }
+    let run = play(made);
+    assert_eq!(run.stalls, []);
+    assert!(run.latencies.iter().all(|latency| *latency == ms(6_300)));
+    assert_eq!(run.begins[10].since(run.begins[9]), ms(36_000));
+}
+
+#[test]
+fn time_runs_on_evenly_through_a_gap() {
+    let mut playout = Playout::new(PlayoutConfig::default());
+    let pair = |batch, start: i64, end: i64| Pair {
+        batch,
+        start: Pts::from_millis(start),
+        end: Pts::from_millis(end),
+        captured: At::from_millis(start as u64),
+    };
+    playout.pair_ready(At::from_millis(6_100), pair(0, 0, 6_000));
+    assert_eq!(playout.due(Pts::from_millis(6_000)), None);
+    playout.pair_ready(At::from_millis(14_100), pair(1, 8_000, 14_000));
+    let due = |ms| playout.due(Pts::from_millis(ms)).map(At::as_duration);
+    assert_eq!(due(5_999), Some(ms(12_099)));
+    assert_eq!(due(6_500), Some(ms(12_600)));
+    assert_eq!(due(8_000), Some(ms(14_100)));
+    assert_eq!(due(14_000), None);
+    // Stragglers from before the first pair are long due.
+    assert_eq!(due(-100), Some(ms(6_000)));
+    assert_eq!(playout.playing(At::from_millis(6_099)), None);
+    assert_eq!(playout.playing(At::from_millis(13_000)), Some(0));
+    assert_eq!(playout.playing(At::from_millis(99_000)), Some(1));
+    assert_eq!(playout.finish(), Some(At::from_millis(20_100)));
+}
+
+#[test]
+fn a_short_last_pair_plays_to_its_end() {
+    let mut made = pairs([300; 5]);
+    made[4].length = 1_500;
+    made[4].ready -= 4_500;
+    let run = play(made);
+    assert_eq!(run.stalls, []);
+    assert_eq!(run.begins[4], At::from_millis(6_300 + 4 * 6_000));
+}
+
+#[test]
+fn an_input_clock_that_disagrees_with_ours_is_followed_for_hours() {
+    for ppm in [-300_i64, 300] {
+        // The input delivers its seconds a little faster or slower than we count ours.
+        let scale = |ms: i64| ms + ms * ppm / 1_000_000;
+        let mut rng = StdRng::seed_from_u64(7);
+        let made = (0..3_600).map(|n| {
+            let start = n * SEGMENT;
+            let answered = scale(start + SEGMENT) + 300 + rng.random_range(0..10);
+            Made {
+                start,
+                length: SEGMENT,
+                captured: scale(start),
+                ready: answered,
+            }
+        });
+        let run = play(made.collect());
+        // Six hours at 300 ppm are 6.5 s; followed, latency stays where it was.
+        let settled = &run.latencies[10..];
+        assert!(
+            settled.iter().all(|l| *l >= ms(6_290) && *l <= ms(6_550)),
+            "{ppm} ppm"
+        );
+        assert_eq!(run.stalls, [], "{ppm} ppm");
+    }
+}
+
+#[test]
+fn capture_that_comes_in_bursts_does_not_fool_the_pacing() {
+    let mut rng = StdRng::seed_from_u64(3);
+    let mut made = pairs([300; 200]);
+    for pair in &mut made {
+        pair.captured += rng.random_range(0..400);
+    }
+    let run = play(made);
+    assert_eq!(run.stalls, []);
+    let first = run.begins[0];
+    let even = |(n, begin): (usize, &At)| *begin == first + ms(6_000) * n as u32;
+    assert!(
+        run.begins.iter().enumerate().all(even),
+        "pace changed without a reason"
+    );
+}
+
+#[test]
+fn little_is_remembered_however_long_it_runs() {
+    let mut rng = StdRng::seed_from_u64(1);
+    let latencies = (0..5_000).map(|_| if rng.random_bool(0.01) { 20_000 } else { 300 });
+    let run = play(pairs(latencies));
+    assert!(run.most_remembered <= 7, "{}", run.most_remembered);
+}
+
+#[test]
+fn any_latency_at_all_keeps_the_promises() {
+    // `play` checks monotony, pace and that every wait is told.
+    for seed in 0..300 {
+        let mut rng = StdRng::seed_from_u64(seed);
+        let spread = 1 + rng.random_range(0_i64..8_000);
+        let made = pairs((0..60).map(|_| {
+            if rng.random_bool(0.05) {
+                rng.random_range(0..30_000)
+            } else {
+                rng.random_range(0..spread)
+            }
+        }));
+        let run = play(made);
+        let slack = run.latencies.iter().min().expect("sixty");
+        assert!(
+            *slack >= run.latencies[0],
+            "seed {seed}: below the latency it began with"
+        );
+    }
+}
