@@ -154,7 +154,7 @@ fn check(folder: &Path) -> Result<()> {
         "{CLIP}: {bytes} bytes, sha256 as written; {frames} frames read, {} beeps, \
          worst skew {:.3} ms",
         clock.beeps.len(),
-        sync.worst_ms()
+        sync.worst_ms().abs()
     );
     Ok(())
 }
