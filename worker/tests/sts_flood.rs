@@ -12,7 +12,10 @@ use worker::sts::{FactKind, MalformedKind, StsClientConfig};
 #[tokio::test]
 async fn a_flood_nobody_reads_stays_small_and_is_counted() {
     let (listener, url) = listen().await;
-    let patient = StsClientConfig { ping_interval: Duration::from_secs(25), ..config(&url) };
+    let patient = StsClientConfig {
+        ping_interval: Duration::from_secs(25),
+        ..config(&url)
+    };
     let mut worker = Worker::connect(patient);
     let mut peer = Peer::joined(&listener).await;
     worker.connected(1).await;

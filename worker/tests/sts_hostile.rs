@@ -68,7 +68,7 @@ async fn events_that_break_the_rules_are_named_and_cost_nothing_else() {
         (r#"42["connect",{}]"#, MalformedKind::UnknownEvent),
         (r#"42["close",{}]"#, MalformedKind::UnknownEvent),
         (r#"42["message",{}]"#, MalformedKind::UnknownEvent),
-        (r#"42[5,{}]"#, MalformedKind::UnknownEvent),
+        (r"42[5,{}]", MalformedKind::UnknownEvent),
         (r#"42["error",null]"#, MalformedKind::MissingField),
         (r#"42["error",7]"#, MalformedKind::WrongType),
         (
@@ -180,10 +180,23 @@ async fn ten_thousand_events_in_a_second() {
 #[tokio::test]
 async fn a_binary_event_is_no_event_of_the_protocol() {
     let (mut worker, mut peer) = pair().await;
-    peer.raw(r#"451-["fragment:processed",{"_placeholder":true,"num":0}]"#).await;
-    peer.socket.send(Message::binary(vec![1, 2, 3])).await.expect("attachment");
+    peer.raw(r#"451-["fragment:processed",{"_placeholder":true,"num":0}]"#)
+        .await;
+    peer.socket
+        .send(Message::binary(vec![1, 2, 3]))
+        .await
+        .expect("attachment");
     let kind = worker.kind(1).await;
-    assert!(matches!(kind, FactKind::Malformed { kind: MalformedKind::WrongType, .. }), "{kind:?}");
+    assert!(
+        matches!(
+            kind,
+            FactKind::Malformed {
+                kind: MalformedKind::WrongType,
+                ..
+            }
+        ),
+        "{kind:?}"
+    );
     still_alive(&mut worker, &mut peer).await;
 }
 

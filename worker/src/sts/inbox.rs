@@ -138,7 +138,7 @@ impl Inlet {
         if let Some(payload) = text.strip_prefix(REFUSED) {
             self.signal(|signals| signals.refused = Some(payload.to_owned()));
         } else {
-            let error = (super::wire::one_line(text), Instant::now());
+            let error = (super::fields::one_line(text), Instant::now());
             self.signal(|signals| signals.error = Some(error));
         }
     }
@@ -154,7 +154,7 @@ impl Inlet {
         let room = self.0.queue.capacity() > if known { 0 } else { RESERVED };
         let fits = room && (before == 0 || before + bytes <= MAX_BYTES);
         let event = RawEvent {
-            name: super::wire::clip(name, 64),
+            name: super::fields::clip(name, 64),
             args,
             bytes,
         };

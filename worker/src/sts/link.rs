@@ -1,14 +1,10 @@
 //! One connection, from the attempt to the last byte: a task that owns the library's client, its
 //! runtime and everything that may go wrong with either.
 
-use std::collections::VecDeque;
-use std::future::pending;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use futures_util::FutureExt as _;
-use futures_util::future::BoxFuture;
 use rust_socketio::TransportType;
 use rust_socketio::asynchronous::{Client, ClientBuilder};
 use sts_protocol::{Auth, limits};
@@ -17,25 +13,19 @@ use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 
 use super::config::StsClientConfig;
 use super::fact::{FactKind, LinkId, MalformedKind, Outcome, Refused, StsFact};
-use super::inbox::{Inbox, RawEvent, inbox};
-use super::outgoing::{Order, encoded_len};
+use super::fields::malformed;
+use super::inbox::{Inbox, RawEvent, Signals, inbox};
+use super::outbox::{Ending, GENERIC_ERROR, Outbox, cause, too_large};
+use super::outgoing::Order;
 use super::runtime::LinkRuntime;
 use super::socket::Socket;
 use super::watchdog::{Loss, Pulse, TICK, Watchdog};
-use super::wire::{self, malformed};
+use super::wire;
 
-/// Orders that may wait to be sent, by number and by bytes.
-const MAX_WAITING: usize = 256;
-const MAX_WAITING_BYTES: usize = 64 * 1024 * 1024;
-/// A message this large, unanswered before the peer goes, is named as a possible cause.
-const LARGE: usize = 256 * 1024;
-const LARGE_BLAME: Duration = Duration::from_secs(5);
 /// A library error that has not ended the reader by now was only an odd event.
 const ERROR_SETTLES: Duration = Duration::from_millis(300);
 /// The last byte came before whatever it was that ended the reader.
 const NOT_JUST_NOW: Duration = Duration::from_millis(150);
-/// What the library says of every error below it; its cause does not come along.
-const GENERIC_ERROR: &str = "EngineIO Error";
 const NO_EVENT_NAME: &str = "Error while parsing an incomplete packet";
 
 /// What a link's task needs.
@@ -56,22 +46,6 @@ struct OpenError {
     fatal: Option<Refused>,
 }
 
-/// How a connection ended.
-struct Ending {
-    reason: String,
-    /// The peer is there and may hear a goodbye.
-    graceful: bool,
-}
-
-impl Ending {
-    fn lost(reason: impl Into<String>) -> Self {
-        Self {
-            reason: reason.into(),
-            graceful: false,
-        }
-    }
-}
-
 impl Link {
     /// Runs the connection to its end.
     pub(super) async fn run(mut self) {
@@ -90,11 +64,7 @@ impl Link {
         let (inlet, mut inbox) = inbox();
         let builder = inlet.install(self.builder());
         match self.open(builder, &runtime, &inbox).await {
-            Ok(client) => {
-                let socket = Socket::find(runtime.handle());
-                if let Some(socket) = &socket {
-                    socket.set_user_timeout(self.config.silence());
-                }
+            Ok((client, socket)) => {
                 self.tell(FactKind::Connected).await;
                 let ending = self
                     .live(&client, &runtime, socket.as_ref(), &mut inbox)
@@ -145,7 +115,7 @@ impl Link {
         builder: ClientBuilder,
         runtime: &LinkRuntime,
         inbox: &Inbox,
-    ) -> Result<Client, OpenError> {
+    ) -> Result<(Client, Option<Socket>), OpenError> {
         let bell = inbox.bell();
         let failed = |reason: String| OpenError {
             reason,
@@ -158,6 +128,11 @@ impl Link {
                 Ok(Err(error)) => return Err(open_error(&error)),
                 Err(_) => return Err(failed("the Socket.IO client panicked".into())),
             };
+            // Before waiting: the namespace request is still held back by Nagle's algorithm.
+            let socket = Socket::find(runtime.handle());
+            if let Some(socket) = &socket {
+                socket.tune(self.config.silence());
+            }
             loop {
                 let reader_gone = runtime.live_tasks() == 0;
                 let signals = inbox.signals();
@@ -172,13 +147,14 @@ impl Link {
                         fatal: (!retryable).then_some(refused),
                     });
                 }
+                // Even if it is over by now: what was said in between is told by the live link.
+                if signals.connected {
+                    return Ok((client, socket));
+                }
                 if signals.closed || reader_gone {
                     return Err(failed(
                         "the service closed the connection during the handshake".into(),
                     ));
-                }
-                if signals.connected {
-                    return Ok(client);
                 }
                 // The tick is for a reader that ends without a word.
                 let _ = timeout(TICK, bell.changed()).await;
@@ -240,16 +216,14 @@ impl Link {
                     sender.answered();
                     self.deliver(event).await;
                 }
-                () = bell.changed() => {
-                    let signals = inbox.signals();
-                    if signals.closed {
-                        break closed_by_service();
-                    }
-                    if signals.refused.is_some() {
-                        break Ending::lost("the service withdrew the connection");
-                    }
-                }
+                () = bell.changed() => if let Some(ending) = told_to_end(&inbox.signals()) {
+                    break ending;
+                },
                 _ = tick.tick() => {
+                    // The bell may have rung before this link was live.
+                    if let Some(ending) = told_to_end(&inbox.signals()) {
+                        break ending;
+                    }
                     self.report_flood(inbox).await;
                     if let Some(at) = closing && at.elapsed() >= self.config.close_timeout {
                         break Ending::lost("closed by the worker with messages unsent");
@@ -289,8 +263,22 @@ impl Link {
             )],
         };
         for fact in facts {
-            self.tell(fact).await;
+            self.tell(self.discreet(fact)).await;
         }
+    }
+
+    /// A service may quote the token back at us.
+    fn discreet(&self, mut fact: FactKind) -> FactKind {
+        if let FactKind::Error { message: text, .. }
+        | FactKind::Malformed { detail: text, .. }
+        | FactKind::Processed {
+            outcome: Outcome::Failed { message: text, .. },
+            ..
+        } = &mut fact
+        {
+            *text = self.config.redact(text);
+        }
+        fact
     }
 
     async fn report_flood(&mut self, inbox: &Inbox) {
@@ -367,119 +355,19 @@ impl Link {
     }
 }
 
-/// What waits to be sent and what is being sent. One message at a time: order is part of the
-/// protocol.
-struct Outbox {
-    client: Client,
-    config: Arc<StsClientConfig>,
-    waiting: VecDeque<Order>,
-    waiting_bytes: usize,
-    current: Option<BoxFuture<'static, Result<(), String>>>,
-    /// Size of the last message, and when it had left; `None` once the peer has answered.
-    last: Option<(usize, Option<Instant>)>,
-}
-
-impl Outbox {
-    fn new(client: Client, config: Arc<StsClientConfig>) -> Self {
-        Self {
-            client,
-            config,
-            waiting: VecDeque::new(),
-            waiting_bytes: 0,
-            current: None,
-            last: None,
-        }
-    }
-
-    fn push(&mut self, order: Order) -> Result<(), Ending> {
-        self.waiting_bytes += order.weight();
-        self.waiting.push_back(order);
-        if self.waiting.len() > MAX_WAITING || self.waiting_bytes > MAX_WAITING_BYTES {
-            return Err(Ending::lost("more messages than the service takes"));
-        }
-        Ok(())
-    }
-
-    fn is_idle(&self) -> bool {
-        self.current.is_none() && self.waiting.is_empty()
-    }
-
-    /// Starts the next message unless one is on its way.
-    fn start_next(&mut self) {
-        while self.current.is_none() {
-            let Some(order) = self.waiting.pop_front() else {
-                return;
-            };
-            self.waiting_bytes -= order.weight();
-            let Some(message) = order.into_message(&self.config) else {
-                continue;
-            };
-            let bytes = message.bytes;
-            // A large one stays in mind behind the small ones that follow it.
-            if self
-                .last
-                .is_none_or(|(last, _)| last < LARGE || bytes >= LARGE)
-            {
-                self.last = Some((bytes, None));
-            }
-            let client = self.client.clone();
-            let limit = self.config.emit_timeout;
-            self.current = Some(
-                async move {
-                    match timeout(limit, client.emit(message.event, message.payload)).await {
-                        Ok(Ok(())) => Ok(()),
-                        Ok(Err(error)) => Err(format!("sending failed: {}", cause(&error))),
-                        Err(_) => Err(format!(
-                            "the service took nothing for {} ms ({} of about {bytes} bytes)",
-                            limit.as_millis(),
-                            message.event,
-                        )),
-                    }
-                }
-                .boxed(),
-            );
-        }
-    }
-
-    /// Waits for the message on its way; for ever if there is none.
-    async fn emitted(&mut self) -> Result<(), Ending> {
-        let Some(current) = &mut self.current else {
-            return pending().await;
-        };
-        let result = current.await;
-        self.current = None;
-        if let Some((_, left)) = &mut self.last {
-            left.get_or_insert_with(Instant::now);
-        }
-        result.map_err(Ending::lost)
-    }
-
-    /// The peer is alive and well after the last message.
-    fn answered(&mut self) {
-        if self.current.is_none() {
-            self.last = None;
-        }
-    }
-
-    /// Names a large message as the possible cause of a loss right after it: servers drop a peer
-    /// over their message limit without saying why (python-socketio's default is 1 MB).
-    fn blame(&self, ending: Ending) -> Ending {
-        match self.last {
-            Some((bytes, left))
-                if bytes >= LARGE && left.is_none_or(|left| left.elapsed() < LARGE_BLAME) =>
-            {
-                Ending::lost(format!(
-                    "{}; peer closed right after a {bytes} byte message: its message size limit may be lower",
-                    ending.reason
-                ))
-            }
-            _ => ending,
-        }
-    }
-}
-
 fn closed_by_service() -> Ending {
     Ending::lost("the service ended the session")
+}
+
+/// What the service said about the connection itself, if that was its end.
+fn told_to_end(signals: &Signals) -> Option<Ending> {
+    if signals.closed {
+        Some(closed_by_service())
+    } else if signals.refused.is_some() {
+        Some(Ending::lost("the service withdrew the connection"))
+    } else {
+        None
+    }
 }
 
 /// Waits for the order to stop, or for its sender to be gone.
@@ -489,28 +377,6 @@ async fn told_to_stop(orders: &mut mpsc::Receiver<Order>) {
             return;
         }
     }
-}
-
-/// A fragment the protocol does not allow fails here, without costing the link.
-fn too_large(order: &Order) -> Option<FactKind> {
-    let Order::Fragment(fragment) = order else {
-        return None;
-    };
-    let size = encoded_len(fragment.m4a.len());
-    (size > limits::MAX_AUDIO_BASE64).then(|| FactKind::Processed {
-        id: fragment.id.clone(),
-        sequence: Some(fragment.sequence),
-        outcome: Outcome::Failed {
-            code: sts_protocol::ErrorCode::FragmentTooLarge
-                .as_str()
-                .to_owned(),
-            message: format!(
-                "not sent: {size} bytes of base64, {} are allowed",
-                limits::MAX_AUDIO_BASE64
-            ),
-            retryable: false,
-        },
-    })
 }
 
 fn open_error(error: &rust_socketio::Error) -> OpenError {
@@ -526,15 +392,4 @@ fn open_error(error: &rust_socketio::Error) -> OpenError {
         }),
         reason,
     }
-}
-
-/// The library's error, past the layer that only says "EngineIO Error".
-fn cause(error: &rust_socketio::Error) -> String {
-    let mut text = error.to_string();
-    if text == GENERIC_ERROR
-        && let Some(source) = std::error::Error::source(error)
-    {
-        text = source.to_string();
-    }
-    wire::one_line(&text)
 }

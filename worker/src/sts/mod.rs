@@ -22,8 +22,10 @@
 mod client;
 mod config;
 mod fact;
+mod fields;
 mod inbox;
 mod link;
+mod outbox;
 mod outgoing;
 mod runtime;
 mod socket;

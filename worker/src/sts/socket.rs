@@ -64,10 +64,14 @@ mod linux {
                 .map(Self)
         }
 
-        /// Lets the kernel end the connection when data stays unacknowledged for `limit`.
-        pub(in crate::sts) fn set_user_timeout(&self, limit: Duration) {
+        /// Sets what the library leaves alone: small messages leave at once instead of waiting
+        /// for the peer's delayed acknowledgement (40 ms), and the kernel ends the connection
+        /// when data stays unacknowledged for `limit`.
+        pub(in crate::sts) fn tune(&self, limit: Duration) {
             let millis = u32::try_from(limit.as_millis()).unwrap_or(u32::MAX);
-            // Best effort: the emit timeout covers the same case.
+            // Best effort: without the one the link is slower, and the emit timeout covers what
+            // the other is for.
+            let _ = self.0.set_nodelay(true);
             let _ = sockopt::set_tcp_user_timeout(&self.0, millis);
         }
 
@@ -149,7 +153,7 @@ mod elsewhere {
         pub(in crate::sts) fn find(_: &tokio::runtime::Handle) -> Option<Self> {
             None
         }
-        pub(in crate::sts) fn set_user_timeout(&self, _: Duration) {}
+        pub(in crate::sts) fn tune(&self, _: Duration) {}
         pub(in crate::sts) fn state(&self) -> Option<SocketState> {
             None
         }

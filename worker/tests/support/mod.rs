@@ -33,7 +33,7 @@ pub async fn listen() -> (TcpListener, String) {
 /// A configuration with short bounds: 500 ms of silence is a death.
 pub fn config(url: &str) -> StsClientConfig {
     StsClientConfig {
-        connect_timeout: Duration::from_millis(1_000),
+        connect_timeout: Duration::from_secs(1),
         emit_timeout: Duration::from_millis(700),
         ping_interval: Duration::from_millis(300),
         ping_timeout: Duration::from_millis(200),
@@ -145,7 +145,10 @@ impl Peer {
     /// Closes like a server that shuts down cleanly: close frame, answer, end of TCP.
     pub async fn close(mut self) {
         self.socket.close(None).await.expect("close");
-        let _ = timeout(PATIENCE, async { while let Some(Ok(_)) = self.socket.next().await {} }).await;
+        let _ = timeout(PATIENCE, async {
+            while let Some(Ok(_)) = self.socket.next().await {}
+        })
+        .await;
     }
 
     /// Ends the TCP connection with a reset, like a killed process.

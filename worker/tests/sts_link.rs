@@ -1,0 +1,275 @@
+//! A conversation as it should be: what the service sees of the worker, byte for byte.
+
+mod support;
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use support::{Peer, STREAM, WORKER, Worker, config, fragment, listen};
+use worker::sts::{
+    AckStatus, CompleteStats, FactKind, InitParams, Outcome, Secret, StsClient, StsClientConfig,
+    StsConfigError,
+};
+
+/// Takes the only value that no test can know.
+fn without_time(mut payload: Value) -> Value {
+    let time = payload["timestamp"].take();
+    assert!(
+        time.as_u64().is_some_and(|ms| ms > 1_700_000_000_000),
+        "{time}"
+    );
+    payload.as_object_mut().expect("object").remove("timestamp");
+    payload
+}
+
+#[tokio::test]
+async fn a_stream_from_init_to_complete() {
+    let (listener, url) = listen().await;
+    let init = InitParams {
+        target_language: "de".into(),
+        voice_profile: "anna".into(),
+        max_inflight: 2,
+        ..InitParams::default()
+    };
+    let patient = StsClientConfig {
+        ping_interval: Duration::from_secs(25),
+        init,
+        ..config(&url)
+    };
+    let mut worker = Worker::connect(patient);
+    let mut peer = Peer::joined(&listener).await;
+    assert_eq!(peer.path, "/socket.io/?EIO=4&transport=websocket");
+    assert!(
+        peer.headers
+            .contains(&("x-stream-id".into(), STREAM.into())),
+        "{:?}",
+        peer.headers
+    );
+    assert!(
+        peer.headers
+            .contains(&("x-worker-id".into(), WORKER.into())),
+        "{:?}",
+        peer.headers
+    );
+    assert_eq!(peer.auth, None, "nothing to authenticate with");
+    worker.connected(1).await;
+
+    worker.client.init(1);
+    let (name, payload) = peer.received().await;
+    assert_eq!(name, "stream:init");
+    assert_eq!(
+        payload,
+        json!({
+            "stream_id": STREAM, "worker_id": WORKER, "max_inflight": 2, "timeout_ms": 8000,
+            "config": {
+                "source_language": "en", "target_language": "de", "voice_profile": "anna",
+                "chunk_duration_ms": 6000, "sample_rate_hz": 48000, "channels": 2, "format": "m4a"
+            }
+        })
+    );
+    let ready = json!({ "stream_id": STREAM, "session_id": "session-9", "max_inflight": 1,
+                        "capabilities": { "batch_processing": false, "async_delivery": true } });
+    peer.event("stream:ready", &ready).await;
+    assert_eq!(
+        worker.kind(1).await,
+        FactKind::Ready {
+            max_inflight: Some(1),
+            session_id: Some("session-9".into())
+        }
+    );
+
+    worker.client.send(1, fragment(0, 4));
+    let (name, payload) = peer.received().await;
+    assert_eq!(name, "fragment:data");
+    let id = fragment(0, 0).id;
+    assert_eq!(
+        without_time(payload),
+        json!({
+            "fragment_id": id, "stream_id": STREAM, "sequence_number": 0,
+            "audio": { "format": "m4a", "sample_rate_hz": 48000, "channels": 2,
+                       "duration_ms": 6000, "data_base64": "WlpaWg==" },
+            "metadata": { "pts_ns": 0, "source_pts_ns": 0 }
+        })
+    );
+    peer.event(
+        "fragment:ack",
+        &json!({ "fragment_id": id, "status": "queued", "queue_position": 0 }),
+    )
+    .await;
+    assert_eq!(
+        worker.kind(1).await,
+        FactKind::Acked {
+            id: id.clone(),
+            status: AckStatus::Queued
+        }
+    );
+    let processed = json!({
+        "fragment_id": id, "stream_id": STREAM, "sequence_number": 0, "status": "success",
+        "processing_time_ms": 40.5, "transcript": null, "error": null,
+        "dubbed_audio": { "format": "adts", "sample_rate_hz": 44100, "channels": 1,
+                          "duration_ms": 6016, "data_base64": "//E=" }
+    });
+    peer.event("fragment:processed", &processed).await;
+    let FactKind::Processed {
+        id: got,
+        sequence: Some(0),
+        outcome: Outcome::Audio(audio),
+    } = worker.kind(1).await
+    else {
+        panic!()
+    };
+    assert_eq!(
+        (got.as_str(), audio.format.as_str(), &audio.bytes[..]),
+        (id.as_str(), "adts", &[0xff, 0xf1][..])
+    );
+    worker.client.applied(1, &id);
+    let (name, payload) = peer.received().await;
+    assert_eq!(name, "fragment:ack");
+    assert_eq!(
+        without_time(payload),
+        json!({ "fragment_id": id, "status": "applied" })
+    );
+
+    worker.client.end(1, "");
+    assert_eq!(
+        peer.received().await,
+        ("stream:end".into(), json!({ "stream_id": STREAM }))
+    );
+    let complete = json!({ "stream_id": STREAM, "total_fragments": 1, "total_duration_ms": 6000,
+                           "statistics": { "success_count": 1, "partial_count": 0, "failed_count": 0 } });
+    peer.event("stream:complete", &complete).await;
+    let stats = CompleteStats {
+        total: Some(1),
+        success: Some(1),
+        partial: Some(0),
+        failed: Some(0),
+    };
+    assert_eq!(worker.kind(1).await, FactKind::Complete { stats });
+    // The server closes after complete.
+    peer.raw("41").await;
+    worker
+        .ended(1)
+        .await
+        .within(Duration::from_millis(600), "the service ended the session");
+}
+
+#[tokio::test]
+async fn orders_keep_their_order() {
+    let (listener, url) = listen().await;
+    let mut worker = Worker::connect(config(&url));
+    let mut peer = Peer::joined(&listener).await;
+    worker.connected(1).await;
+    worker.client.init(1);
+    for n in 0..10 {
+        worker.client.send(1, fragment(n, 100_000));
+        worker.client.applied(1, n.to_string());
+    }
+    assert_eq!(peer.received().await.0, "stream:init");
+    for n in 0..10 {
+        assert_eq!(peer.received().await.1["sequence_number"], n);
+        assert_eq!(peer.received().await.1["fragment_id"], n.to_string());
+    }
+}
+
+#[tokio::test]
+async fn the_token_goes_to_the_service_and_nowhere_else() {
+    const TOKEN: &str = "s3cret-t0ken";
+    let (listener, address) = listen().await;
+    // A URL may hold a secret too.
+    let url = format!(
+        "{}/?key=hush-hush",
+        address.replace("http://", "http://user:passw0rd@")
+    );
+    let config = StsClientConfig {
+        token: Some(Secret::new(TOKEN)),
+        ..config(&url)
+    };
+    let shown = format!("{config:?}");
+    assert!(shown.contains("[redacted]"), "{shown}");
+    let mut worker = Worker::connect(config);
+    let mut peer = Peer::joined(&listener).await;
+    assert_eq!(peer.auth, Some(json!({ "token": TOKEN })));
+    let mut said = vec![shown, format!("{:?}", worker.client)];
+    worker.connected(1).await;
+    // Services quote what they got.
+    peer.event(
+        "error",
+        &json!({ "code": "X", "message": format!("token {TOKEN} expires soon") }),
+    )
+    .await;
+    said.push(format!("{:?}", worker.kind(1).await));
+    peer.event(&format!("odd {TOKEN}"), &json!({})).await;
+    said.push(format!("{:?}", worker.kind(1).await));
+    worker.client.connect(2);
+    said.push(format!("{:?}", worker.fact().await));
+    let mut second = Peer::accept(&listener, (25_000, 10_000)).await;
+    second
+        .raw(format!("44{{\"message\":\"AUTH_FAILED: {TOKEN} is bad\"}}"))
+        .await;
+    said.push(format!("{:?}", worker.fact().await));
+    assert!(
+        said.last()
+            .is_some_and(|last| last.contains("[redacted] is bad")),
+        "{said:?}"
+    );
+    for secret in [TOKEN, "passw0rd", "hush-hush"] {
+        assert!(
+            !said.iter().any(|said| said.contains(secret)),
+            "{secret} in {said:?}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn websocket_urls_and_paths_work_as_given() {
+    for (scheme, path, expected) in [
+        ("ws", "", "/socket.io/?EIO=4&transport=websocket"),
+        (
+            "http",
+            "/dub/socket.io/",
+            "/dub/socket.io/?EIO=4&transport=websocket",
+        ),
+    ] {
+        let (listener, url) = listen().await;
+        let url = format!("{}{path}", url.replace("http", scheme));
+        let mut worker = Worker::connect(config(&url));
+        let peer = Peer::joined(&listener).await;
+        assert_eq!(peer.path, expected);
+        worker.connected(1).await;
+    }
+}
+
+#[test]
+fn what_the_wire_cannot_carry_is_refused_before() {
+    let new = |url: &str, stream: &str, worker: &str| {
+        StsClient::new(StsClientConfig::new(url, stream, worker)).err()
+    };
+    let url = "http://localhost:8080";
+    assert_eq!(new(url, "stream_1-A", &"w".repeat(64)), None);
+    assert_eq!(new("wss://sts.example", "s", "w"), None);
+    for bad in ["", "a b", "a\r\nX-Evil: 1", "ä", "a/b", &"s".repeat(65)] {
+        assert_eq!(
+            new(url, bad, "w"),
+            Some(StsConfigError::Header("X-Stream-ID")),
+            "{bad:?}"
+        );
+        assert_eq!(
+            new(url, "s", bad),
+            Some(StsConfigError::Header("X-Worker-ID")),
+            "{bad:?}"
+        );
+    }
+    for bad in [
+        "",
+        "localhost:8080",
+        "ftp://localhost",
+        "http://",
+        "/socket.io/",
+    ] {
+        let error = new(bad, "s", "w");
+        assert!(
+            matches!(error, Some(StsConfigError::Url(_))),
+            "{bad:?}: {error:?}"
+        );
+    }
+}

@@ -1,0 +1,157 @@
+//! `https` and `wss` URLs: a service with a certificate the system trusts, and one without.
+//!
+//! Which certificates are trusted is a matter of the process's environment, so each case runs in
+//! a process of its own: this binary again.
+
+mod support;
+
+use std::path::Path;
+use std::process::Stdio;
+
+use openssl::asn1::Asn1Time;
+use openssl::bn::{BigNum, MsbOption};
+use openssl::hash::MessageDigest;
+use openssl::pkey::{PKey, Private};
+use openssl::rsa::Rsa;
+use openssl::x509::extension::{BasicConstraints, SubjectAlternativeName};
+use openssl::x509::{X509, X509NameBuilder};
+use support::{PATIENCE, Worker, config, listen};
+use tokio::io::copy_bidirectional;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::process::Command;
+use tokio::time::timeout;
+use worker::sts::{FactKind, StsClientConfig};
+
+const URL: &str = "STS_TLS_TEST_URL";
+
+/// A certificate for `localhost` that vouches for itself.
+fn certificate() -> (X509, PKey<Private>) {
+    let key = PKey::from_rsa(Rsa::generate(2048).expect("key")).expect("key");
+    let mut name = X509NameBuilder::new().expect("name");
+    name.append_entry_by_text("CN", "localhost").expect("name");
+    let name = name.build();
+    let mut serial = BigNum::new().expect("serial");
+    serial
+        .rand(127, MsbOption::MAYBE_ZERO, false)
+        .expect("serial");
+    let mut cert = X509::builder().expect("builder");
+    cert.set_version(2).expect("version");
+    cert.set_serial_number(&serial.to_asn1_integer().expect("serial"))
+        .expect("serial");
+    cert.set_subject_name(&name).expect("subject");
+    cert.set_issuer_name(&name).expect("issuer");
+    cert.set_not_before(&Asn1Time::days_from_now(0).expect("time"))
+        .expect("time");
+    cert.set_not_after(&Asn1Time::days_from_now(1).expect("time"))
+        .expect("time");
+    cert.set_pubkey(&key).expect("key");
+    cert.append_extension(BasicConstraints::new().critical().ca().build().expect("ca"))
+        .expect("ca");
+    let names = SubjectAlternativeName::new()
+        .dns("localhost")
+        .build(&cert.x509v3_context(None, None));
+    cert.append_extension(names.expect("names")).expect("names");
+    cert.sign(&key, MessageDigest::sha256()).expect("sign");
+    (cert.build(), key)
+}
+
+/// Takes TLS off in front of `plain`, for ever.
+async fn terminate_tls(listener: TcpListener, plain: String, cert: X509, key: PKey<Private>) {
+    let key = key.private_key_to_pem_pkcs8().expect("pem");
+    let identity = native_tls::Identity::from_pkcs8(&cert.to_pem().expect("pem"), &key);
+    let acceptor = native_tls::TlsAcceptor::new(identity.expect("identity")).expect("acceptor");
+    let acceptor = tokio_native_tls::TlsAcceptor::from(acceptor);
+    loop {
+        let (stream, _) = listener.accept().await.expect("accept");
+        // A client that does not trust us is gone by now.
+        let Ok(mut inside) = acceptor.accept(stream).await else {
+            continue;
+        };
+        let mut outside = TcpStream::connect(&plain).await.expect("plain");
+        tokio::spawn(async move {
+            let _ = copy_bidirectional(&mut inside, &mut outside).await;
+        });
+    }
+}
+
+/// Runs [`child`] with `trusted` as the only certificate in the world; its verdict.
+async fn run_child(url: &str, trusted: Option<&Path>) -> String {
+    let exe = std::env::current_exe().expect("this binary");
+    let mut command = Command::new(exe);
+    command
+        .args(["--exact", "child", "--ignored", "--nocapture"])
+        .env(URL, url)
+        .env("SSL_CERT_DIR", "/nonexistent")
+        .env("SSL_CERT_FILE", trusted.unwrap_or(Path::new("/dev/null")))
+        .stdin(Stdio::null())
+        .kill_on_drop(true);
+    let output = timeout(PATIENCE, command.output())
+        .await
+        .expect("in time")
+        .expect("child");
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(
+        output.status.success(),
+        "{text}{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    text.lines()
+        .find_map(|line| line.split("verdict: ").nth(1))
+        .expect("a verdict")
+        .to_owned()
+}
+
+/// Not a test: one connection over TLS, and what came of it.
+#[tokio::test]
+#[ignore = "started by the test below"]
+async fn child() {
+    let url = std::env::var(URL).expect("started by the test below");
+    let mut worker = Worker::connect(StsClientConfig {
+        connect_timeout: PATIENCE,
+        ..config(&url)
+    });
+    match worker.kind(1).await {
+        FactKind::Connected => {
+            worker.client.init(1);
+            let ready = worker.kind(1).await;
+            assert!(matches!(ready, FactKind::Ready { .. }), "{ready:?}");
+            println!("verdict: ready");
+            worker.client.close().await;
+        }
+        FactKind::ConnectFailed {
+            reason,
+            fatal: None,
+        } => println!("verdict: {reason}"),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn tls_works_and_an_unknown_certificate_is_refused() {
+    let (listener, url) = listen().await;
+    let plain = url.replace("http://", "");
+    let tls = TcpListener::bind("127.0.0.1:0").await.expect("bind");
+    let port = tls.local_addr().expect("address").port();
+    let (cert, key) = certificate();
+    let dir = tempfile::tempdir().expect("dir");
+    let trusted = dir.path().join("cert.pem");
+    std::fs::write(&trusted, cert.to_pem().expect("pem")).expect("write");
+    let proxy = tokio::spawn(terminate_tls(tls, plain, cert, key));
+    let service = tokio::spawn(async move {
+        loop {
+            let mut peer = support::Peer::joined(&listener).await;
+            assert_eq!(peer.received().await.0, "stream:init");
+            peer.event("stream:ready", &serde_json::json!({ "max_inflight": 3 }))
+                .await;
+            while peer.packet().await.is_some() {}
+        }
+    });
+    for scheme in ["https", "wss"] {
+        let url = format!("{scheme}://localhost:{port}");
+        assert_eq!(run_child(&url, Some(&trusted)).await, "ready", "{scheme}");
+        let refused = run_child(&url, None).await;
+        assert!(refused.contains("certificate"), "{scheme}: {refused}");
+    }
+    proxy.abort();
+    service.abort();
+}
