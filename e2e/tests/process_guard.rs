@@ -12,7 +12,7 @@ use std::{
 };
 
 use e2e::{
-    process::{Group, Process, Spawn},
+    process::{Group, Process, Source, Spawn},
     run::{MARK_ENV, Run, marked},
     wait::{self, Look},
 };
@@ -81,7 +81,11 @@ fn output_goes_to_the_log_and_to_whoever_waits() {
         .unwrap();
     assert_eq!(port, 4711);
     assert!(child.wait_exit(PATIENCE).unwrap().success());
-    assert_eq!(child.last_lines(1), ["no newline"]);
+    // The two streams are read side by side: order holds within each.
+    let lines = child.lines().into_iter();
+    let stdout: Vec<_> =
+        lines.filter(|line| line.source == Source::Stdout).map(|line| line.text).collect();
+    assert_eq!(stdout, ["one", "ready 4711", "no newline"]);
     let log = std::fs::read_to_string(child.log()).unwrap();
     let mut lines: Vec<_> = log.lines().collect();
     lines.sort_unstable();

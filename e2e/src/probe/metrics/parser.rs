@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, anyhow, bail, ensure};
 
 use super::{Family, Kind, Labels, Sample};
 
@@ -91,7 +91,7 @@ impl Reader {
             .next()
             .map(|word| {
                 word.parse()
-                    .with_context(|| format!("{word:?} is not a timestamp"))
+                    .map_err(|_| anyhow!("{word:?} is not a timestamp"))
             })
             .transpose()?;
         ensure!(words.next().is_none(), "something after the timestamp");
@@ -219,7 +219,7 @@ fn unescape(text: &str, quotes: bool) -> Result<String> {
 /// A value as Go's `ParseFloat` reads it, which for what exporters write is what Rust reads, too.
 fn number(word: &str) -> Result<f64> {
     word.parse()
-        .with_context(|| format!("{word:?} is not a number"))
+        .map_err(|_| anyhow!("{word:?} is not a number"))
 }
 
 fn is_name_char(c: char) -> bool {
