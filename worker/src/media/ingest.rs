@@ -506,6 +506,7 @@ fn link_converted(pipeline: &gst::Pipeline, pad: &gst::Pad, out: &Out) -> Result
     filter.set_property("caps", &caps);
     let encoder = make("avenc_aac")?;
     encoder.set_property("bitrate", 192_000_i32);
+    super::encoder::plain(&encoder);
     let chain = [
         make("audioconvert")?,
         make("audioresample")?,
