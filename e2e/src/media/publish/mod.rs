@@ -5,6 +5,8 @@
 //!                                                                                        └─▶ rtsp (the connection)
 //! ```
 
+mod address;
+mod drifted;
 mod lane;
 mod options;
 mod rtsp;
@@ -13,8 +15,9 @@ mod stream;
 #[cfg(test)]
 mod tests;
 
+pub use address::{PublishError, RtspUrl};
+pub use drifted::record_with_drift;
 pub use lane::Media;
 pub use options::{Drift, Options, StepReports};
-pub use rtsp::{PublishError, RtspUrl};
 pub use run::{Cue, Summary, publish};
 pub use stream::{Outgoing, Stream, select};

@@ -5,8 +5,9 @@ use std::sync::mpsc::{Receiver, Sender};
 use std::time::{Duration, Instant};
 
 use super::Media;
+use super::address::{PublishError, RtspUrl};
 use super::options::Options;
-use super::rtsp::{Connection, PublishError, RtspUrl};
+use super::rtsp::Connection;
 use super::stream::Stream;
 use crate::media::clip::Clip;
 use crate::media::{rtcp, sdp};
