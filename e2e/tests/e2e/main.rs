@@ -7,6 +7,7 @@ use std::process::ExitCode;
 
 use e2e::runner::{self, Scenario};
 
+mod edge_cases;
 mod full_pipeline;
 mod smoke;
 mod stage;
@@ -17,6 +18,11 @@ fn main() -> ExitCode {
             name: "full_pipeline",
             about: "a minute goes all the way through: every frame, every fragment, in sync, in time",
             run: full_pipeline::run,
+        },
+        Scenario {
+            name: "edge_cases",
+            about: "whatever goes wrong at the edges ends as promised, and loses nothing",
+            run: edge_cases::run,
         },
         Scenario {
             name: "smoke",

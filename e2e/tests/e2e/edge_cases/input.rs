@@ -1,0 +1,278 @@
+//! Rows about the input.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use e2e::clock::{self, ClipSpec};
+use e2e::runner::Context;
+use e2e::services::media_server::{Half, Kind};
+use e2e::services::publisher::Publisher;
+use e2e::services::worker::Worker;
+
+use super::{clip, complete, prefix, says, story};
+
+/// RTSP is not there: three retries after 1, 2 and 4 s, then exit code 10.
+pub(super) fn no_input(context: &Context, row: &'static str) -> Result<()> {
+    let environment = context
+        .named_environment(&format!("{}-{row}", context.name()))
+        .echo_sts(Default::default())
+        .start()?;
+    let worker = environment.start_worker(&environment.worker_options())?;
+    worker.expect_exit(10, Duration::from_secs(20))?;
+    let log = worker.log();
+    let delays: Vec<_> = log
+        .events("input_retry")
+        .filter_map(|record| record.number("delay_ms"))
+        .collect();
+    ensure!(
+        delays == [1000.0, 2000.0, 4000.0],
+        "retries after {delays:?} ms"
+    );
+    let took = (log
+        .events("failed")
+        .next()
+        .context("no last words")?
+        .unix_ms()?
+        - log
+            .events("input_retry")
+            .next()
+            .context("no retry")?
+            .unix_ms()?)
+        / 1e3;
+    ensure!(
+        (6.8..8.5).contains(&took),
+        "the retries took {took:.2} s instead of 7"
+    );
+    drop(worker);
+    environment.finish()
+}
+
+/// The publisher dies and comes back within the retries: the output goes on where it was.
+pub(super) fn returns(context: &Context, row: &'static str) -> Result<()> {
+    let spec = clip(8);
+    let path = clock::cached(&spec)?;
+    let evidence = story(context, row, &spec)?
+        .publisher(&["--stop-at", "5"])
+        .extra_time(Duration::from_secs(20))
+        .run(|live| {
+            live.worker
+                .wait_log("input_lost", Duration::from_secs(15))?;
+            let server = live.environment.media_server();
+            let (place, url) = (live.environment.place(), live.environment.input_url());
+            let none: [&str; 0] = [];
+            let second = Publisher::start(place, "publisher-2", &path, &url, none)?;
+            server.wait_reader(&live.environment.input_path(), Duration::from_secs(8))?;
+            second.go()?;
+            live.publisher = second;
+            Ok(())
+        })?;
+    let clock = evidence.clock()?;
+    let numbers: Vec<_> = clock
+        .pictures
+        .iter()
+        .filter_map(|picture| picture.number)
+        .collect();
+    let restart = (1..numbers.len())
+        .find(|&n| numbers[n] == 0)
+        .context("the second connection's pictures are missing")?;
+    ensure!(
+        numbers[..restart].iter().copied().eq(0..restart as u32),
+        "a hole before the loss: {numbers:?}"
+    );
+    ensure!(
+        numbers[restart..].iter().copied().eq(0..spec.frames()),
+        "not all pictures after the loss: {numbers:?}"
+    );
+    ensure!(
+        (130..=150).contains(&restart),
+        "{restart} pictures before the loss at 5 s"
+    );
+    // One timeline: times go on, and the hole is as long as the input was away.
+    let hole = clock.pictures[restart].at - clock.pictures[restart - 1].at;
+    ensure!((0.5..12.0).contains(&hole), "the hole is {hole:.2} s");
+    let sound = evidence.sound()?;
+    ensure!(
+        sound.breaks().is_empty(),
+        "audio is not continuous over the hole: {:?}",
+        sound.breaks()
+    );
+    let skews = clock.sync().skews;
+    ensure!(
+        skews.len() >= 11,
+        "{} seconds with flash and beep",
+        skews.len()
+    );
+    for skew in skews {
+        ensure!(
+            skew.ms.abs() < 40.0,
+            "second {} is {:.1} ms apart",
+            skew.second,
+            skew.ms
+        );
+    }
+    Ok(())
+}
+
+/// The media server dies mid-stream: what came in still goes out, then exit code 10.
+pub(super) fn server_lost(context: &Context, row: &'static str) -> Result<()> {
+    // MediaMTX is one process: with the input it takes the output along.
+    let shared = context.media_server() == Kind::MediaMtx;
+    let spec = clip(12);
+    let evidence = story(context, row, &spec)?
+        .exit(if shared { 12 } else { 10 })
+        .run(|live| {
+            live.worker
+                .wait_log("pair_started", Duration::from_secs(20))?;
+            live.environment.media_server().kill(Half::Rtsp);
+            Ok(())
+        })?;
+    if !shared {
+        says(&evidence, "input rtsp://")?;
+        let delays: Vec<_> = evidence
+            .log
+            .events("input_retry")
+            .filter_map(|r| r.number("delay_ms"))
+            .collect();
+        ensure!(
+            delays == [1000.0, 2000.0, 4000.0],
+            "retries after {delays:?} ms"
+        );
+        let ready: f64 = evidence
+            .log
+            .events("segment_ready")
+            .filter_map(|record| record.number("video_units"))
+            .sum();
+        let out = prefix(&evidence)?;
+        ensure!(
+            f64::from(out) == ready,
+            "{ready} pictures were in segments, {out} are out"
+        );
+    }
+    Ok(())
+}
+
+/// Audio that is sent three seconds late, stamped right: video waits for it, nothing is lost.
+pub(super) fn delayed_audio(context: &Context, row: &'static str) -> Result<()> {
+    let spec = clip(12);
+    let evidence = story(context, row, &spec)?
+        .publisher(&["--audio-delay-ms", "3000"])
+        .run(|_| Ok(()))?;
+    complete(&evidence, &spec)?;
+    let clock = evidence.clock()?;
+    let sync = clock.sync();
+    ensure!(
+        sync.skews.len() == 12 && sync.worst_ms().abs() < 40.0,
+        "{sync:?}"
+    );
+    let latency = evidence
+        .metrics
+        .value("worker_output_latency_seconds", &[])?;
+    ensure!(
+        latency > 4.5,
+        "latency is {latency} s, so the audio was not waited for"
+    );
+    Ok(())
+}
+
+/// No audio track: says so at once, exit code 11.
+pub(super) fn no_audio(context: &Context, row: &'static str) -> Result<()> {
+    unsuitable(
+        context,
+        row,
+        &ClipSpec::silent(4).small(),
+        "audio track required for dubbing",
+    )
+}
+
+/// No video track: says so at once, exit code 11.
+pub(super) fn no_video(context: &Context, row: &'static str) -> Result<()> {
+    unsuitable(
+        context,
+        row,
+        &ClipSpec::sound_only(4),
+        "H.264 video track required",
+    )
+}
+
+fn unsuitable(context: &Context, row: &'static str, spec: &ClipSpec, text: &str) -> Result<()> {
+    let name = format!("{}-{row}", context.name());
+    let environment = context
+        .named_environment(&name)
+        .echo_sts(Default::default())
+        .start()?;
+    let none: [&str; 0] = [];
+    let url = environment.input_url();
+    let _publisher = Publisher::start(
+        environment.place(),
+        "publisher",
+        &clock::cached(spec)?,
+        &url,
+        none,
+    )?;
+    let process = Worker::spawn(environment.place(), &environment.worker_options())?;
+    let exit = process.wait_exit(Duration::from_secs(10))?;
+    let log = process.last_lines(20).join("\n");
+    ensure!(exit.code() == Some(11), "exit code {exit:?}:\n{log}");
+    ensure!(log.contains(text), "the log does not say {text:?}:\n{log}");
+    environment.finish()
+}
+
+/// B-frames: access units keep their order, times are right.
+pub(super) fn b_frames(context: &Context, row: &'static str) -> Result<()> {
+    let spec = clip(6).with_bframes(2);
+    let evidence = story(context, row, &spec)?.run(|_| Ok(()))?;
+    complete(&evidence, &spec)?;
+    evidence.require_clean_log()
+}
+
+/// Other rates and channel counts run through unchanged.
+pub(super) fn mono_44100(context: &Context, row: &'static str) -> Result<()> {
+    let spec = clip(6).with_audio(44_100, 1);
+    let evidence = story(context, row, &spec)?.run(|_| Ok(()))?;
+    complete(&evidence, &spec)?;
+    let sound = evidence.sound()?;
+    ensure!(
+        (sound.rate, sound.channels) == (44_100, 1),
+        "{} Hz, {} channels",
+        sound.rate,
+        sound.channels
+    );
+    let sync = evidence.clock()?.sync();
+    ensure!(
+        sync.skews.len() == 6 && sync.worst_ms().abs() < 40.0,
+        "{sync:?}"
+    );
+    Ok(())
+}
+
+/// Five audio frames per packet, as ffmpeg publishes.
+pub(super) fn bundled_audio(context: &Context, row: &'static str) -> Result<()> {
+    let spec = clip(6);
+    let evidence = story(context, row, &spec)?
+        .publisher(&["--aac-per-packet", "5"])
+        .run(|_| Ok(()))?;
+    complete(&evidence, &spec)?;
+    let sync = evidence.clock()?.sync();
+    ensure!(
+        sync.skews.len() == 6 && sync.worst_ms().abs() < 40.0,
+        "{sync:?}"
+    );
+    evidence.require_clean_log()
+}
+
+/// The video's clock steps back: no frame is lost, time goes on.
+pub(super) fn clock_back(context: &Context, row: &'static str) -> Result<()> {
+    let spec = clip(12);
+    let evidence = story(context, row, &spec)?
+        .publisher(&["--video-step-ms", "-200", "--step-at", "7"])
+        .run(|_| Ok(()))?;
+    let clock = evidence.require_every_picture(spec.frames())?;
+    for pair in clock.pictures.windows(2) {
+        ensure!(
+            pair[1].at > pair[0].at,
+            "time repeats or goes back at {:.3} s",
+            pair[1].at
+        );
+    }
+    Ok(())
+}

@@ -1,0 +1,148 @@
+//! What goes wrong at the edges: each row of "When things go wrong", and what surrounds it.
+//!
+//! Every row is a run of its own on a short clip; a few run side by side.
+
+mod input;
+mod output;
+mod sts;
+
+use std::collections::VecDeque;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail, ensure};
+use e2e::clock::{self, ClipSpec};
+use e2e::runner::Context;
+use e2e::services::echo_sts::EchoStsOptions;
+use e2e::story::{Evidence, Story};
+
+use crate::stage::Stage as _;
+
+/// Segments of the rows: short, so that a few seconds of clip have several.
+const SEGMENT: Duration = Duration::from_secs(2);
+/// Rows at once: each is a stream in real time, and two cores have to do.
+const SIDE_BY_SIDE: usize = 4;
+
+type Row = (&'static str, fn(&Context, &'static str) -> Result<()>);
+
+const ROWS: [Row; 22] = [
+    ("no_input", input::no_input),
+    ("input_returns", input::returns),
+    ("never_answers", sts::never_answers),
+    ("session_lost_in_pause", sts::session_lost_in_pause),
+    ("ping_timeout", sts::ping_timeout),
+    ("input_server_lost", input::server_lost),
+    ("delayed_audio", input::delayed_audio),
+    ("output_lost", output::lost),
+    ("sigterm", output::sigterm),
+    ("second_signal", output::second_signal),
+    ("no_audio", input::no_audio),
+    ("no_video", input::no_video),
+    ("output_refused", output::refused),
+    ("auth_failed", sts::auth_failed),
+    ("config_refused", sts::config_refused),
+    ("bad_option", output::bad_option),
+    ("b_frames", input::b_frames),
+    ("mono_44100", input::mono_44100),
+    ("bundled_audio", input::bundled_audio),
+    ("passthrough", output::passthrough),
+    ("clock_back", input::clock_back),
+    ("disk_full", output::disk_full),
+];
+
+pub(crate) fn run(context: &Context) -> Result<()> {
+    let only = std::env::var("E2E_ROW").ok();
+    let rows = ROWS
+        .into_iter()
+        .filter(|(name, _)| only.as_deref().is_none_or(|only| only == *name));
+    let queue: Mutex<VecDeque<Row>> = Mutex::new(rows.collect());
+    let failures = Mutex::new(Vec::new());
+    std::thread::scope(|scope| {
+        for _ in 0..SIDE_BY_SIDE {
+            scope.spawn(|| {
+                loop {
+                    let next = queue
+                        .lock()
+                        .unwrap_or_else(PoisonError::into_inner)
+                        .pop_front();
+                    let Some((name, row)) = next else { return };
+                    context.phase(name);
+                    if let Err(error) = row(context, name) {
+                        let mut failures = failures.lock().unwrap_or_else(PoisonError::into_inner);
+                        failures.push(format!("{name}: {error:#}"));
+                    }
+                }
+            });
+        }
+    });
+    let failures = failures
+        .into_inner()
+        .unwrap_or_else(PoisonError::into_inner);
+    if !failures.is_empty() {
+        bail!(
+            "{} of {} rows failed:\n\n{}",
+            failures.len(),
+            ROWS.len(),
+            failures.join("\n\n")
+        );
+    }
+    Ok(())
+}
+
+/// A clip of this many seconds with the fixture's clock, small and quick to decode.
+fn clip(seconds: u32) -> ClipSpec {
+    ClipSpec::clock(seconds).small()
+}
+
+/// A run of a row: marked dubs, short segments.
+fn story(context: &Context, row: &'static str, spec: &ClipSpec) -> Result<Story> {
+    let sts = EchoStsOptions {
+        audio_mode: Some("mark".to_owned()),
+        ..EchoStsOptions::default()
+    };
+    Ok(context
+        .part(
+            row,
+            clock::cached(spec)?,
+            Duration::from_secs(u64::from(spec.seconds)),
+        )
+        .sts(sts)
+        .worker(|options| options.segment_duration = Some(SEGMENT)))
+}
+
+/// Every frame of the clip is in the recording, by picture and by coded bytes.
+fn complete(evidence: &Evidence, spec: &ClipSpec) -> Result<()> {
+    evidence.require_every_picture(spec.frames())?;
+    evidence.require_every_coded_frame()
+}
+
+/// The pictures of the recording are the first of the clip, without a hole; returns how many.
+fn prefix(evidence: &Evidence) -> Result<u32> {
+    let clock = evidence.clock()?;
+    let count = u32::try_from(clock.pictures.len())?;
+    let sequence = clock.sequence(0..count);
+    ensure!(
+        sequence.is_perfect(),
+        "the recording is no gapless beginning of the clip: {sequence}"
+    );
+    Ok(count)
+}
+
+/// The worker's last words say this.
+fn says(evidence: &Evidence, text: &str) -> Result<()> {
+    let failed = evidence
+        .log
+        .events("failed")
+        .last()
+        .context("the worker did not say why it stops")?;
+    let error = failed.text("error").unwrap_or_default();
+    ensure!(
+        error.contains(text),
+        "the worker says {error:?}, which does not mention {text:?}"
+    );
+    Ok(())
+}
+
+fn fallbacks(evidence: &Evidence, reason: &str) -> Result<u64> {
+    evidence.count("worker_fallback_total", &[("reason", reason)])
+}

@@ -1,0 +1,183 @@
+//! Rows about the output, signals and options.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use e2e::probe::frames::{self, CodedFrames};
+use e2e::runner::Context;
+use e2e::services::media_server::{Half, Kind};
+use e2e::services::worker::Worker;
+use e2e::story::quietly;
+use nix::sys::signal::Signal;
+
+use super::{clip, complete, prefix, story};
+
+/// Nobody listens where the output goes: exit code 12, and the URL without its credentials.
+pub(super) fn refused(context: &Context, row: &'static str) -> Result<()> {
+    let name = format!("{}-{row}", context.name());
+    let environment = context
+        .named_environment(&name)
+        .echo_sts(Default::default())
+        .start()?;
+    let mut options = environment.worker_options();
+    // Port 9 (discard) is in nobody's range of free ports.
+    options.output_url = "rtmp://someone:secret@127.0.0.1:9/live/test/out".to_owned();
+    let process = Worker::spawn(environment.place(), &options)?;
+    let exit = process.wait_exit(Duration::from_secs(10))?;
+    let log = process.last_lines(20).join("\n");
+    ensure!(exit.code() == Some(12), "exit code {exit:?}:\n{log}");
+    ensure!(
+        log.contains("rtmp://***@127.0.0.1:9/live/test/out"),
+        "no URL in:\n{log}"
+    );
+    ensure!(!log.contains("secret"), "the log has the password:\n{log}");
+    environment.finish()
+}
+
+/// The RTMP server dies mid-stream: exit code 12.
+pub(super) fn lost(context: &Context, row: &'static str) -> Result<()> {
+    let spec = clip(20);
+    let evidence = story(context, row, &spec)?.exit(12).run(|live| {
+        live.worker.wait_record(
+            "pair_started of batch 1",
+            Duration::from_secs(20),
+            |record| record.event() == Some("pair_started") && record.number("batch") == Some(1.0),
+        )?;
+        live.environment.media_server().kill(Half::Rtmp);
+        Ok(())
+    })?;
+    super::says(&evidence, "output rtmp://")?;
+    let errors = evidence.log.events("bus_error").count();
+    ensure!(errors >= 1, "no bus error was logged");
+    Ok(())
+}
+
+/// SIGTERM: what came in is dubbed and published, the STS stream is ended, exit code 0.
+pub(super) fn sigterm(context: &Context, row: &'static str) -> Result<()> {
+    let spec = clip(20);
+    let evidence = story(context, row, &spec)?.run(|live| {
+        live.worker.wait_record(
+            "segment_ready of batch 3",
+            Duration::from_secs(20),
+            |record| record.event() == Some("segment_ready") && record.number("batch") == Some(3.0),
+        )?;
+        live.worker.process().signal(Signal::SIGTERM);
+        Ok(())
+    })?;
+    let wire = evidence.journal.transcript();
+    for step in ["→ stream:end", "← stream:complete"] {
+        ensure!(
+            wire.iter().any(|line| line == step),
+            "{step:?} is missing in {wire:#?}"
+        );
+    }
+    let ready: f64 = evidence
+        .log
+        .events("segment_ready")
+        .filter_map(|record| record.number("video_units"))
+        .sum();
+    let out = prefix(&evidence)?;
+    ensure!(
+        out >= 240 && f64::from(out) == ready,
+        "{ready} pictures came in, {out} are out"
+    );
+    evidence.require_clean_log()
+}
+
+/// A second signal does not wait for the drain.
+pub(super) fn second_signal(context: &Context, row: &'static str) -> Result<()> {
+    let spec = clip(20);
+    let evidence = story(context, row, &spec)?.exit(1).run(|live| {
+        live.worker
+            .wait_log("pair_started", Duration::from_secs(20))?;
+        live.worker.process().signal(Signal::SIGTERM);
+        live.worker
+            .wait_log("stop_requested", Duration::from_secs(5))?;
+        live.worker.process().signal(Signal::SIGINT);
+        Ok(())
+    })?;
+    let asked = evidence
+        .log
+        .events("stop_requested")
+        .next()
+        .context("no signal was logged")?
+        .unix_ms()?;
+    let gone = evidence
+        .log
+        .events("exiting")
+        .next()
+        .context("no exit was logged")?
+        .unix_ms()?;
+    ensure!(
+        gone - asked < 2_000.0,
+        "it took {} ms to stop at once",
+        gone - asked
+    );
+    Ok(())
+}
+
+/// A bad value is refused at start with option, value and what is allowed; exit code 2.
+pub(super) fn bad_option(context: &Context, row: &'static str) -> Result<()> {
+    let name = format!("{}-{row}", context.name());
+    let environment = context.named_environment(&name).start()?;
+    let mut options = environment.worker_options();
+    options.max_inflight = Some(11);
+    let process = Worker::spawn(environment.place(), &options)?;
+    let exit = process.wait_exit(Duration::from_secs(10))?;
+    let said = process.last_lines(20).join("\n");
+    ensure!(exit.code() == Some(2), "exit code {exit:?}:\n{said}");
+    for part in ["--sts-max-inflight", "'11'", "1..=10"] {
+        ensure!(said.contains(part), "{part} is missing in:\n{said}");
+    }
+    environment.finish()
+}
+
+/// Without STS: audio is copied, nobody is called.
+pub(super) fn passthrough(context: &Context, row: &'static str) -> Result<()> {
+    let spec = clip(6);
+    let evidence = story(context, row, &spec)?
+        .worker(|options| options.passthrough = true)
+        .run(|_| Ok(()))?;
+    complete(&evidence, &spec)?;
+    ensure!(
+        evidence.journal.entries().is_empty(),
+        "the STS service was called: {:?}",
+        evidence.journal.transcript()
+    );
+    let (clip, recording) = (evidence.clip.clone(), evidence.recording()?.to_owned());
+    let audio = quietly(move || {
+        Ok(frames::compare(
+            &CodedFrames::audio(&clip)?,
+            &CodedFrames::audio(&recording)?,
+        ))
+    })?;
+    // The clip's first frame is priming, which nobody publishes.
+    ensure!(
+        audio.matched == audio.recorded && audio.matched + 2 >= audio.input,
+        "audio is not a copy: {audio}"
+    );
+    evidence.require_clean_log()
+}
+
+/// Segment files cannot be written: logged and counted, the stream does not care.
+pub(super) fn disk_full(context: &Context, row: &'static str) -> Result<()> {
+    let spec = clip(6);
+    let evidence = story(context, row, &spec)?
+        .worker(|options| {
+            options.env.push((
+                "WORKER_SEGMENT_DIR".to_owned(),
+                "/dev/null/nowhere".to_owned(),
+            ))
+        })
+        .run(|_| Ok(()))?;
+    complete(&evidence, &spec)?;
+    let lost = evidence.count("worker_segment_file_errors_total", &[])?;
+    ensure!(lost >= 3, "{lost} missing files were counted");
+    ensure!(
+        evidence.log.events("segment_file_failed").count() >= 1,
+        "no missing file was logged"
+    );
+    // MediaMTX or nginx: the same.
+    ensure!(matches!(evidence.kind, Kind::MediaMtx | Kind::Default));
+    Ok(())
+}
