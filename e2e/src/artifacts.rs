@@ -95,15 +95,9 @@ impl Artifacts {
 }
 
 fn root() -> PathBuf {
-    std::env::var_os(DIR_ENV).map_or_else(
-        || {
-            Path::new(env!("CARGO_MANIFEST_DIR"))
-                .join("..")
-                .join("target")
-                .join("e2e")
-        },
-        PathBuf::from,
-    )
+    let package = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let default = || package.parent().unwrap_or(package).join("target/e2e");
+    std::env::var_os(DIR_ENV).map_or_else(default, PathBuf::from)
 }
 
 #[cfg(test)]

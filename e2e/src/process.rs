@@ -227,7 +227,11 @@ impl Group {
             command.current_dir(dir);
         }
         command
-            .stdin(if spawn.listens { Stdio::piped() } else { Stdio::null() })
+            .stdin(if spawn.listens {
+                Stdio::piped()
+            } else {
+                Stdio::null()
+            })
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
         command.process_group(0);

@@ -135,7 +135,7 @@ fn ports(text: &str) -> String {
 fn next_uuid(text: &str) -> Option<(&str, &str, &str)> {
     const LENGTH: usize = 36;
     let bytes = text.as_bytes();
-    let is_word = |at: Option<&u8>| at.is_some_and(|byte| byte.is_ascii_alphanumeric());
+    let is_word = |at: Option<&u8>| at.is_some_and(u8::is_ascii_alphanumeric);
     let start = (0..bytes.len().saturating_sub(LENGTH - 1)).find(|&start| {
         let free =
             (start == 0 || !is_word(bytes.get(start - 1))) && !is_word(bytes.get(start + LENGTH));

@@ -115,7 +115,7 @@ mod tests {
 
     #[test]
     fn an_impossible_fact_ends_the_wait_at_once() {
-        let deadline = Deadline::within(Duration::from_secs(60));
+        let deadline = Deadline::within(Duration::from_mins(1));
         let error =
             until::<()>("a reply", deadline.patience(), || bail!("child is dead")).unwrap_err();
         assert_eq!(

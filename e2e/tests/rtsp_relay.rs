@@ -4,7 +4,7 @@
     reason = "a test may fail where its preparations fail"
 )]
 
-use std::{net::SocketAddr, time::Duration};
+use std::{fmt::Write as _, net::SocketAddr, time::Duration};
 
 use e2e::rtsp_relay::Relay;
 use rtsp_types::{Message, ParseError, Response, StatusCode};
@@ -129,10 +129,10 @@ impl Peer {
             request += "\r\n";
         }
         if let Some(session) = &self.session {
-            request += &format!("Session: {session}\r\n");
+            let _ = write!(request, "Session: {session}\r\n");
         }
         if !body.is_empty() {
-            request += &format!("Content-Length: {}\r\n", body.len());
+            let _ = write!(request, "Content-Length: {}\r\n", body.len());
         }
         request += "\r\n";
         request += body;

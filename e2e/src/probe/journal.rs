@@ -246,18 +246,16 @@ fn follow(fragment: &mut Fragment, entry: &JournalEntry) {
         (Direction::Out, event::FRAGMENT_ACK) if status == Some("queued") => {
             fragment.queued_ms.get_or_insert(entry.at_ms);
         }
-        (Direction::Out, event::FRAGMENT_PROCESSED) => {
-            if fragment.processed_ms.is_none() {
-                fragment.processed_ms = Some(entry.at_ms);
-                fragment.status.clone_from(&entry.status);
-                fragment.code.clone_from(&entry.code);
-            }
+        (Direction::Out, event::FRAGMENT_PROCESSED) if fragment.processed_ms.is_none() => {
+            fragment.processed_ms = Some(entry.at_ms);
+            fragment.status.clone_from(&entry.status);
+            fragment.code.clone_from(&entry.code);
         }
-        (Direction::Out, event::ERROR) => {
-            if fragment.processed_ms.is_none() && fragment.refused_ms.is_none() {
-                fragment.refused_ms = Some(entry.at_ms);
-                fragment.code.clone_from(&entry.code);
-            }
+        (Direction::Out, event::ERROR)
+            if fragment.processed_ms.is_none() && fragment.refused_ms.is_none() =>
+        {
+            fragment.refused_ms = Some(entry.at_ms);
+            fragment.code.clone_from(&entry.code);
         }
         (Direction::In, event::FRAGMENT_ACK) if status == Some("received") => {
             fragment.received_ms.get_or_insert(entry.at_ms);
@@ -346,6 +344,12 @@ mod tests {
         lines.into_iter().map(|(_, line)| line).collect()
     }
 
+    fn kept(text: &str, keep: impl Fn(&str) -> bool) -> String {
+        text.split_inclusive('\n')
+            .filter(|line| keep(line))
+            .collect()
+    }
+
     #[test]
     fn a_clean_run_is_complete_and_in_order() {
         let journal = Journal::parse(&journal(10, 50.0)).unwrap();
@@ -372,10 +376,9 @@ mod tests {
     fn what_is_missing_is_said() {
         let text = journal(2, 50.0);
         let without = |wanted: &str| {
-            let kept = text
-                .lines()
-                .filter(|line| !(line.contains(wanted) && line.contains("\"1\"")));
-            let kept: String = kept.map(|line| format!("{line}\n")).collect();
+            let kept = kept(&text, |line| {
+                !(line.contains(wanted) && line.contains("\"1\""))
+            });
             format!(
                 "{:#}",
                 Journal::parse(&kept)
@@ -410,12 +413,7 @@ mod tests {
 
     #[test]
     fn the_end_of_a_connection_abandons_what_has_no_answer() {
-        let mut text = journal(2, 150.0);
-        text = text
-            .lines()
-            .filter(|line| !line.contains("success"))
-            .map(|l| format!("{l}\n"))
-            .collect();
+        let mut text = kept(&journal(2, 150.0), |line| !line.contains("success"));
         text += &line(900.0, Direction::Local, "disconnect", None, None);
         let journal = Journal::parse(&text).unwrap();
         assert!(

@@ -104,8 +104,12 @@ mod tests {
 
     fn track(packets: &[Vec<u8>], reports: &[Vec<u8>], rate: u32) -> (Timing, Option<u32>) {
         let mut timing = Timing::default();
-        packets.iter().for_each(|packet| timing.on_rtp(packet));
-        reports.iter().for_each(|packet| timing.on_rtcp(packet));
+        for packet in packets {
+            timing.on_rtp(packet);
+        }
+        for packet in reports {
+            timing.on_rtcp(packet);
+        }
         (timing, Some(rate))
     }
 

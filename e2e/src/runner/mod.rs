@@ -12,6 +12,7 @@ mod table;
 use std::{
     any::Any,
     collections::BTreeMap,
+    fmt::Write as _,
     panic::{AssertUnwindSafe, catch_unwind},
     process::ExitCode,
     sync::{Arc, Mutex, PoisonError},
@@ -141,7 +142,7 @@ fn run_one(
         for trace in traces {
             message += trace.last_lines.as_deref().unwrap_or_default();
             if let Some(dir) = &trace.artifacts {
-                message += &format!("logs: {}\n", table::short(dir));
+                let _ = writeln!(message, "logs: {}", table::short(dir));
             }
         }
         Err(Failed::from(message))

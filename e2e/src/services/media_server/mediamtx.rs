@@ -1,6 +1,9 @@
 //! MediaMTX, the reference media server: one process for RTSP, RTMP and the recording.
 
-use std::path::{Path, PathBuf};
+use std::{
+    fmt::Write as _,
+    path::{Path, PathBuf},
+};
 
 use anyhow::{Context as _, Result, bail};
 
@@ -153,16 +156,15 @@ fn config(dir: &Path, rtmp_paths: &[String], [rtsp, rtmp, api]: [u16; 3]) -> Str
         "'sh -c ''echo \"$MTX_SEGMENT_PATH\" >> \"{}\"'''",
         completed.display()
     );
-    let paths: String = rtmp_paths
-        .iter()
-        .map(|path| {
-            format!(
-                "  \"{path}\":\n    record: true\n    recordPath: {recordings}\n    recordFormat: mpegts\n    \
-                 recordSegmentDuration: 24h\n    recordDeleteAfter: 0s\n    \
-                 runOnRecordSegmentComplete: {hook}\n"
-            )
-        })
-        .collect();
+    let mut paths = String::new();
+    for path in rtmp_paths {
+        let _ = write!(
+            paths,
+            "  \"{path}\":\n    record: true\n    recordPath: {recordings}\n    \
+             recordFormat: mpegts\n    recordSegmentDuration: 24h\n    recordDeleteAfter: 0s\n    \
+             runOnRecordSegmentComplete: {hook}\n"
+        );
+    }
     format!(
         "logLevel: info\nlogDestinations: [stdout]\nwriteQueueSize: 4096\n\
          api: true\napiAddress: 127.0.0.1:{api}\n\

@@ -172,3 +172,105 @@ fn is_last(line: &str) -> bool {
 fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
     state.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        io::{Read as _, Write as _},
+        net::TcpListener,
+    };
+
+    use super::*;
+    use crate::process::{Group, Spawn};
+
+    /// A `/metrics` that counts how often it was asked and says what `page` makes of it.
+    fn serve(page: impl Fn(u32) -> String + Send + 'static) -> String {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}/metrics", listener.local_addr().unwrap());
+        std::thread::spawn(move || {
+            for (asked, socket) in (1..).zip(listener.incoming()) {
+                let mut socket = socket.unwrap();
+                let _ = socket.read(&mut [0; 2048]);
+                let body = page(asked);
+                let length = body.len();
+                let head = format!(
+                    "HTTP/1.1 200 OK\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n"
+                );
+                let _ = socket.write_all((head + &body).as_bytes());
+            }
+        });
+        url
+    }
+
+    fn child(group: &Group, dir: &std::path::Path, script: &str) -> Process {
+        let spawn = Spawn::new("worker", "/bin/sh", dir.join("log")).args(["-c", script]);
+        group.spawn(&spawn).unwrap()
+    }
+
+    #[test]
+    fn it_asks_until_the_end_and_faster_when_the_end_is_near() {
+        let dir = tempfile::tempdir().unwrap();
+        let group = Group::new().unwrap();
+        let near = r#"{"timestamp":"t","level":"INFO","event":"input_ended"}"#;
+        let process = child(
+            &group,
+            dir.path(),
+            &format!("sleep 0.5; echo '{near}'; sleep 0.5"),
+        );
+        let url = serve(|asked| format!("# TYPE asked_total counter\nasked_total {asked}\n"));
+        let scraper = Scraper::start(url, process.clone()).unwrap();
+        assert!(scraper.join().is_err(), "final while it runs");
+        process.wait_exit(Duration::from_secs(10)).unwrap();
+        scraper.join().unwrap();
+
+        let samples = scraper.all().unwrap();
+        let ended = process.lines()[0].at;
+        let before = samples.iter().filter(|sample| sample.asked < ended).count();
+        let after = samples.len() - before;
+        assert!(
+            (1..=4).contains(&before),
+            "{before} scrapes in the first half second"
+        );
+        assert!(
+            after > before,
+            "{after} scrapes in the last half second, {before} in the first"
+        );
+        let last = scraper
+            .last()
+            .unwrap()
+            .scrape
+            .count("asked_total", &[])
+            .unwrap();
+        assert_eq!(
+            last,
+            samples.len() as u64,
+            "the last answer is not the last sample"
+        );
+        assert_eq!(
+            scraper.last_text().unwrap(),
+            format!("# TYPE asked_total counter\nasked_total {last}\n")
+        );
+    }
+
+    #[test]
+    fn one_invalid_answer_spoils_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let group = Group::new().unwrap();
+        let process = child(&group, dir.path(), "sleep 0.5");
+        let url = serve(|asked| {
+            if asked == 2 {
+                "a{\n".into()
+            } else {
+                "a 1\n".into()
+            }
+        });
+        let scraper = Scraper::start(url, process.clone()).unwrap();
+        process.wait_exit(Duration::from_secs(10)).unwrap();
+        scraper.join().unwrap();
+        let error = scraper.last().unwrap_err().to_string();
+        assert!(
+            error.starts_with("/metrics is not valid Prometheus text: line 1"),
+            "{error}"
+        );
+    }
+}
