@@ -12,7 +12,7 @@ pub(crate) const PLAIN: &str = "clip.mp4 -bf 0 -g 30";
 pub(crate) const B_FRAMES: &str = "clip.mp4 -bf 3 -g 30";
 /// The same in fragments, as MediaMTX records.
 pub(crate) const FRAGMENTED: &str =
-    "clip.mp4 -bf 0 -g 30 -movflags +frag_keyframe+empty_moov+default_base_moof";
+    "clip.mp4 -bf 3 -g 30 -movflags +frag_keyframe+empty_moov+default_base_moof";
 /// What nginx records.
 pub(crate) const FLV: &str = "clip.flv -bf 3 -g 30";
 /// What MediaMTX records.
