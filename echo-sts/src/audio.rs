@@ -13,7 +13,7 @@ use symphonia::core::{
     codecs::audio::AudioDecoderOptions,
     errors::Error as SymphoniaError,
     formats::{FormatOptions, TrackType, probe::Hint},
-    io::MediaSourceStream,
+    io::{MediaSourceStream, MediaSourceStreamOptions},
     meta::MetadataOptions,
 };
 
@@ -140,7 +140,10 @@ fn corrupt(len: usize) -> Vec<u8> {
 /// Decodes M4A or ADTS and cuts off what an edit list says is not content.
 fn decode(bytes: Vec<u8>) -> Result<Pcm, AudioError> {
     let edits = bytes.clone();
-    let source = MediaSourceStream::new(Box::new(Cursor::new(bytes)), Default::default());
+    let source = MediaSourceStream::new(
+        Box::new(Cursor::new(bytes)),
+        MediaSourceStreamOptions::default(),
+    );
     let mut format = symphonia::default::get_probe().probe(
         &Hint::new(),
         source,

@@ -8,7 +8,11 @@ use echo_sts::{
     config::{LogFormat, LogLevel},
 };
 use tokio::signal::unix::{SignalKind, signal};
-use tracing_subscriber::{filter::Targets, layer::SubscriberExt, util::SubscriberInitExt};
+use tracing_subscriber::{
+    filter::{LevelFilter, Targets},
+    layer::SubscriberExt,
+    util::SubscriberInitExt,
+};
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -57,11 +61,13 @@ fn fail(message: &str) -> ExitCode {
 }
 
 /// Logs to standard error. The Socket.IO crates print whole packets at debug
-/// level, audio included, so they stay at warnings whatever is asked for.
+/// level, audio included, so they stay at warnings whatever is asked for; symphonia
+/// warns about sound that is in order.
 fn start_log(format: LogFormat, level: LogLevel) {
-    let quiet = tracing::level_filters::LevelFilter::WARN.min(level.into());
+    let level = LevelFilter::from(level);
     let targets = Targets::new()
-        .with_default(tracing::level_filters::LevelFilter::from(level))
+        .with_default(level)
+        .with_target("symphonia", LevelFilter::ERROR)
         .with_targets(
             [
                 "socketioxide",
@@ -69,7 +75,7 @@ fn start_log(format: LogFormat, level: LogLevel) {
                 "tungstenite",
                 "tokio_tungstenite",
             ]
-            .map(|t| (t, quiet)),
+            .map(|name| (name, level.min(LevelFilter::WARN))),
         );
     let registry = tracing_subscriber::registry().with(targets);
     let layer = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);

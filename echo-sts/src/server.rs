@@ -186,11 +186,11 @@ fn app(config: &Config, inputs: &Inputs) -> (Router, SocketIo) {
     // The middleware runs before the client learns that it is connected, so no
     // message can come before its handlers are there.
     let connect = async move |socket: SocketRef, TryData(auth): TryData<Auth>| {
-        admit(&socket, token.as_deref(), auth.ok(), &connecting)
+        admit(socket, token.as_deref(), auth.ok(), &connecting).await
     };
     let opened = async move |socket: SocketRef| {
         if let Some(link) = link_of(&socket) {
-            opening.push(Fact::Opened { link });
+            opening.tell(Fact::Opened { link }).await;
         }
     };
     io.ns("/", opened.with(connect));
@@ -203,7 +203,11 @@ fn app(config: &Config, inputs: &Inputs) -> (Router, SocketIo) {
 
 /// Answers 503 to connection requests while `simulate:disconnect` refuses them.
 async fn gate(State(inputs): State<Inputs>, request: Request, next: Next) -> Response {
-    if request.uri().path().starts_with(limits::PATH) {
+    if request
+        .uri()
+        .path()
+        .starts_with(limits::PATH.trim_end_matches('/'))
+    {
         let stream = header(request.headers(), limits::STREAM_ID_HEADER)
             .ok()
             .flatten();
@@ -228,67 +232,71 @@ fn link_of(socket: &SocketRef) -> Option<LinkId> {
 }
 
 /// Registers a client's handlers and announces it.
-fn admit(
-    socket: &SocketRef,
+async fn admit(
+    socket: SocketRef,
     token: Option<&str>,
     auth: Option<Auth>,
     inputs: &Inputs,
 ) -> Result<(), &'static str> {
     let parts = socket.req_parts();
-    let Some(ConnectInfo(transport)) = parts.extensions.get::<ConnectInfo<Transport>>() else {
+    let Some(ConnectInfo(transport)) = parts.extensions.get::<ConnectInfo<Transport>>().cloned()
+    else {
         return Err("not accepted by this server's listener");
     };
     let stream_header = header(&parts.headers, limits::STREAM_ID_HEADER);
     let worker_header = header(&parts.headers, limits::WORKER_ID_HEADER);
     let refusal = if token.is_some_and(|token| auth.is_none_or(|auth| auth.token != token)) {
-        Some(Refusal::new(
-            ErrorCode::AuthFailed,
-            "the auth payload has no valid token",
-        ))
+        let message = "the auth payload has no valid token";
+        Some(Refusal::new(ErrorCode::AuthFailed, message))
     } else {
-        stream_header
-            .as_ref()
-            .err()
-            .or(worker_header.as_ref().err())
-            .cloned()
+        let headers = [&stream_header, &worker_header];
+        headers
+            .into_iter()
+            .find_map(|header| header.as_ref().err().cloned())
     };
     let link = inputs.next_link();
     socket.extensions.insert(Link(link));
 
-    let events = inputs.clone();
+    let (events, flooded) = (inputs.clone(), transport.clone());
     socket.on_fallback(
         move |Event(event): Event, TryData(payload): TryData<Value>| {
-            events.push(read(
-                link,
-                event,
-                payload.map_err(|error| error.to_string()),
-            ));
+            let fact = read(link, event, payload.map_err(|error| error.to_string()));
+            if !events.push(fact) {
+                tracing::warn!(
+                    event = "overload",
+                    link,
+                    "closed: it sends faster than it is served"
+                );
+                flooded.close();
+            }
             std::future::ready(())
         },
     );
     let (ends, closing) = (inputs.clone(), transport.clone());
-    socket.on_disconnect(move |reason: DisconnectReason| {
-        ends.push(Fact::Disconnected {
-            link,
-            reason: reason.to_string(),
-        });
-        async move {
-            // The packet that says so is on its way; then the transport goes too.
-            tokio::time::sleep(task::LINGER).await;
-            closing.close();
-        }
+    socket.on_disconnect(async move |reason: DisconnectReason| {
+        let reason = reason.to_string();
+        ends.tell(Fact::Disconnected { link, reason }).await;
+        // The packet that says so is on its way; then the transport goes too.
+        tokio::time::sleep(task::LINGER).await;
+        closing.close();
     });
-    inputs.connected(
-        link,
-        socket.clone(),
-        transport.clone(),
-        Fact::Connected {
+    inputs
+        .send(Input::Socket {
             link,
-            stream_header: stream_header.ok().flatten(),
-            worker_header: worker_header.ok().flatten(),
+            socket,
+            transport,
+        })
+        .await;
+    let (stream_header, worker_header) =
+        (stream_header.ok().flatten(), worker_header.ok().flatten());
+    inputs
+        .tell(Fact::Connected {
+            link,
+            stream_header,
+            worker_header,
             refusal,
-        },
-    );
+        })
+        .await;
     Ok(())
 }
 

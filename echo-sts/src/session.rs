@@ -165,7 +165,7 @@ impl Session {
             number,
             state: State::Active,
             max_inflight: init.max_inflight.min(allowance.max_inflight),
-            patience: timeout - PATIENCE_SLACK.min(timeout / 4),
+            patience: timeout.saturating_sub(PATIENCE_SLACK.min(timeout / 4)),
             close_after: allowance.close_after,
             next_sequence: 0,
             ids: HashSet::new(),

@@ -93,7 +93,7 @@ struct Errors {
 
 #[derive(Clone, Debug)]
 struct Rule {
-    rule: ErrorRule,
+    error: ErrorRule,
     condition: Condition,
     fired: u64,
 }
@@ -124,7 +124,7 @@ impl Simulation {
                 let rules = config.rules.iter().map(|rule| {
                     Ok(Rule {
                         condition: rule.condition()?,
-                        rule: rule.clone(),
+                        error: rule.clone(),
                         fired: 0,
                     })
                 });
@@ -181,10 +181,13 @@ impl Simulation {
             .layers(stream)
             .find_map(|layer| layer.errors.as_mut())
             .and_then(|errors| errors.judge(subject));
-        let fate = failure.map(Fate::Fail).unwrap_or_else(|| {
-            let sound = self.layers(stream).find_map(|layer| layer.audio.as_mut());
-            sound.map_or(Fate::Echo, Sound::next)
-        });
+        let fate = match failure {
+            Some(error) => Fate::Fail(error),
+            None => self
+                .layers(stream)
+                .find_map(|layer| layer.audio.as_mut())
+                .map_or(Fate::Echo, Sound::next),
+        };
         Plan { delay, fate }
     }
 
@@ -236,7 +239,7 @@ impl Errors {
             retryable,
             stage,
             ..
-        } = &rule.rule;
+        } = &rule.error;
         Some(FragmentError {
             code: error_code.clone(),
             message: error_message
@@ -250,7 +253,7 @@ impl Errors {
 
 impl Rule {
     fn matches(&self, subject: Subject<'_>) -> bool {
-        let spent = self.rule.count.is_some_and(|count| self.fired >= count);
+        let spent = self.error.count.is_some_and(|count| self.fired >= count);
         !spent
             && match &self.condition {
                 Condition::SequenceNumber(number) => *number == subject.sequence,

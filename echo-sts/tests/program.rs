@@ -14,7 +14,7 @@ use echo_sts::{Config, StartError};
 use futures_util::{SinkExt, StreamExt};
 use sts_protocol::{JournalEntry, WorkerMessage};
 use support::{Client, Hello, PATIENCE, server};
-use tokio_tungstenite::tungstenite::{Message, client::IntoClientRequest};
+use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, tungstenite::Message};
 
 /// The program, killed when the test is over.
 struct Program(Child);
@@ -159,7 +159,7 @@ fn an_address_in_use_ends_it_with_1_and_a_reason() {
 }
 
 #[tokio::test]
-async fn a_journal_file_has_one_line_per_event_without_audio_even_at_trace_level() {
+async fn a_journal_file_has_one_line_per_event_and_no_audio() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("journal.jsonl");
     let config = Config {
@@ -192,6 +192,51 @@ async fn a_journal_file_has_one_line_per_event_without_audio_even_at_trace_level
     server.shutdown().await;
 }
 
+/// A bare WebSocket to a server, for what a Socket.IO client hides.
+struct Raw(WebSocketStream<MaybeTlsStream<tokio::net::TcpStream>>);
+
+impl Raw {
+    async fn connect(addr: &str) -> Self {
+        let url = format!("ws://{addr}/socket.io/?EIO=4&transport=websocket");
+        Self(tokio_tungstenite::connect_async(url).await.unwrap().0)
+    }
+
+    async fn send(&mut self, packet: &str) {
+        self.0.send(Message::text(packet)).await.unwrap();
+    }
+
+    /// Sends a packet and waits for the one that answers it.
+    async fn ask(&mut self, packet: &str, answer: &str) {
+        self.send(packet).await;
+        let search = tokio::time::timeout(PATIENCE, async {
+            loop {
+                let message = self.0.next().await.unwrap().unwrap().into_text().unwrap();
+                if message.starts_with(answer) {
+                    return;
+                }
+            }
+        });
+        search
+            .await
+            .unwrap_or_else(|_| panic!("no {answer} after {packet}"));
+    }
+
+    /// Everything but pings until the connection ends, which it must.
+    async fn rest(&mut self) -> Vec<String> {
+        let mut heard = Vec::new();
+        let end = tokio::time::timeout(PATIENCE, async {
+            while let Some(Ok(message)) = self.0.next().await {
+                heard.push(message.into_text().unwrap().to_string());
+            }
+        });
+        end.await.expect("the connection must end");
+        heard.retain(|packet| packet != "2" && !packet.is_empty());
+        heard
+    }
+}
+
+const INIT: &str = r#"42["stream:init",{"stream_id":"s","worker_id":"w"}]"#;
+
 #[tokio::test]
 async fn the_transport_is_closed_too_after_a_stream_is_complete() {
     let config = Config {
@@ -199,48 +244,49 @@ async fn the_transport_is_closed_too_after_a_stream_is_complete() {
         ..Config::default()
     };
     let server = server(config).await;
-    let url = format!(
-        "ws://{}/socket.io/?EIO=4&transport=websocket",
-        server.addr()
-    );
-    let request = url.into_client_request().unwrap();
-    let (mut socket, _) = tokio_tungstenite::connect_async(request).await.unwrap();
-    // What is sent, and how the answer to it starts.
-    let talk = [
-        ("40", "40{"),
-        (
-            r#"42["stream:init",{"stream_id":"s","worker_id":"w"}]"#,
-            r#"42["stream:ready""#,
-        ),
-        (
+    let mut client = Raw::connect(&server.addr().to_string()).await;
+    client.ask("40", "40{").await;
+    client.ask(INIT, r#"42["stream:ready""#).await;
+    client
+        .ask(
             r#"42["stream:end",{"stream_id":"s"}]"#,
             r#"42["stream:complete""#,
-        ),
-    ];
-    for (packet, start) in talk {
-        socket.send(Message::text(packet)).await.unwrap();
-        let answer = tokio::time::timeout(PATIENCE, async {
-            loop {
-                let message = socket.next().await.unwrap().unwrap().into_text().unwrap();
-                if message.starts_with(start) {
-                    return;
-                }
-            }
-        });
-        answer
-            .await
-            .unwrap_or_else(|_| panic!("no {start} after {packet}"));
-    }
-    let mut last = Vec::new();
-    let end = tokio::time::timeout(PATIENCE, async {
-        while let Some(Ok(message)) = socket.next().await {
-            last.push(message.into_text().unwrap().to_string());
-        }
-    });
-    end.await.expect("the connection must end");
-    last.retain(|packet| packet != "2" && !packet.is_empty());
-    assert_eq!(last, ["41"], "told before");
+        )
+        .await;
+    assert_eq!(client.rest().await, ["41"], "it is told before");
     server.shutdown().await;
+}
+
+#[tokio::test]
+async fn not_even_the_most_talkative_log_shows_audio_or_the_token() {
+    let mut program = Program::start(&[
+        "--listen=127.0.0.1:0",
+        "--log-level=trace",
+        "--auth-token=SECRETTOKEN",
+    ]);
+    let mut client = Raw::connect(&program.addr()).await;
+    client.ask(r#"40{"token":"SECRETTOKEN"}"#, "40{").await;
+    client.ask(INIT, r#"42["stream:ready""#).await;
+    let data = serde_json::to_string(&support::fragment("s", 0, "SECRETAUDIO+")).unwrap();
+    client
+        .ask(
+            &format!(r#"42["fragment:data",{data}]"#),
+            r#"42["fragment:processed""#,
+        )
+        .await;
+    client
+        .ask(
+            r#"42["fragment:data",{"audio":"SECRETAUDIO+"}]"#,
+            r#"42["error""#,
+        )
+        .await;
+    program.signal("-TERM");
+    let (_, log) = program.end(PATIENCE);
+    assert!(
+        log.contains("fragment:data") && log.contains("fragment:processed"),
+        "{log}"
+    );
+    assert!(!log.contains("SECRET"), "{log}");
 }
 
 #[tokio::test]
@@ -252,17 +298,10 @@ async fn a_client_that_answers_no_ping_is_dropped() {
     };
     let server = server(config).await;
     let mut alive = Client::worker(&server, "alive").await;
-    let url = format!(
-        "ws://{}/socket.io/?EIO=4&transport=websocket",
-        server.addr()
-    );
-    let (mut silent, _) = tokio_tungstenite::connect_async(url).await.unwrap();
-    silent.send(Message::text("40")).await.unwrap();
+    let mut silent = Raw::connect(&server.addr().to_string()).await;
+    silent.send("40").await;
     let start = Instant::now();
-    let ended = tokio::time::timeout(PATIENCE, async {
-        while let Some(Ok(_)) = silent.next().await {}
-    });
-    ended.await.expect("the connection must end");
+    silent.rest().await;
     assert!(
         start.elapsed() < Duration::from_secs(2),
         "{:?}",
@@ -296,9 +335,8 @@ async fn long_polling_is_not_offered() {
 async fn a_shutdown_tells_clients_and_frees_the_port() {
     let server = server(Config::default()).await;
     let addr = server.addr();
-    let url = format!("ws://{addr}/socket.io/?EIO=4&transport=websocket");
-    let (mut socket, _) = tokio_tungstenite::connect_async(url).await.unwrap();
-    socket.send(Message::text("40")).await.unwrap();
+    let mut socket = Raw::connect(&addr.to_string()).await;
+    socket.ask("40", "40{").await;
     let client = Client::worker(&server, "s").await;
     client.signal(WorkerMessage::Pause).await;
     let start = Instant::now();
@@ -308,10 +346,7 @@ async fn a_shutdown_tells_clients_and_frees_the_port() {
         "{:?}",
         start.elapsed()
     );
-    let ended = tokio::time::timeout(PATIENCE, async {
-        while let Some(Ok(_)) = socket.next().await {}
-    });
-    ended.await.expect("the connection must end");
+    socket.rest().await;
     let again = server_at(addr).await;
     Client::connect(&again, Hello::default()).await.unwrap();
     again.shutdown().await;

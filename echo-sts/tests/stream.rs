@@ -1,5 +1,4 @@
 //! A stream's life over real sockets.
-#![expect(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
 mod support;
 

@@ -103,7 +103,7 @@ fn u64_at(data: &[u8], at: usize) -> Option<u64> {
 mod tests {
     use super::*;
 
-    fn boxed(kind: &[u8; 4], body: &[u8]) -> Vec<u8> {
+    fn boxed(kind: [u8; 4], body: &[u8]) -> Vec<u8> {
         let mut out = (body.len() as u32 + 8).to_be_bytes().to_vec();
         out.extend(kind);
         out.extend(body);
@@ -125,17 +125,17 @@ mod tests {
             elst.extend(time.to_be_bytes());
             elst.extend([0, 1, 0, 0]);
         }
-        let edts = boxed(b"edts", &boxed(b"elst", &elst));
-        let mdia = boxed(b"mdia", &boxed(b"mdhd", &header(media_scale)));
-        let trak = boxed(b"trak", &[edts, mdia].concat());
+        let edts = boxed(*b"edts", &boxed(*b"elst", &elst));
+        let mdia = boxed(*b"mdia", &boxed(*b"mdhd", &header(media_scale)));
+        let trak = boxed(*b"trak", &[edts, mdia].concat());
         let moov = boxed(
-            b"moov",
-            &[boxed(b"mvhd", &header(movie_scale)), trak].concat(),
+            *b"moov",
+            &[boxed(*b"mvhd", &header(movie_scale)), trak].concat(),
         );
         [
-            boxed(b"ftyp", b"M4A \0\0\0\0"),
+            boxed(*b"ftyp", b"M4A \0\0\0\0"),
             moov,
-            boxed(b"mdat", &[0; 32]),
+            boxed(*b"mdat", &[0; 32]),
         ]
         .concat()
     }

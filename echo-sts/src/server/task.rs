@@ -24,7 +24,7 @@ use crate::{
 /// Time between a disconnect packet and the end of the transport.
 pub(super) const LINGER: Duration = Duration::from_millis(100);
 /// The longest the task sleeps without looking; only bounds arithmetic.
-const LONGEST_SLEEP: Duration = Duration::from_secs(3_600);
+const LONGEST_SLEEP: Duration = Duration::from_hours(1);
 
 /// What reaches the task.
 pub(super) enum Input {
@@ -41,6 +41,15 @@ pub(super) enum Input {
     },
     /// Something happened.
     Fact { when: Instant, fact: Box<Fact> },
+}
+
+impl Input {
+    fn now(fact: Fact) -> Self {
+        Self::Fact {
+            when: Instant::now(),
+            fact: Box::new(fact),
+        }
+    }
 }
 
 /// The way in.
@@ -63,32 +72,22 @@ impl Inputs {
         self.links.fetch_add(1, Ordering::Relaxed) + 1
     }
 
-    /// Passes a fact on at once; lost, with a warning, if the service is drowning.
-    pub(super) fn push(&self, fact: Fact) {
-        let input = Input::Fact {
-            when: Instant::now(),
-            fact: Box::new(fact),
-        };
-        if let Err(mpsc::error::TrySendError::Full(_)) = self.sender.try_send(input) {
-            tracing::warn!(event = "overload", "an event was dropped: too many at once");
-        }
+    /// Passes a fact on at once, for callbacks that must not wait; `false` if the
+    /// service is too far behind.
+    pub(super) fn push(&self, fact: Fact) -> bool {
+        let result = self.sender.try_send(Input::now(fact));
+        !matches!(result, Err(mpsc::error::TrySendError::Full(_)))
     }
 
-    /// Announces a client.
-    pub(super) fn connected(
-        &self,
-        link: LinkId,
-        socket: SocketRef,
-        transport: Transport,
-        fact: Fact,
-    ) {
-        // A full queue loses the fact too, and a client nobody knows is not served.
-        let _ = self.sender.try_send(Input::Socket {
-            link,
-            socket,
-            transport,
-        });
-        self.push(fact);
+    /// Passes a fact on, waiting for room.
+    pub(super) async fn tell(&self, fact: Fact) {
+        self.send(Input::now(fact)).await;
+    }
+
+    /// Passes a fact on from a thread that may block.
+    fn tell_blocking(&self, fact: Fact) {
+        // Fails only when the server is gone.
+        let _ = self.sender.blocking_send(Input::now(fact));
     }
 
     /// Waits for room; `false` if the task is gone.
@@ -193,7 +192,7 @@ impl Task {
                     let inputs = self.inputs.clone();
                     tokio::task::spawn_blocking(move || {
                         let result = render(&audio, job).map_err(|error| error.to_string());
-                        inputs.push(Fact::Rendered {
+                        inputs.tell_blocking(Fact::Rendered {
                             link,
                             session,
                             sequence,

@@ -61,8 +61,8 @@ impl World {
         }
     }
 
-    fn with(mut self, setting: Setting) -> Self {
-        self.sim.set(&Scope::Everyone, &setting).unwrap();
+    fn with(mut self, setting: &Setting) -> Self {
+        self.sim.set(&Scope::Everyone, setting).unwrap();
         self
     }
 
@@ -208,7 +208,7 @@ fn fail(rule: ErrorRule) -> Setting {
 
 #[test]
 fn a_whole_stream() {
-    let mut world = World::new(&init()).with(latency(40));
+    let mut world = World::new(&init()).with(&latency(40));
     world.send(fragment(0));
     world.run(100);
     world.send(fragment(1));
@@ -247,8 +247,8 @@ fn answers_leave_in_order_even_where_processing_was_not() {
 #[test]
 fn rendered_audio_is_waited_for_and_delays_what_follows() {
     let mut world = World::new(&init())
-        .with(latency(50))
-        .with(audio(AudioMode::Mark, Some(1)));
+        .with(&latency(50))
+        .with(&audio(AudioMode::Mark, Some(1)));
     world.send(fragment(0));
     world.send(fragment(1));
     world.run(60);
@@ -270,7 +270,7 @@ fn rendered_audio_is_waited_for_and_delays_what_follows() {
 
 #[test]
 fn audio_that_cannot_be_rendered_fails_that_fragment() {
-    let mut world = World::new(&init()).with(audio(AudioMode::Silence, None));
+    let mut world = World::new(&init()).with(&audio(AudioMode::Silence, None));
     world.send(fragment(0));
     world.rendered(0, Err("cannot decode"));
     assert_eq!(world.said[2..], ["0 processed 0 MODEL_ERROR in 0"]);
@@ -278,7 +278,7 @@ fn audio_that_cannot_be_rendered_fails_that_fragment() {
 
 #[test]
 fn a_held_fragment_is_never_answered_and_does_not_hold_up_others() {
-    let mut world = World::new(&init()).with(audio(AudioMode::Hold, Some(1)));
+    let mut world = World::new(&init()).with(&audio(AudioMode::Hold, Some(1)));
     world.send(fragment(0));
     world.send(fragment(1));
     world.run(60_000);
@@ -298,8 +298,8 @@ fn a_held_fragment_is_never_answered_and_does_not_hold_up_others() {
 #[test]
 fn simulated_errors_come_after_the_latency_and_in_order() {
     let mut world = World::new(&init())
-        .with(latency(50))
-        .with(fail(ErrorRule::sequence(1, ErrorCode::Timeout)));
+        .with(&latency(50))
+        .with(&fail(ErrorRule::sequence(1, ErrorCode::Timeout)));
     world.send(fragment(0));
     world.send(fragment(1));
     world.run(100);
@@ -368,7 +368,7 @@ fn a_refused_but_well_placed_fragment_uses_up_its_number() {
 
 #[test]
 fn more_than_max_inflight_is_queue_full_and_the_stream_goes_on() {
-    let mut world = World::new(&init()).with(latency(100));
+    let mut world = World::new(&init()).with(&latency(100));
     for sequence in 0..4 {
         world.send(fragment(sequence));
     }
@@ -391,7 +391,7 @@ fn more_than_max_inflight_is_queue_full_and_the_stream_goes_on() {
 #[test]
 fn fragments_the_worker_has_given_up_do_not_fill_the_queue() {
     // Three held fragments; the worker times them out after 8 s and sends the next.
-    let mut world = World::new(&init()).with(audio(AudioMode::Hold, Some(3)));
+    let mut world = World::new(&init()).with(&audio(AudioMode::Hold, Some(3)));
     for sequence in 0..3 {
         world.send(fragment(sequence));
     }
@@ -411,7 +411,7 @@ fn fragments_the_worker_has_given_up_do_not_fill_the_queue() {
 
 #[test]
 fn latency_beyond_the_timeout_gives_late_answers_and_bounded_memory() {
-    let mut world = World::new(&init()).with(latency(600_000));
+    let mut world = World::new(&init()).with(&latency(600_000));
     for sequence in 0..200 {
         world.run(sequence * 3_000);
         world.send(fragment(sequence));
@@ -433,7 +433,7 @@ fn latency_beyond_the_timeout_gives_late_answers_and_bounded_memory() {
 
 #[test]
 fn a_pause_holds_new_fragments_back_until_resume_but_finishes_the_old() {
-    let mut world = World::new(&init()).with(latency(100));
+    let mut world = World::new(&init()).with(&latency(100));
     world.send(fragment(0));
     world.pause();
     world.send(fragment(1));
@@ -513,7 +513,7 @@ fn automatic_load_reports_follow_the_thresholds_up_and_down() {
         max_inflight: 4,
         ..init()
     })
-    .with(Setting::Backpressure(load));
+    .with(&Setting::Backpressure(load));
     latencies(&mut world, &[100, 200, 300, 400]);
     world.run(1_000);
     let reports: Vec<_> = world
@@ -546,8 +546,8 @@ fn switching_load_reports_off_releases_the_worker() {
         max_inflight: 1,
         ..init()
     })
-    .with(load(true))
-    .with(latency(1_000));
+    .with(&load(true))
+    .with(&latency(1_000));
     world.send(fragment(0));
     world.sim.set(&Scope::Everyone, &load(false)).unwrap();
     let mut out = Vec::new();
@@ -569,8 +569,8 @@ fn load_falls_when_held_fragments_get_too_old_to_count() {
         max_inflight: 1,
         ..init()
     })
-    .with(Setting::Backpressure(load))
-    .with(audio(AudioMode::Hold, None));
+    .with(&Setting::Backpressure(load))
+    .with(&audio(AudioMode::Hold, None));
     world.send(fragment(0));
     world.run(10_000);
     assert_eq!(
