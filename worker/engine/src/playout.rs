@@ -1,16 +1,16 @@
 //! When each pair of audio and video leaves.
 //!
-//! Output starts as soon as the first pair is ready and then runs in real time. Timestamps never
+//! Output starts when the first pair is ready (plus the head room) and then runs in real time. Timestamps never
 //! change here; only the moment a unit leaves does. A pair that is not ready when its turn comes
 //! makes output wait (a *stall*): latency grows by that much and nothing is dropped. The excess is
 //! won back by playing later pairs a few percent faster, never by a jump.
 //!
 //! How far it may be won back is read off the pairs themselves. Each pair has an offset at which it
 //! became ready and an offset at which it plays (moment minus PTS). The playing offset may come down
-//! to the second-latest readiness of the last twenty pairs plus their spread, and never below the
-//! latency the run began with; and not before a few pairs after the stall were in time. So one late
-//! answer is soon forgotten, while a service whose latency swings keeps the head room it needs and
-//! output does not swing with it.
+//! to the second-latest readiness of the last twenty pairs plus a third of their spread, never below
+//! the latency the run began with, and not before a few pairs after the stall were in time. So one
+//! late answer is soon forgotten, while a service whose latency swings keeps the head room it needs
+//! and output does not swing with it.
 
 use crate::event::Event;
 use crate::time::{At, Pts, nanos_of};
@@ -277,7 +277,7 @@ impl Playout {
         ready.sort_unstable();
         let latest_but_one = ready[ready.len() - 2];
         let spread = latest_but_one - ready[0];
-        let margin = spread.max(nanos_of(self.config.stall_tolerance));
+        let margin = (spread / 3).max(nanos_of(self.config.stall_tolerance));
         let needed = (captured + nanos_of(self.target)).max(latest_but_one + margin);
         Duration::from_nanos(u64::try_from(playing - needed).unwrap_or(0))
     }

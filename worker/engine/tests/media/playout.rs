@@ -63,7 +63,11 @@ fn pairs(latencies: impl IntoIterator<Item = i64>) -> Vec<Made> {
 /// Plays pairs and checks on the way what must hold in any run: real time at its normal pace or at
 /// most 4 % faster, no unit before the one in front of it, no jump but for a stall.
 fn play(made: Vec<Made>) -> Run {
-    let mut playout = Playout::new(PlayoutConfig::default());
+    play_with(PlayoutConfig::default(), made)
+}
+
+fn play_with(config: PlayoutConfig, made: Vec<Made>) -> Run {
+    let mut playout = Playout::new(config);
     let mut run = Run::default();
     let mut before: Option<(i64, At)> = None;
     for (batch, made) in made.into_iter().enumerate() {
@@ -140,6 +144,25 @@ fn output_starts_with_the_first_pair_and_then_keeps_real_time() {
 }
 
 #[test]
+fn head_room_holds_the_first_pair_and_is_kept() {
+    let config = PlayoutConfig {
+        head_room: ms(500),
+        ..PlayoutConfig::default()
+    };
+    // Up to half a second later than the first: no stall. A real stall is won back to the target.
+    let latencies = (0..80).map(|n| if n == 9 { 4_300 } else { 300 + (n * 97) % 499 });
+    let run = play_with(config, pairs(latencies));
+    assert_eq!(run.begins[0], At::from_millis(6_800));
+    assert_eq!(run.latency_ms(0), 6_800);
+    assert_eq!(run.stalls, [(9, ms(3_500))]);
+    assert!(
+        run.latencies.iter().all(|latency| *latency >= ms(6_800)),
+        "head room was spent"
+    );
+    assert!(run.latency_ms(79) <= 7_050, "{}", run.latency_ms(79));
+}
+
+#[test]
 fn jitter_of_a_few_milliseconds_is_no_stall() {
     let run = play(pairs((0..100).map(|n| 300 + (n * 7) % 19)));
     assert_eq!(run.stalls, []);
@@ -167,7 +190,7 @@ fn one_answer_seven_seconds_late_is_one_stall_and_is_won_back_within_minutes() {
         [
             "output_started batch=0 latency_ms=6300",
             "stall batch=5 duration_ms=7000",
-            "catch_up_started batch=8 excess_ms=5000",
+            "catch_up_started batch=8 excess_ms=5666",
             "catch_up_done batch=39 latency_ms=6320",
         ]
     );
