@@ -444,6 +444,12 @@ async fn the_status_tells_who_publishes_and_who_reads() {
     let (_, body) = api(&servers, "/v3/paths/list").await;
     let item = &body["items"][0];
     assert_eq!(item["readers"].as_array().unwrap().len(), 1);
+    let (_, sessions) = api(&servers, "/v3/rtspsessions/list").await;
+    let session = &sessions["items"][0];
+    assert_eq!(
+        (&session["state"], &session["path"]),
+        (&"read".into(), &PATH.into())
+    );
     assert_eq!(item["bytesReceived"], 20);
     assert_eq!(item["tracks"], serde_json::json!(["H264", "mpeg4-generic"]));
 

@@ -1,4 +1,4 @@
-//! The status API: the two questions of MediaMTX's API that the harness asks, in its shape.
+//! The status API: the questions of MediaMTX's API that the harness asks, in its shape.
 
 use std::sync::Arc;
 
@@ -20,6 +20,7 @@ pub(super) async fn serve(listener: TcpListener, hub: Arc<Hub>) -> Result<()> {
     let routes = Router::new()
         .route("/v3/paths/list", get(list))
         .route("/v3/paths/get/{*name}", get(one))
+        .route("/v3/rtspsessions/list", get(sessions))
         .with_state(hub);
     axum::serve(listener, routes)
         .await
@@ -39,6 +40,20 @@ async fn one(State(hub): State<Arc<Hub>>, Path(name): Path<String>) -> Response 
         Some(summary) => answer(StatusCode::OK, &item(summary)),
         None => answer(StatusCode::NOT_FOUND, &json!({ "error": "path not found" })),
     }
+}
+
+/// Sessions that read; those that publish are not asked for.
+async fn sessions(State(hub): State<Arc<Hub>>) -> Response {
+    let summaries = hub.summaries();
+    let items: Vec<_> = summaries
+        .iter()
+        .flat_map(|summary| summary.readers.iter().map(move |id| (id, &summary.path)))
+        .map(|(id, path)| json!({ "id": id.to_string(), "state": "read", "path": path }))
+        .collect();
+    answer(
+        StatusCode::OK,
+        &json!({ "itemCount": items.len(), "pageCount": 1, "items": items }),
+    )
 }
 
 fn item(summary: &Summary) -> Value {

@@ -139,7 +139,8 @@ impl MediaServer {
         format!("rtmp://{address}/{path}")
     }
 
-    /// Number of readers of an RTSP path; `None` if nobody publishes it.
+    /// Number of readers of an RTSP path that get what is published from now on; `None` if nobody
+    /// publishes it.
     ///
     /// # Errors
     /// When the server does not answer.
@@ -148,7 +149,18 @@ impl MediaServer {
             Server::MediaMtx(server) => server.api_addr(),
             Server::Default { relay, .. } => relay.api_addr(),
         };
-        Ok(ready_path(&api, path)?.map(|item| item["readers"].as_array().map_or(0, Vec::len)))
+        let Some(_) = ready_path(&api, path)? else {
+            return Ok(None);
+        };
+        // Not the path's own `readers`: MediaMTX lists a reader there from its first SETUP on, and
+        // what is published before its PLAY never reaches it.
+        let sessions = http_json(&format!("http://{api}/v3/rtspsessions/list"))?;
+        let sessions = sessions.context("the media server lists no RTSP sessions")?;
+        let items = sessions["items"]
+            .as_array()
+            .context("RTSP sessions without items")?;
+        let reads = |item: &&Value| item["path"] == path && item["state"] == "read";
+        Ok(Some(items.iter().filter(reads).count()))
     }
 
     /// Waits until somebody reads the RTSP path, so that a publisher may send its first packet.
