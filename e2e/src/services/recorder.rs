@@ -70,6 +70,9 @@ impl LateReader {
                 "-loglevel",
                 "repeat+level+info",
             ])
+            // The stream's own time base everywhere: not every server passes the frame rate on, and
+            // ffmpeg would round times to the 25 frames a second that it supposes then.
+            .args(["-copytb", "1"])
             .args(["-rw_timeout", &SILENCE.as_micros().to_string(), "-i", url])
             .args([
                 "-map",
@@ -78,6 +81,10 @@ impl LateReader {
                 &seconds,
                 "-vf",
                 "showinfo=checksum=0",
+                "-fps_mode",
+                "passthrough",
+                "-enc_time_base",
+                "-1",
                 "-f",
                 "null",
                 "-",
