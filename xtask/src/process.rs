@@ -15,9 +15,11 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use nix::sys::signal::{SigSet, Signal, killpg};
+use nix::sys::signal::{Signal, killpg};
 use nix::sys::wait::{WaitPidFlag, waitpid};
 use nix::unistd::Pid;
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
 
 use crate::failure::{CANNOT_RUN, CannotRun, Interrupted};
 
@@ -30,23 +32,38 @@ const KEPT_LINES: usize = 60;
 
 static SUPERVISOR: Supervisor = Supervisor::new();
 
-/// Starts passing signals on. Must be called before any other thread exists, since a thread keeps
-/// the signal mask it was born with.
+/// Starts passing signals on.
+///
+/// Handlers, not a blocked mask: a mask is inherited by every program below, and one that blocks
+/// SIGTERM cannot be stopped. What is ignored from the start (`nohup`, a script's background job)
+/// stays ignored.
 pub(crate) fn watch_signals() {
-    let mut set = SigSet::empty();
-    for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
-        set.add(signal);
-    }
-    if set.thread_block().is_err() {
-        return; // The default action still ends us; only the orderly way is lost.
-    }
+    let ignored = ignored_signals();
+    let watched = [SIGINT, SIGTERM, SIGHUP];
+    let watched = watched
+        .into_iter()
+        .filter(|signal| ignored & (1 << (signal - 1)) == 0);
+    // Without handlers the default action still ends us; only the orderly way is lost.
+    let Ok(mut signals) = Signals::new(watched) else {
+        return;
+    };
     #[cfg(target_os = "linux")]
     let _ = nix::sys::prctl::set_child_subreaper(true);
     std::thread::spawn(move || {
-        while let Ok(signal) = set.wait() {
-            SUPERVISOR.signal(signal);
+        for signal in signals.forever() {
+            if let Ok(signal) = Signal::try_from(signal) {
+                SUPERVISOR.signal(signal);
+            }
         }
     });
+}
+
+/// The set of ignored signals, bit 0 for signal 1; empty where the kernel does not tell.
+fn ignored_signals() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok())
+        .unwrap_or(0)
 }
 
 /// Ends with `Interrupted` when a signal has arrived.
@@ -248,22 +265,29 @@ mod tests {
     }
 
     #[test]
-    fn a_child_starts_with_no_signal_blocked() {
-        // A blocked SIGINT would be inherited by everything below and make Ctrl-C useless.
-        let mut set = SigSet::empty();
-        set.add(Signal::SIGINT);
-        let output = std::thread::spawn(move || {
-            set.thread_block().expect("can block");
-            sh("grep SigBlk /proc/self/status").output().expect("runs")
-        })
-        .join()
-        .expect("no panic");
+    fn a_child_can_be_stopped() {
+        // A shell would clean its mask up by itself and hide what it was given.
+        watch_signals();
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let seen = directory.path().join("status");
+        let mut command = Command::new("cp");
+        command.args(["/proc/self/status"]).arg(&seen);
+        Supervisor::new().run(&mut command).expect("runs");
+        let status = std::fs::read_to_string(&seen).expect("copied");
+        let mask = |name: &str| {
+            let line = status
+                .lines()
+                .find_map(|line| line.strip_prefix(name))
+                .expect("is there");
+            u64::from_str_radix(line.trim(), 16).expect("hexadecimal")
+        };
         assert_eq!(
-            String::from_utf8_lossy(&output.stdout)
-                .split_whitespace()
-                .last(),
-            Some("0000000000000000")
+            mask("SigBlk:"),
+            0,
+            "a blocked signal is inherited by everything below"
         );
+        let watched = (1 << (SIGINT - 1)) | (1 << (SIGTERM - 1));
+        assert_eq!(mask("SigIgn:") & watched, ignored_signals() & watched);
     }
 
     #[test]
