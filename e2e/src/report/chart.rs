@@ -118,7 +118,7 @@ impl Chart {
                 &format!("band {}", tone(band.tone)),
                 &tip,
             );
-            if width > band.label.len() as f64 * 6.4 + 10.0 {
+            if width > band.label.len() as f64 * 5.7 + 8.0 {
                 self.svg
                     .text((from + 6.0, middle), Anchor::Start, "in-band", band.label);
             }
@@ -140,7 +140,7 @@ impl Chart {
     fn service(&mut self, marks: &[Mark]) {
         const HEIGHT: f64 = 18.0;
         let middle = self.y + HEIGHT / 2.0;
-        self.name(middle, "echo-sts", "its own doings");
+        self.name(middle, "echo-sts", "what it did");
         if marks.is_empty() {
             self.nothing(middle, "nothing in its journal");
         }

@@ -76,7 +76,7 @@ impl Facts {
             match &row.outcome {
                 Outcome::Dubbed => facts.dubbed += 1,
                 Outcome::Fallback(reason) => {
-                    *facts.fallback.entry(reason.clone()).or_default() += 1
+                    *facts.fallback.entry(reason.clone()).or_default() += 1;
                 }
                 Outcome::Original(_) => facts.original += 1,
                 Outcome::Unknown => {}

@@ -53,7 +53,7 @@ impl Page<'_> {
         tables::log(&mut out, self.log, &self.timeline.axis);
         tables::metrics(&mut out, &self.metrics);
         out.push_str("</main>");
-        let _ = write!(out, "<script>{SCRIPT}</script></body></html>\n");
+        let _ = writeln!(out, "<script>{SCRIPT}</script></body></html>");
         out
     }
 
@@ -235,7 +235,7 @@ impl Page<'_> {
         };
         let _ = write!(
             out,
-            "<section><h2>Timeline</h2><p class=\"hint\">0 s is when {zero}. Point at anything for its story, \
+            "<section class=\"timeline\"><h2>Timeline</h2><p class=\"hint\">0 s is when {zero}. Point at anything for its story, \
              select a fragment for its row below.</p><div class=\"chart\">{}</div>{LEGEND}</section>",
             chart::draw(self.timeline)
         );
@@ -254,6 +254,8 @@ const LEGEND: &str = "<ul class=\"legend\">\
 <li><svg viewBox=\"0 0 14 12\"><path d=\"M3 6L7 2L11 6L7 10Z\" class=\"applied\"/></svg>applied</li>\
 <li><svg viewBox=\"0 0 14 12\"><path d=\"M3 2L11 10M3 10L11 2\" class=\"gave-up\"/></svg>fell back</li>\
 <li><svg viewBox=\"0 0 14 12\"><circle cx=\"7\" cy=\"6\" r=\"4\" class=\"late\"/></svg>answered too late</li>\
+<li><svg viewBox=\"0 0 26 12\"><rect x=\"9\" y=\"1\" width=\"8\" height=\"10\" class=\"stall\"/></svg>stall</li>\
+<li><svg viewBox=\"0 0 26 12\"><rect x=\"1\" y=\"6\" width=\"24\" height=\"3\" class=\"faster\"/></svg>winning back latency</li>\
 </ul>";
 
 /// A source for the content security policy.

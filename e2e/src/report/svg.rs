@@ -111,20 +111,20 @@ impl Svg {
 
     /// A cross.
     pub(super) fn cross(&mut self, (x, y): (f64, f64), arm: f64, class: &str, tip: &str) {
-        let (l, r, t, b) = (x - arm, x + arm, y - arm, y + arm);
+        let (left, right, top, low) = (x - arm, x + arm, y - arm, y + arm);
         let _ = write!(
             self.out,
-            "<path d=\"M{l:.2} {t:.2}L{r:.2} {b:.2}M{l:.2} {b:.2}L{r:.2} {t:.2}\" class=\"{class}\""
+            "<path d=\"M{left:.2} {top:.2}L{right:.2} {low:.2}M{left:.2} {low:.2}L{right:.2} {top:.2}\" class=\"{class}\""
         );
         self.close("path", tip);
     }
 
     /// A diamond.
     pub(super) fn diamond(&mut self, (x, y): (f64, f64), arm: f64, class: &str, tip: &str) {
-        let (l, r, t, b) = (x - arm, x + arm, y - arm, y + arm);
+        let (left, right, top, low) = (x - arm, x + arm, y - arm, y + arm);
         let _ = write!(
             self.out,
-            "<path d=\"M{l:.2} {y:.2}L{x:.2} {t:.2}L{r:.2} {y:.2}L{x:.2} {b:.2}Z\" class=\"{class}\""
+            "<path d=\"M{left:.2} {y:.2}L{x:.2} {top:.2}L{right:.2} {y:.2}L{x:.2} {low:.2}Z\" class=\"{class}\""
         );
         self.close("path", tip);
     }

@@ -55,8 +55,8 @@ fn fragment(out: &mut String, index: usize, row: &Row) {
         }
         None => out.push_str("<td class=\"n\">–"),
     }
-    number(out, row.sequence.map(|n| n.to_string()));
-    number(out, row.session.map(|n| n.to_string()));
+    number(out, row.sequence.map(|n| n.to_string()).as_deref());
+    number(out, row.session.map(|n| n.to_string()).as_deref());
     match &row.fragment_id {
         Some(id) => {
             let _ = write!(
@@ -82,10 +82,10 @@ fn fragment(out: &mut String, index: usize, row: &Row) {
         row.applied,
         row.on_air,
     ] {
-        number(out, moment.map(seconds));
+        number(out, moment.map(seconds).as_deref());
     }
     for length in [row.rtt_ms, row.stall_ms, row.delta_ms] {
-        number(out, length.map(millis));
+        number(out, length.map(millis).as_deref());
     }
     let late = row
         .late_answer()
@@ -100,12 +100,8 @@ fn fragment(out: &mut String, index: usize, row: &Row) {
     );
 }
 
-fn number(out: &mut String, value: Option<String>) {
-    let _ = write!(
-        out,
-        "<td class=\"n\">{}",
-        Text(value.as_deref().unwrap_or("–"))
-    );
+fn number(out: &mut String, value: Option<&str>) {
+    let _ = write!(out, "<td class=\"n\">{}", Text(value.unwrap_or("–")));
 }
 
 /// The same counts as each side has them.
@@ -125,7 +121,7 @@ pub(super) fn counts(out: &mut String, counts: &[Count]) {
         for count in half {
             let _ = write!(out, "<tr><td>{}", Text(&count.what));
             for side in [count.metrics, count.log, count.journal] {
-                number(out, side.map(|count| count.to_string()));
+                number(out, side.map(|count| count.to_string()).as_deref());
             }
             out.push_str("<td>");
             if !count.agrees() {

@@ -153,7 +153,7 @@ fn hostile_text_stays_text_wherever_it_is_shown() {
     let journal = Journal::parse(&journal).unwrap();
     let evil_page = {
         let mut evidence = evidence(Path::new("/no/such/place"), log, journal);
-        evidence.clip = format!("/x/{}", EVIL.replace('/', "").replace('\0', "")).into();
+        evidence.clip = format!("/x/{}", EVIL.replace(['/', '\0'], "")).into();
         html(&evidence, EVIL)
     };
     assert_eq!(

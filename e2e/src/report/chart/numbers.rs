@@ -143,6 +143,21 @@ impl Chart {
             }
             self.remark(y(low), "about", &format!("{low:.2} s"));
         }
+        for band in &lanes.catch_up {
+            let (from, to) = (self.scale.x(band.from), self.scale.x(band.to));
+            let tip = format!(
+                "output plays faster from {} s to {} s: {}",
+                seconds(band.from),
+                seconds(band.to),
+                band.detail
+            );
+            self.svg.rect(
+                (from, bottom - 3.0),
+                ((to - from).max(2.0), 3.0),
+                "faster",
+                &tip,
+            );
+        }
         if !lanes.stalls.is_empty() {
             let waited: f64 = lanes.stalls.iter().map(|stall| stall.to - stall.from).sum();
             let text = format!(

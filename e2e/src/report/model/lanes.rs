@@ -5,34 +5,11 @@ use std::collections::BTreeSet;
 
 use sts_protocol::{Direction, event};
 
-use super::{Axis, Row, Run, Timed};
+use super::{
+    Axis, Row, Run, Timed,
+    track::{Band, Tone, Track, Tracks},
+};
 use crate::{probe::logs::Level, report::text::plural};
-
-/// How a state or a mark is to be taken.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::report) enum Tone {
-    /// Nothing to see.
-    Quiet,
-    /// As it should be.
-    Good,
-    /// Under way.
-    Busy,
-    /// Degraded.
-    Warn,
-    /// Broken.
-    Bad,
-}
-
-/// A state from one moment to another.
-#[derive(Clone, Debug, PartialEq)]
-pub(in crate::report) struct Band {
-    pub(in crate::report) from: f64,
-    pub(in crate::report) to: f64,
-    pub(in crate::report) label: &'static str,
-    pub(in crate::report) tone: Tone,
-    /// What led to it.
-    pub(in crate::report) detail: String,
-}
 
 /// Something that happened at one moment.
 #[derive(Clone, Debug, PartialEq)]
@@ -92,6 +69,8 @@ pub(in crate::report) struct Lanes {
     pub(in crate::report) latency: Vec<(f64, f64)>,
     /// When the output waited.
     pub(in crate::report) stalls: Vec<Stall>,
+    /// While output played faster to win back lost latency.
+    pub(in crate::report) catch_up: Vec<Band>,
 }
 
 impl Lanes {
@@ -109,6 +88,8 @@ impl Lanes {
             lanes.event(event, &mut tracks);
         }
         lanes.input.bands = tracks.input.finish(end);
+        lanes.catch_up = tracks.catch_up.finish(end);
+        lanes.catch_up.retain(|band| band.tone == Tone::Busy);
         lanes.link.bands = tracks.link.finish(end);
         let named = |name: &str| events.iter().any(|event| event.name == name);
         // Without a session there is no breaker to show, only a line that says nothing.
@@ -209,6 +190,12 @@ impl Lanes {
                     batch,
                 }));
             }
+            "catch_up_started" => {
+                let excess = event.millis("excess_ms").unwrap_or_default();
+                let detail = format!("{excess} ms to win back");
+                tracks.catch_up.to(at, "faster", Tone::Busy, &detail);
+            }
+            "catch_up_done" => tracks.catch_up.to(at, "usual pace", Tone::Quiet, ""),
             "av_correction" | "av_gap_filled" | "av_over_threshold" => {
                 let tone = if event.name == "av_correction" {
                     Tone::Busy
@@ -260,7 +247,7 @@ impl Lanes {
             "sts_ready" => track.to(at, "ready", Tone::Good, ""),
             "session_lost" => track.to(at, "session lost", Tone::Warn, "initialising again"),
             "sts_disconnected" | "sts_connect_failed" => {
-                track.to(at, "away", Tone::Bad, &text("reason"))
+                track.to(at, "away", Tone::Bad, &text("reason"));
             }
             "sts_gone" => track.to(at, "given up", Tone::Bad, "all attempts failed"),
             "sts_refused" => track.to(at, "refused", Tone::Bad, &text("code")),
@@ -305,76 +292,6 @@ fn loudness(event: &Timed<'_>) -> Tone {
     }
 }
 
-#[derive(Default)]
-struct Tracks {
-    input: Track,
-    link: Track,
-    breaker: Track,
-    pace: Track,
-}
-
-/// Bands in the making: each lasts until the next one begins.
-#[derive(Default)]
-struct Track {
-    bands: Vec<Band>,
-}
-
-impl Track {
-    /// A state begins and the one before ends.
-    fn to(&mut self, at: f64, label: &'static str, tone: Tone, detail: &str) {
-        // Threads log side by side: a line may be stamped a little before the one above it.
-        let from = self.bands.last().map_or(at, |last| at.max(last.from));
-        if let Some(last) = self.bands.last_mut() {
-            last.to = from;
-        }
-        self.bands.push(Band {
-            from,
-            to: from,
-            label,
-            tone,
-            detail: detail.to_owned(),
-        });
-    }
-
-    /// Like [`to`](Self::to), but only if there is no state yet.
-    fn start(&mut self, at: f64, label: &'static str, tone: Tone, detail: &str) {
-        if self.bands.is_empty() {
-            self.to(at, label, tone, detail);
-        }
-    }
-
-    /// Like [`to`](Self::to), but only if there is another state to end.
-    fn end(&mut self, at: f64, label: &'static str, tone: Tone, detail: &str) {
-        if self.bands.last().is_some_and(|last| last.label != label) {
-            self.to(at, label, tone, detail);
-        }
-    }
-
-    fn finish(mut self, end: f64) -> Vec<Band> {
-        if let Some(last) = self.bands.last_mut() {
-            last.to = end.max(last.from);
-        }
-        self.bands
-    }
-
-    /// With a state that is in force before anything is said.
-    fn finish_from(self, begin: f64, end: f64, label: &'static str, tone: Tone) -> Vec<Band> {
-        let mut bands = self.finish(end);
-        let to = bands.first().map_or(end, |band| band.from.max(begin));
-        bands.insert(
-            0,
-            Band {
-                from: begin,
-                to,
-                label,
-                tone,
-                detail: "from the start".to_owned(),
-            },
-        );
-        bands
-    }
-}
-
 /// What the service did of its own accord: faults it played, errors and refusals it sent.
 fn service(run: &Run<'_>, axis: &Axis) -> Vec<Mark> {
     let mut marks = Vec::new();
@@ -386,14 +303,15 @@ fn service(run: &Run<'_>, axis: &Axis) -> Vec<Mark> {
         let tone = match (entry.direction, entry.event.as_str()) {
             (Direction::Local, "connect") => Tone::Good,
             (Direction::Local, "disconnect") if ended.contains(&entry.session) => Tone::Quiet,
-            (Direction::Local, "disconnect" | "refused") => Tone::Bad,
+            (Direction::Local, "disconnect" | "refused") | (Direction::Out, event::ERROR) => {
+                Tone::Bad
+            }
             (Direction::Local, name) if name.starts_with("simulated_") => Tone::Warn,
             (Direction::In, event::STREAM_INIT) => Tone::Busy,
             (Direction::In, event::STREAM_END) => {
                 ended.insert(entry.session);
                 Tone::Busy
             }
-            (Direction::Out, event::ERROR) => Tone::Bad,
             (Direction::Out, event::FRAGMENT_PROCESSED) if entry.code.is_some() => Tone::Bad,
             (Direction::Out, event::BACKPRESSURE) => Tone::Warn,
             _ => continue,

@@ -10,6 +10,7 @@ mod rows;
 pub(super) mod story;
 #[cfg(test)]
 mod tests;
+mod track;
 
 use sts_protocol::JournalEntry;
 
@@ -17,8 +18,9 @@ use crate::probe::{
     journal::Journal,
     logs::{Log, Record},
 };
-pub(super) use lanes::{Lane, Lanes, Mark, Tone};
+pub(super) use lanes::{Lane, Lanes, Mark};
 pub(super) use rows::{Outcome, Row};
+pub(super) use track::Tone;
 
 /// What is further from the start of a run than this is a broken clock, not an event of the run.
 const PLAUSIBLE_MS: f64 = 24.0 * 3600.0 * 1e3;

@@ -89,7 +89,19 @@ pub(in crate::report) fn log() -> Log {
         ),
         (12.8, "INFO", "pair_started", air(1, -1.5, true)),
         (13.0, "INFO", "backpressure", json!({"action": "pause"})),
+        (
+            14.0,
+            "INFO",
+            "catch_up_started",
+            json!({"batch": 1, "excess_ms": 200}),
+        ),
         (15.0, "INFO", "backpressure", json!({"action": "none"})),
+        (
+            15.5,
+            "INFO",
+            "catch_up_done",
+            json!({"batch": 1, "latency_ms": 6100}),
+        ),
         (
             16.0,
             "INFO",

@@ -6,7 +6,7 @@ use super::{
     story::{ZERO_MS, journal, journal_of, log, log_of},
     *,
 };
-use crate::report::model::{Outcome, Tone, lanes::Band};
+use crate::report::model::{Outcome, Tone, track::Band};
 
 fn timeline(first_packet_ms: f64, log: &Log, journal: &Journal) -> Timeline {
     Timeline::of(&Run {
@@ -196,6 +196,23 @@ fn a_stall_lasts_until_its_pair_starts() {
         ),
         (Some(12.3), Some(12.8), 1)
     );
+}
+
+#[test]
+fn catching_up_lasts_until_it_is_done_or_the_run_is_over() {
+    let spans = |timeline: &Timeline| {
+        let bands = timeline.lanes.catch_up.iter();
+        bands
+            .map(|band| (at(Some(band.from)), at(Some(band.to))))
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(spans(&story()), [(Some(14.0), Some(15.5))]);
+    let log = log_of(&[
+        (1.0, "INFO", "catch_up_started", json!({"excess_ms": 200})),
+        (5.0, "INFO", "exiting", json!({"code": 0})),
+    ]);
+    let cut = timeline(ZERO_MS, &log, &Journal::default());
+    assert_eq!(spans(&cut), [(Some(1.0), Some(5.0))]);
 }
 
 #[test]
