@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 
-use super::Place;
+use super::{Place, STOP_GRACE};
 use crate::media::nal;
 use crate::process::{Line, Process};
 use crate::programs;
@@ -59,7 +59,8 @@ impl LateReader {
     /// When ffmpeg is missing or cannot be started.
     pub fn start(place: &Place, name: &str, url: &str, play: Duration) -> Result<Self> {
         let received = place.scratch.join(format!("{name}.h264"));
-        let seconds = format!("{:.3}", play.as_secs_f64());
+        // Only a limit: `finish` stops the player when it has seen enough.
+        let seconds = format!("{:.3}", (play + JOINING).as_secs_f64());
         let spawn = place
             .spawn(name, programs::tool("ffmpeg")?)
             .args([
@@ -109,6 +110,8 @@ impl LateReader {
                 "-c",
                 "copy",
                 "-copyinkf",
+                "-flush_packets",
+                "1",
                 "-f",
                 "h264",
             ])
@@ -134,19 +137,39 @@ impl LateReader {
         Ok(at.duration_since(self.started))
     }
 
-    /// Waits until the player has played its time (or the stream has ended) and tells what it saw.
+    /// Waits until the player has played its time of both video and audio (or the stream has ended),
+    /// stops it and tells what it saw.
     ///
     /// # Errors
-    /// When it showed no picture, failed or did not finish in time.
+    /// When it showed no picture, or neither played its time nor ended within that time and 20 s.
     pub fn finish(self) -> Result<LateReport> {
-        let exit = self.process.wait_exit(self.play + JOINING)?;
-        let lines = self.process.lines();
+        let (mut video, mut audio) = (Played::default(), Played::default());
+        let patience = self.play + JOINING;
+        let enough = self
+            .process
+            .wait_line("that it played its time", patience, |line| {
+                if let Some(picture) = Picture::read(&line.text) {
+                    video.at(picture.time);
+                } else if let Some(time) = block(&line.text) {
+                    audio.at(time);
+                }
+                (video.length().min(audio.length()) >= self.play).then_some(())
+            });
+        let seen = Instant::now();
+        let own_end = self.process.exit();
+        if own_end.is_none() {
+            enough?;
+        }
+        self.process.stop(STOP_GRACE);
+        // What it says about being stopped is no complaint about the stream.
+        let mut lines = self.process.lines();
+        lines.retain(|line| line.at <= seen);
         let mut errors: Vec<_> = lines
             .iter()
             .filter(|line| line.text.contains("[error]") || line.text.contains("[fatal]"))
             .map(|line| line.text.clone())
             .collect();
-        if !exit.success() {
+        if let Some(exit) = own_end.filter(|exit| !exit.success()) {
             errors.push(format!(
                 "the player ended with {}",
                 crate::process::exit_text(exit)
@@ -162,17 +185,6 @@ impl LateReader {
                 errors.join("; ")
             );
         };
-        let (count, last) =
-            pictures.fold((1, first), |(count, _), (_, picture)| (count + 1, picture));
-        let blocks: Vec<f64> = lines
-            .iter()
-            .filter(|line| line.text.contains("ashowinfo"))
-            .filter_map(|line| field(&line.text, "pts_time:")?.parse().ok())
-            .collect();
-        let audio = blocks
-            .last()
-            .zip(blocks.first())
-            .map_or(0.0, |(last, first)| last - first);
         let received = std::fs::read(&self.received)
             .with_context(|| format!("cannot read {}", self.received.display()))?;
         let first_slice = nal::split_annex_b(&received);
@@ -190,9 +202,9 @@ impl LateReader {
                 .find(|nal| nal::is_slice(nal))
                 .is_some_and(|nal| nal::kind(nal) == nal::IDR),
             parameter_sets_first: before.contains(&nal::SPS) && before.contains(&nal::PPS),
-            pictures: count,
-            video: Duration::from_secs_f64((last.time - first.time).max(0.0)),
-            audio: Duration::from_secs_f64(audio.max(0.0)),
+            pictures: 1 + pictures.count(),
+            video: video.length(),
+            audio: audio.length(),
             errors,
         })
     }
@@ -253,6 +265,31 @@ impl Picture {
             // ffmpeg 5 to 6 say `iskey:1`, 7 and later too; the type is there in all.
             key: field(line, "iskey:")? == "1" && field(line, "type:")? == "I",
         })
+    }
+}
+
+/// Time of a block of decoded audio, from a line of ffmpeg's `ashowinfo`.
+fn block(line: &str) -> Option<f64> {
+    if line.contains("Parsed_ashowinfo") {
+        field(line, "pts_time:")?.parse().ok()
+    } else {
+        None
+    }
+}
+
+/// First and last time seen of a track, seconds.
+#[derive(Debug, Clone, Copy, Default)]
+struct Played(Option<(f64, f64)>);
+
+impl Played {
+    fn at(&mut self, time: f64) {
+        let first = self.0.map_or(time, |(first, _)| first);
+        self.0 = Some((first, time));
+    }
+
+    fn length(self) -> Duration {
+        let (first, last) = self.0.unwrap_or_default();
+        Duration::from_secs_f64((last - first).max(0.0))
     }
 }
 
