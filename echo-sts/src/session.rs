@@ -9,14 +9,18 @@ use std::{
 use sts_protocol::{
     Audio, Backpressure, BackpressureAction, BackpressureSeverity, Capabilities, ErrorCode,
     ErrorEvent, FragmentData, FragmentError, FragmentProcessed, ProcessedStatus, Refusal,
-    StageTimings, StreamInit, StreamReady, StreamSignal, StsAck, StsAckStatus, StsMessage, limits,
+    StageTimings, StreamInit, StreamReady, StreamSignal, StsAck, StsAckStatus, StsMessage,
 };
 
 use crate::{
-    audio::Job,
     simulation::{Fate, Level, Plan, Simulation, Subject},
     tally::Tally,
 };
+
+mod parts;
+
+pub use parts::{Allowance, Effect, State};
+use parts::{Fragment, Work};
 
 /// Time since the server started.
 pub type At = Duration;
@@ -35,93 +39,6 @@ const MAX_WAITING: usize = 64;
 /// timeout: its clock starts before ours, and its next fragment must not meet a
 /// full queue because of one it has just given up.
 const PATIENCE_SLACK: Duration = Duration::from_millis(500);
-
-/// Where a session is in its life. `initializing` ends before there is a session:
-/// it is created by an accepted `stream:init`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum State {
-    /// Fragments are processed.
-    Active,
-    /// Fragments are taken, their processing waits for `stream:resume`.
-    Paused,
-    /// `stream:end` was seen; what is there is finished.
-    Ending,
-    /// `stream:complete` was sent.
-    Completed,
-}
-
-/// What a session wants done.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Effect {
-    /// Send this to the worker.
-    Emit(StsMessage),
-    /// Make an answer for this fragment, then call [`Session::rendered`].
-    Render {
-        /// The fragment.
-        sequence: u64,
-        /// Its audio.
-        audio: Box<Audio>,
-        /// What to make of it.
-        job: Job,
-    },
-    /// The simulation interfered with a fragment.
-    Simulated {
-        /// `simulated_error` or `simulated_hold`.
-        event: &'static str,
-        /// The fragment's number.
-        sequence: u64,
-        /// The fragment's id.
-        fragment_id: String,
-        /// The simulated error's code.
-        code: Option<ErrorCode>,
-    },
-    /// The session is over: close the connection.
-    Close,
-}
-
-/// What the server allows any session.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Allowance {
-    /// Highest `max_inflight` that is confirmed.
-    pub max_inflight: u32,
-    /// Highest `chunk_duration_ms` that is accepted.
-    pub max_chunk_ms: u32,
-    /// How long after `stream:complete` the connection is closed.
-    pub close_after: Duration,
-}
-
-impl Default for Allowance {
-    fn default() -> Self {
-        Self {
-            max_inflight: *limits::MAX_INFLIGHT.end(),
-            max_chunk_ms: *limits::CHUNK_DURATION_MS.end(),
-            close_after: limits::CLOSE_AFTER_COMPLETE,
-        }
-    }
-}
-
-#[derive(Debug)]
-struct Fragment {
-    id: String,
-    sequence: u64,
-    nth: u64,
-    received: At,
-    work: Work,
-}
-
-#[derive(Debug)]
-enum Work {
-    /// The session is paused.
-    Waiting(Box<Audio>),
-    /// The answer is being made.
-    Rendering { started: At, due: At },
-    /// The answer is there.
-    Done {
-        started: At,
-        due: At,
-        outcome: Result<Box<Audio>, FragmentError>,
-    },
-}
 
 /// One stream on one connection.
 #[derive(Debug)]

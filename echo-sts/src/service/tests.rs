@@ -1,11 +1,12 @@
 //! Whom things are for: connections, sessions, scopes, one-time events.
 
 use sts_protocol::{
-    AudioMode, ErrorRule, ErrorSimulation, FragmentData, LatencyConfig, SimulateBackpressure,
-    SimulateDisconnect, SimulateSessionLoss, StreamSignal,
+    Audio, AudioMode, ErrorRule, ErrorSimulation, FragmentData, LatencyConfig,
+    SimulateBackpressure, SimulateDisconnect, SimulateSessionLoss, StreamSignal,
 };
 
 use super::*;
+use crate::session::Allowance;
 
 struct World {
     service: Service,

@@ -1,7 +1,7 @@
 //! A stream's life in virtual time, told as a list of what went out when.
 
 use sts_protocol::{
-    AudioConfig, AudioMode, BackpressureConfig, ErrorRule, ErrorSimulation, LatencyConfig,
+    AudioConfig, AudioMode, BackpressureConfig, ErrorRule, ErrorSimulation, LatencyConfig, limits,
 };
 
 use super::*;
