@@ -2,7 +2,7 @@
 
 mod support;
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use support::{Peer, STREAM, WORKER, Worker, config, fragment, listen};
@@ -169,6 +169,31 @@ async fn orders_keep_their_order() {
         assert_eq!(peer.received().await.1["sequence_number"], n);
         assert_eq!(peer.received().await.1["fragment_id"], n.to_string());
     }
+}
+
+#[tokio::test]
+async fn small_messages_leave_at_once() {
+    let (listener, url) = listen().await;
+    let mut worker = Worker::connect(config(&url));
+    let mut peer = Peer::joined(&listener).await;
+    worker.connected(1).await;
+    let start = Instant::now();
+    for n in 0..20 {
+        // Under Nagle's algorithm the second waits for a delayed acknowledgement: 40 ms a round.
+        worker.client.applied(1, format!("{n}a"));
+        worker.client.applied(1, format!("{n}b"));
+        peer.received().await;
+        peer.received().await;
+        // Whoever answers is a peer that delays its acknowledgements.
+        peer.event("backpressure", &json!({ "action": "none" }))
+            .await;
+        worker.kind(1).await;
+    }
+    assert!(
+        start.elapsed() < Duration::from_millis(400),
+        "{:?}",
+        start.elapsed()
+    );
 }
 
 #[tokio::test]

@@ -117,7 +117,10 @@ mod tests {
             ..ALIVE
         };
         assert_eq!(dog.check(start, closed), None);
-        assert_eq!(dog.check(start + CLOSE_GRACE - TICK, closed), None);
+        assert_eq!(
+            dog.check(start + CLOSE_GRACE.saturating_sub(TICK), closed),
+            None
+        );
         assert_eq!(
             dog.check(start + CLOSE_GRACE, closed),
             Some(Loss::PeerClosed)
@@ -131,7 +134,7 @@ mod tests {
     fn an_unreachable_socket_is_not_silence() {
         let mut dog = Watchdog::new(Duration::ZERO);
         assert_eq!(
-            dog.check(Instant::now() + Duration::from_secs(60), ALIVE),
+            dog.check(Instant::now() + Duration::from_hours(1), ALIVE),
             None
         );
     }

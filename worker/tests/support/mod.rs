@@ -41,6 +41,18 @@ pub fn config(url: &str) -> StsClientConfig {
     }
 }
 
+/// For what something announces: the worker's tick, and a loaded machine.
+pub const AT_ONCE: Duration = Duration::from_millis(800);
+
+/// [`config`], with pings as the protocol has them: no silence in a test is long enough.
+pub fn patient(url: &str) -> StsClientConfig {
+    StsClientConfig {
+        ping_interval: Duration::from_secs(25),
+        ping_timeout: Duration::from_secs(10),
+        ..config(url)
+    }
+}
+
 /// The server's end of a connection.
 pub struct Peer {
     pub socket: WebSocketStream<TcpStream>,

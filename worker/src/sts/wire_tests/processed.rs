@@ -90,7 +90,7 @@ fn audio_that_cannot_be_used_fails_its_fragment_at_once() {
         let payload = json!({ "fragment_id": ID, "stream_id": STREAM, "sequence_number": 0,
                               "status": "success", "dubbed_audio": dubbed });
         let (kinds, fact) = split(read("fragment:processed", vec![payload], STREAM));
-        assert_eq!(kinds, Vec::from_iter(expected), "{shown}");
+        assert_eq!(kinds, expected.into_iter().collect::<Vec<_>>(), "{shown}");
         let Some(FactKind::Processed { id, outcome, .. }) = fact else {
             panic!("{shown}")
         };
