@@ -46,6 +46,14 @@ fn chosen(options: &Test) -> Vec<Part> {
 
 /// Makes sure, before anything runs, that everything the parts need is here.
 fn prepare(parts: &[Part]) -> anyhow::Result<()> {
+    for (part, tool) in [(Part::Format, "fmt"), (Part::Clippy, "clippy")] {
+        if parts.contains(&part) && !has_cargo_tool(tool) {
+            let message = format!(
+                "`cargo {tool}` is missing; with rustup: rustup component add rustfmt clippy"
+            );
+            return Err(failure::CannotRun(message).into());
+        }
+    }
     if parts.contains(&Part::E2e) {
         return preflight::ensure_media(&MediaOptions::default());
     }
@@ -56,6 +64,12 @@ fn prepare(parts: &[Part]) -> anyhow::Result<()> {
         preflight::ensure(&[Need::Build, Need::Run])?;
     }
     Ok(())
+}
+
+/// Whether a part of the Rust toolchain that can be left out is there.
+fn has_cargo_tool(tool: &str) -> bool {
+    let output = cargo(&[tool, "--version"]).output();
+    output.is_ok_and(|output| output.status.success())
 }
 
 fn run_part(part: Part) -> anyhow::Result<()> {
@@ -199,6 +213,12 @@ mod tests {
             no_e2e: true,
         };
         assert_eq!(chosen(&quick), ORDER[..5]);
+    }
+
+    #[test]
+    fn a_tool_cargo_does_not_have_is_noticed() {
+        assert!(has_cargo_tool("fmt"));
+        assert!(!has_cargo_tool("no-such-tool"));
     }
 
     #[test]
