@@ -19,7 +19,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 const NANOS: i128 = 1_000_000_000;
-/// Pairs whose clock ratio is remembered. The median of five shrugs off two steps.
+/// Pairs whose clock ratio is remembered. The median of five shrugs off two steps or gaps.
 const RATIOS: usize = 5;
 /// Ratios needed before drift is believed.
 const EVIDENCE: usize = 3;
@@ -112,7 +112,6 @@ impl AvSync {
             silence_before = self.samples_in(delta.saturating_neg());
             self.produced += silence_before;
             delta = self.position(origin).offset_from(audio_start);
-            self.forget_drift();
             let silence =
                 Duration::from_nanos(self.position(origin).since(start).as_nanos() as u64);
             self.events.push_back(Event::AvGapFilled { batch, silence });
@@ -188,11 +187,6 @@ impl AvSync {
         }
         self.drift_ppm
             .push_back((off * 1_000_000 / i128::from(played)) as i64);
-    }
-
-    fn forget_drift(&mut self) {
-        self.last = None;
-        self.drift_ppm.clear();
     }
 
     /// The median of the recent ratios where it is a clock's drift, else 0.

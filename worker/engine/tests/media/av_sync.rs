@@ -208,6 +208,35 @@ fn a_step_back_is_slewed_away_in_two_pairs() {
 }
 
 #[test]
+fn one_step_is_not_taken_for_drift() {
+    let run = run(steady(20).into_iter().map(|(start, samples)| {
+        (
+            if start >= 10 * SEGMENT_NS {
+                start + 100_000_000
+            } else {
+                start
+            },
+            samples,
+        )
+    }));
+    let deltas: Vec<f64> = (9..20).map(|n| run.delta_ms(n)).collect();
+    assert_eq!(deltas[..3], [0.0, -100.0, 0.0]);
+    assert_eq!((run.corrections(), run.over_threshold()), (1, 0));
+}
+
+#[test]
+fn drift_is_still_known_after_a_gap() {
+    let samples = SEGMENT + SEGMENT / 200;
+    let run = run((0..40).map(|n| {
+        let away = if n >= 20 { 2_000_000_000 } else { 0 };
+        (n * SEGMENT_NS + away, samples)
+    }));
+    let later = (10..40).map(|n| run.delta_ms(n).abs()).fold(0.0, f64::max);
+    assert!(later <= 6.0, "{later} ms");
+    assert!(run.plans[20].silence_before.abs_diff(96_000) < 300);
+}
+
+#[test]
 fn a_gap_of_two_seconds_is_filled_with_silence_at_once() {
     let run = run(steady(20).into_iter().map(|(start, samples)| {
         (

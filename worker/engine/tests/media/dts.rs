@@ -35,10 +35,18 @@ fn with_b_frames_decode_runs_ahead_by_the_reorder_depth() {
     let got = assign(&mut dts, &[0, 3, 1, 2, 6, 4, 5]);
     assert_eq!(in_frames(&got), [-1.0, 0.0, 1.0, 2.0, 3.0, 4.0, 5.0]);
     // The same depth goes on over the cut.
+    assert_eq!(in_frames(&assign(&mut dts, &[9, 7, 8])), [6.0, 7.0, 8.0]);
+}
+
+#[test]
+fn the_depth_once_learnt_is_kept() {
+    let mut dts = DtsAssigner::new();
     assert_eq!(
-        in_frames(&assign(&mut dts, &[9, 7, 8])),
-        [6.0, 7.0, 8.0].map(|n: f64| n)
+        in_frames(&assign(&mut dts, &[0, 3, 1, 2])),
+        [-1.0, 0.0, 1.0, 2.0]
     );
+    // A segment without reordering: decoding does not get nearer to presentation.
+    assert_eq!(in_frames(&assign(&mut dts, &[4, 5, 6])), [3.0, 4.0, 5.0]);
 }
 
 #[test]

@@ -3,7 +3,8 @@
 use crate::sts::{Door, Reply, Sts, Welcome, at, ms};
 use crate::world::World;
 use dub_engine::{
-    BackpressureAction, Input, Level, OriginalReason, Outcome, Resolution, SessionConfig,
+    BackpressureAction, Event, Input, Level, OriginalReason, Outcome, Output, ProtocolErrorKind,
+    Resolution, Session, SessionConfig,
 };
 use std::time::Duration;
 
@@ -570,6 +571,87 @@ fn an_answer_at_its_very_deadline_is_late() {
         world.run();
         assert_eq!(reasons(&world), [expected], "{latency} ms");
     }
+}
+
+#[test]
+fn what_is_due_is_done_before_a_fact_is_taken_in() {
+    // No `handle_timeout` at all: the driver was busy and tells the answer first.
+    let mut session = Session::new(SessionConfig::default());
+    session.handle_input(at(0.0), Input::Start);
+    session.handle_input(at(0.0), Input::Connected { link: 1 });
+    session.handle_input(
+        at(0.0),
+        Input::Ready {
+            link: 1,
+            max_inflight: None,
+        },
+    );
+    session.handle_input(
+        at(6.0),
+        Input::SegmentReady {
+            batch: 0,
+            sendable: true,
+        },
+    );
+    let outputs = std::iter::from_fn(|| session.poll_output()).collect::<Vec<_>>();
+    let id = outputs.iter().find_map(|output| match output {
+        Output::Send { id, .. } => Some(*id),
+        _ => None,
+    });
+    let id = id.expect("sent").to_string();
+    let outcome = Outcome::Audio;
+    session.handle_input(
+        at(14.0),
+        Input::Processed {
+            link: 1,
+            id,
+            sequence: Some(0),
+            outcome,
+        },
+    );
+    let with = Resolution::Original(OriginalReason::Timeout);
+    let outputs = std::iter::from_fn(|| session.poll_output()).collect::<Vec<_>>();
+    assert!(
+        outputs.contains(&Output::Resolve { batch: 0, with }),
+        "{outputs:?}"
+    );
+}
+
+#[test]
+fn hours_of_stream_hold_no_more_than_one_segment() {
+    let mut world = World::new(&SessionConfig::default(), Sts::default());
+    world.segments(2_000, SEGMENT);
+    // A very late answer for the first fragment, long after it was forgotten.
+    let act = Box::new(
+        |sts: &mut Sts, now, agenda: &mut crate::world::Agenda<Sts>| {
+            let (link, id, _, sequence) = sts.sent[0];
+            let (id, outcome) = (id.to_string(), Outcome::Audio);
+            agenda.tell(
+                now,
+                Input::Processed {
+                    link,
+                    id,
+                    sequence: Some(sequence),
+                    outcome,
+                },
+            );
+        },
+    );
+    world.agenda.put(at(11_000.0), crate::world::Item::Act(act));
+    world.run();
+    world.reference.finish();
+    assert_eq!(dubbed(&world), 2_000);
+    let most = world.most_load;
+    assert_eq!(
+        (most.waiting, most.out, most.checking, most.unresolved),
+        (0, 1, 1, 1)
+    );
+    assert_eq!(most.remembered, dub_engine::in_flight::REMEMBERED);
+    let unknown = world.heard.iter().any(|output| {
+        let kind = ProtocolErrorKind::UnknownFragment;
+        matches!(output, Output::Event(Event::ProtocolError { kind: told, .. }) if *told == kind)
+    });
+    assert!(unknown, "forgotten means unknown");
 }
 
 #[test]
