@@ -313,6 +313,9 @@ fn service(run: &Run<'_>, axis: &Axis) -> Vec<Mark> {
                 Tone::Busy
             }
             (Direction::Out, event::FRAGMENT_PROCESSED) if entry.code.is_some() => Tone::Bad,
+            (Direction::Out, event::BACKPRESSURE) if entry.action.as_deref() == Some("none") => {
+                Tone::Quiet
+            }
             (Direction::Out, event::BACKPRESSURE) => Tone::Warn,
             _ => continue,
         };

@@ -141,7 +141,7 @@ fn what_the_service_did_is_marked_and_a_clean_end_is_not_trouble() {
         let marks = timeline(ZERO_MS, &Log::default(), journal).lanes.service;
         marks.into_iter().map(|mark| mark.tone).collect::<Vec<_>>()
     };
-    assert_eq!(tones(&journal()), [Good, Warn, Bad, Warn, Warn, Warn]);
+    assert_eq!(tones(&journal()), [Good, Warn, Bad, Quiet, Warn, Warn]);
     let end = (1.0, "in", "stream:end", json!({"session": 1}));
     let gone = |session: u64| (2.0, "local", "disconnect", json!({"session": session}));
     assert_eq!(
