@@ -1,13 +1,16 @@
 //! The control client against the real `echo-sts`, in this process.
-#![expect(clippy::unwrap_used, reason = "a test may fail where its preparations fail")]
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test may fail where its preparations fail"
+)]
 
 use std::time::{Duration, Instant};
 
 use e2e::{control::Control, probe::journal::Journal};
 use sts_protocol::{
-    AudioConfig, AudioMode, BackpressureAction, BackpressureConfig, Direction, ErrorCode, ErrorRule,
-    ErrorSimulation, LatencyConfig, SimulateBackpressure, SimulateDisconnect, SimulateSessionLoss,
-    event,
+    AudioConfig, AudioMode, BackpressureAction, BackpressureConfig, Direction, ErrorCode,
+    ErrorRule, ErrorSimulation, LatencyConfig, SimulateBackpressure, SimulateDisconnect,
+    SimulateSessionLoss, event,
 };
 
 /// `echo-sts` on a runtime of its own, with its journal in a file as in an environment.
@@ -27,12 +30,20 @@ impl Server {
             ..echo_sts::Config::default()
         };
         let running = runtime.block_on(echo_sts::Server::start(config)).unwrap();
-        Self { url: running.url(), runtime: Some(runtime), journal, _running: running }
+        Self {
+            url: running.url(),
+            runtime: Some(runtime),
+            journal,
+            _running: running,
+        }
     }
 
     fn events_in(&self) -> Vec<String> {
         let journal = Journal::read(self.journal.path()).unwrap();
-        let received = journal.entries().iter().filter(|entry| entry.direction == Direction::In);
+        let received = journal
+            .entries()
+            .iter()
+            .filter(|entry| entry.direction == Direction::In);
         received.map(|entry| entry.event.clone()).collect()
     }
 }
@@ -55,9 +66,17 @@ fn every_control_event_is_accepted_and_in_the_journal() {
             rules: vec![ErrorRule::sequence(2, ErrorCode::Timeout).times(1)],
         })
         .unwrap();
-    control.latency(LatencyConfig { base_ms: 100, ..LatencyConfig::default() }).unwrap();
     control
-        .automatic_backpressure(BackpressureConfig { enabled: true, ..BackpressureConfig::default() })
+        .latency(LatencyConfig {
+            base_ms: 100,
+            ..LatencyConfig::default()
+        })
+        .unwrap();
+    control
+        .automatic_backpressure(BackpressureConfig {
+            enabled: true,
+            ..BackpressureConfig::default()
+        })
         .unwrap();
     control
         .backpressure(SimulateBackpressure {
@@ -68,9 +87,18 @@ fn every_control_event_is_accepted_and_in_the_journal() {
         })
         .unwrap();
     control.audio(AudioConfig::new(AudioMode::Hold)).unwrap();
-    control.lose_session(SimulateSessionLoss { stream_id: stream_id.clone(), delay_ms: 0 }).unwrap();
     control
-        .disconnect(SimulateDisconnect { stream_id, delay_ms: 0, refuse_for_ms: None })
+        .lose_session(SimulateSessionLoss {
+            stream_id: stream_id.clone(),
+            delay_ms: 0,
+        })
+        .unwrap();
+    control
+        .disconnect(SimulateDisconnect {
+            stream_id,
+            delay_ms: 0,
+            refuse_for_ms: None,
+        })
         .unwrap();
     let mut expected = event::CONTROL.map(str::to_owned).to_vec();
     let mut received = server.events_in();
@@ -83,17 +111,24 @@ fn every_control_event_is_accepted_and_in_the_journal() {
 fn a_rejected_event_is_an_error_with_the_servers_reason() {
     let server = Server::start();
     let control = Control::connect(&server.url).unwrap();
-    let error = control.audio(AudioConfig::new(AudioMode::Resize)).unwrap_err();
+    let error = control
+        .audio(AudioConfig::new(AudioMode::Resize))
+        .unwrap_err();
     let text = format!("{error:#}");
     assert!(text.starts_with("config:audio was rejected: "), "{text}");
     assert!(text.contains("ratio"), "{text}");
-    control.audio(AudioConfig::new(AudioMode::Echo)).expect("the connection must go on");
+    control
+        .audio(AudioConfig::new(AudioMode::Echo))
+        .expect("the connection must go on");
 }
 
 #[test]
 fn a_server_that_is_not_there_or_says_nothing_is_an_error_in_time() {
     let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let addresses = ["127.0.0.1:1".to_owned(), silent.local_addr().unwrap().to_string()];
+    let addresses = [
+        "127.0.0.1:1".to_owned(),
+        silent.local_addr().unwrap().to_string(),
+    ];
     for address in addresses {
         let started = Instant::now();
         let error = Control::connect(&format!("http://{address}")).unwrap_err();

@@ -74,7 +74,11 @@ impl Record {
     pub fn unix_ms(&self) -> Result<f64> {
         let time = humantime::parse_rfc3339(&self.timestamp)
             .with_context(|| format!("'{}' is not a time", self.timestamp))?;
-        Ok(time.duration_since(std::time::UNIX_EPOCH).unwrap_or_default().as_secs_f64() * 1e3)
+        Ok(time
+            .duration_since(std::time::UNIX_EPOCH)
+            .unwrap_or_default()
+            .as_secs_f64()
+            * 1e3)
     }
 
     /// The stable name of what happened, if the line has one.

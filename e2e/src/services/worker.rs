@@ -302,7 +302,9 @@ impl Worker {
         let last = self.scraper.last()?;
         let counted = self.process.lines().into_iter().rev().find(|line| {
             Record::parse(&line.text).is_some_and(|record| {
-                record.event().is_some_and(|event| !COUNTS_NOTHING.contains(&event))
+                record
+                    .event()
+                    .is_some_and(|event| !COUNTS_NOTHING.contains(&event))
             })
         });
         if let Some(line) = counted
