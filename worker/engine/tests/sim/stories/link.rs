@@ -1,0 +1,178 @@
+//! Stories of connections and sessions that are lost, refused and found again.
+
+use super::{SEGMENT, reasons, tell, world};
+use crate::sts::{Door, Sts, Welcome, at, ms};
+use dub_engine::{BackpressureAction, Input, Level};
+
+#[test]
+fn two_in_flight_fall_back_on_disconnect_and_the_stream_starts_over() {
+    let mut world = world(Sts {
+        latency: ms(7_000),
+        ..Sts::default()
+    });
+    world.disconnect(at(12.5), Door::Refused);
+    world.change(at(20.0), |sts| sts.door = Door::Open);
+    world.segments(8, SEGMENT);
+    let world = tell("reconnect", world);
+    let sequences: Vec<_> = world.peer.sent.iter().map(|s| (s.0, s.2, s.3)).collect();
+    // Lost at 12.5 s; retries at 14.5 s and 18.52 s are refused, the one at 26.54 s succeeds.
+    assert_eq!(
+        sequences,
+        [
+            (1, 0, 0),
+            (1, 1, 1),
+            (4, 4, 0),
+            (4, 5, 1),
+            (4, 6, 2),
+            (4, 7, 3)
+        ]
+    );
+}
+
+#[test]
+fn after_five_failed_attempts_the_service_is_gone() {
+    let mut world = world(Sts::default());
+    world.disconnect(at(6.1), Door::Refused);
+    world.segments(16, SEGMENT);
+    tell("gone", world);
+}
+
+#[test]
+fn the_first_connection_follows_the_same_schedule() {
+    let mut world = world(Sts {
+        door: Door::Refused,
+        ..Sts::default()
+    });
+    world.change(at(7.0), |sts| sts.door = Door::Open);
+    world.segments(4, SEGMENT);
+    tell("first_connection", world);
+}
+
+#[test]
+fn a_session_lost_in_a_pause_is_initialised_again() {
+    let mut world = world(Sts::default());
+    world.backpressure(at(7.0), BackpressureAction::Pause, None);
+    world.change(at(10.0), |sts| sts.amnesia = true);
+    world.backpressure(at(14.0), BackpressureAction::None, None);
+    world.segments(5, SEGMENT);
+    let world = tell("session_lost_in_pause", world);
+    assert_eq!(
+        reasons(&world),
+        ["dubbed", "error", "dubbed", "dubbed", "dubbed"]
+    );
+    assert_eq!(world.reference.reinits, 1);
+}
+
+#[test]
+fn a_session_lost_with_three_out_is_initialised_again_once() {
+    let mut world = world(Sts {
+        latency: ms(7_000),
+        ..Sts::default()
+    });
+    world.change(at(7.5), |sts| sts.amnesia = true);
+    world.segments(12, ms(1_500));
+    let world = tell("session_lost_with_three_out", world);
+    assert_eq!(world.reference.reinits, 1);
+}
+
+#[test]
+fn a_session_that_is_lost_again_at_once_does_not_turn_in_circles() {
+    let mut world = world(Sts::default());
+    world.change(at(7.0), |sts| sts.incurable = true);
+    world.change(at(26.0), |sts| sts.incurable = false);
+    world.segments(7, SEGMENT);
+    tell("session_lost_again", world);
+}
+
+#[test]
+fn input_that_ends_while_away_ends_the_session_at_once() {
+    let mut world = world(Sts::default());
+    world.disconnect(at(7.0), Door::Refused);
+    world.agenda.tell(
+        at(6.0),
+        Input::SegmentReady {
+            batch: 0,
+            sendable: true,
+        },
+    );
+    world.agenda.tell(
+        at(12.0),
+        Input::SegmentReady {
+            batch: 1,
+            sendable: true,
+        },
+    );
+    world.agenda.tell(at(12.1), Input::InputEnded);
+    tell("ended_while_away", world);
+}
+
+#[test]
+fn no_stream_ready_in_ten_seconds_is_a_failed_attempt() {
+    let mut world = world(Sts {
+        welcome: Welcome::Silent,
+        ..Sts::default()
+    });
+    world.change(at(11.0), |sts| sts.welcome = Welcome::Ready(None));
+    world.segments(4, SEGMENT);
+    tell("no_stream_ready", world);
+}
+
+#[test]
+fn a_connection_attempt_that_never_ends_is_given_up() {
+    let mut world = world(Sts {
+        door: Door::Silent,
+        ..Sts::default()
+    });
+    world.change(at(21.0), |sts| sts.door = Door::Open);
+    world.segments(5, SEGMENT);
+    tell("silent_door", world);
+}
+
+#[test]
+fn a_refusal_at_the_door_ends_the_session() {
+    let mut world = world(Sts {
+        door: Door::Forbidden,
+        ..Sts::default()
+    });
+    world.segments(1, SEGMENT);
+    let world = tell("refused_at_the_door", world);
+    assert_eq!(world.loudest, Level::Error);
+}
+
+#[test]
+fn an_invalid_config_on_init_ends_the_session() {
+    let mut world = world(Sts {
+        welcome: Welcome::Error("INVALID_CONFIG"),
+        ..Sts::default()
+    });
+    world.segments(1, SEGMENT);
+    tell("invalid_config", world);
+}
+
+#[test]
+fn auth_failed_in_mid_stream_ends_the_session() {
+    let mut world = world(Sts {
+        latency: ms(5_000),
+        ..Sts::default()
+    });
+    world.segments(3, SEGMENT);
+    world.say(at(13.0), |link| Input::StsError {
+        link,
+        code: "AUTH_FAILED".to_owned(),
+        retryable: true,
+        fatal: false,
+        id: None,
+        message: "token expired".to_owned(),
+    });
+    tell("auth_failed", world);
+}
+
+#[test]
+fn audio_that_came_back_before_the_disconnect_is_used() {
+    let mut world = world(Sts::default());
+    // Processed at 6.3 s, disconnected at 6.31 s, checked at 6.315 s.
+    world.disconnect(at(6.31), Door::Open);
+    world.segments(2, SEGMENT);
+    let world = tell("returned_before_disconnect", world);
+    assert_eq!(reasons(&world), ["dubbed", "dubbed"]);
+}
