@@ -36,6 +36,8 @@ pub struct Egress {
     audio: gst_app::AppSrc,
     sink: gst::Element,
     video_caps: Option<gst::Caps>,
+    /// Time stamps of the last units, video and audio.
+    last: (i64, i64),
 }
 
 impl Egress {
@@ -85,6 +87,7 @@ impl Egress {
             audio: audio.downcast().map_err(|_| "appsrc is no AppSrc")?,
             sink,
             video_caps: None,
+            last: (0, 0),
         };
         // Failures also come over the bus, with a better text.
         let _ = egress.pipeline.set_state(gst::State::Playing);
@@ -97,6 +100,7 @@ impl Egress {
             self.video.set_caps(Some(&unit.caps));
             self.video_caps = Some(unit.caps);
         }
+        self.last.0 = dts;
         let mut buffer = unit.buffer;
         // Copies the buffer's description, not the coded data.
         let writable = buffer.make_mut();
@@ -108,6 +112,7 @@ impl Egress {
 
     /// Hands over an AAC frame.
     pub fn audio(&mut self, frame: AacFrame, pts: i64, duration: i64) {
+        self.last.1 = pts;
         let mut buffer = gst::Buffer::from_slice(frame);
         if let Some(buffer) = buffer.get_mut() {
             buffer.set_pts(time(pts));
@@ -115,6 +120,21 @@ impl Egress {
             buffer.set_duration(time(duration));
         }
         let _ = self.audio.push_buffer(buffer);
+    }
+
+    /// No more media, but the stream stays open: the muxer, which waits for both tracks, lets go
+    /// of what it holds.
+    ///
+    /// A server may throw away what it has queued when its publisher leaves (MediaMTX does), so
+    /// the last units need a moment before [`Egress::finish`].
+    pub fn drain(&self) {
+        let (video, audio) = self.last;
+        // The track that ends first must not be waited for; the other one flows out by itself.
+        let _ = if video < audio {
+            self.video.end_of_stream()
+        } else {
+            self.audio.end_of_stream()
+        };
     }
 
     /// No more media: [`EgressFact::Finished`] follows once all of it is out.

@@ -18,6 +18,8 @@ use crate::observe::{Fact, Observer};
 
 /// The output may hold this much media that the server does not take.
 const LARGEST_BACKLOG: Duration = Duration::from_secs(5);
+/// How long the stream stays open behind its last unit; see [`Egress::drain`].
+const LINGER: Duration = Duration::from_millis(300);
 /// How long the server may take to accept the last bytes.
 const LAST_BYTES: Duration = Duration::from_secs(10);
 
@@ -72,6 +74,10 @@ enum Phase {
     Flushing,
     /// Those are queued.
     Flushed,
+    /// Everything is handed over; the server gets a moment to take it in.
+    Lingering {
+        until: At,
+    },
     /// The muxer has been told that nothing follows.
     Closing {
         until: At,
@@ -276,7 +282,7 @@ impl Output {
 
     /// When the next unit is due, or the end must have come.
     pub(super) fn poll_timeout(&self) -> Option<At> {
-        if let Phase::Closing { until } = self.phase {
+        if let Phase::Closing { until } | Phase::Lingering { until } = self.phase {
             return Some(until);
         }
         let video = self
@@ -298,6 +304,16 @@ impl Output {
             return Err(self.failure(format!(
                 "the server did not take the last bytes within {LAST_BYTES:?}"
             )));
+        }
+        if let Phase::Lingering { until } = self.phase
+            && at >= until
+        {
+            if let Some(egress) = &self.egress {
+                egress.finish();
+            }
+            self.phase = Phase::Closing {
+                until: at + LAST_BYTES,
+            };
         }
         let offset = self.config.av_offset.as_nanos() as i64;
         let frame = self
@@ -327,10 +343,8 @@ impl Output {
         if rest && self.audio.is_empty() {
             match &self.egress {
                 Some(egress) => {
-                    egress.finish();
-                    self.phase = Phase::Closing {
-                        until: at + LAST_BYTES,
-                    };
+                    egress.drain();
+                    self.phase = Phase::Lingering { until: at + LINGER };
                 }
                 None => self.phase = Phase::Finished,
             }
