@@ -42,6 +42,7 @@ pub struct Story {
     worker: Vec<Box<dyn FnOnce(&mut WorkerOptions)>>,
     publisher: Vec<String>,
     exit: i32,
+    abrupt: bool,
     extra_time: Duration,
     late_reader: bool,
     trace: SharedTrace,
@@ -60,6 +61,7 @@ impl Story {
             worker: Vec::new(),
             publisher: Vec::new(),
             exit: 0,
+            abrupt: false,
             extra_time: Duration::ZERO,
             late_reader: false,
             trace: SharedTrace::default(),
@@ -91,7 +93,8 @@ impl Story {
     /// Adds options of `publisher --help`.
     #[must_use]
     pub fn publisher(mut self, options: &[&str]) -> Self {
-        self.publisher.extend(options.iter().map(ToString::to_string));
+        self.publisher
+            .extend(options.iter().map(ToString::to_string));
         self
     }
 
@@ -99,6 +102,14 @@ impl Story {
     #[must_use]
     pub fn exit(mut self, code: i32) -> Self {
         self.exit = code;
+        self
+    }
+
+    /// The worker ends before its last numbers can be read: they are not asked for. Always so with
+    /// another exit code than 0.
+    #[must_use]
+    pub fn abrupt(mut self) -> Self {
+        self.abrupt = true;
         self
     }
 
@@ -137,7 +148,9 @@ impl Story {
     pub fn run(self, during: impl FnOnce(&mut Live) -> Result<()>) -> Result<Evidence> {
         let began = Instant::now();
         (self.tell)("starting services");
-        let mut builder = Environment::builder(&self.name).echo_sts(self.sts).trace(self.trace);
+        let mut builder = Environment::builder(&self.name)
+            .echo_sts(self.sts)
+            .trace(self.trace);
         if let Some(kind) = self.media_server {
             builder = builder.media_server(kind);
         }
@@ -155,30 +168,54 @@ impl Story {
         }
         let starting = Instant::now();
         let worker = environment.start_worker(&options)?;
-        environment.media_server().wait_reader(&environment.input_path(), READING_PATIENCE)?;
+        environment
+            .media_server()
+            .wait_reader(&environment.input_path(), READING_PATIENCE)?;
         let reading_after = starting.elapsed();
         let first_packet_ms = publisher.go()?;
         let sent_at = Instant::now();
         (self.tell)("publishing");
 
-        let mut live = Live { environment, publisher, worker, sent_at, tell: self.tell };
+        let mut live = Live {
+            environment,
+            publisher,
+            worker,
+            sent_at,
+            tell: self.tell,
+        };
         during(&mut live)?;
         let limit = self.clip_length + LATENCY + self.extra_time;
-        let late = if self.late_reader { Some(live.read_late(limit)?) } else { None };
+        let late = if self.late_reader {
+            Some(live.read_late(limit)?)
+        } else {
+            None
+        };
         live.watch(limit)?;
-        live.worker.expect_exit(self.exit, Duration::from_secs(10))?;
+        live.worker
+            .expect_exit(self.exit, Duration::from_secs(10))?;
         let sent = live.publisher.done();
-        let Live { environment, worker, tell, .. } = live;
+        let settles = self.exit == 0 && !self.abrupt;
+        let Live {
+            environment,
+            worker,
+            tell,
+            ..
+        } = live;
         tell("collecting");
         let recorded = environment.keep_recording(RECORDING_PATIENCE);
         let evidence = Evidence {
             kind: environment.media_server().kind(),
             directory: environment.artifacts().dir().to_owned(),
             clip: self.clip,
-            recording: recorded.ok(),
+            recording: recorded.map_err(|error| format!("{error:#}")),
             journal: environment.echo_sts().journal()?,
             log: worker.log(),
-            metrics: worker.final_metrics()?,
+            metrics: if settles {
+                worker.final_metrics()?
+            } else {
+                // It may be gone within a scrape's interval of its start.
+                worker.metrics().unwrap_or_default()
+            },
             samples: worker.metrics_over_time()?,
             sent,
             reading_after,
@@ -218,11 +255,17 @@ impl Live {
 
     /// Waits for the output to run and plays some of it as a player that comes late does.
     fn read_late(&self, patience: Duration) -> Result<LateReport> {
-        self.worker.wait_record("pair_started of batch 1", patience, |record| {
-            record.event() == Some("pair_started") && record.number("batch") == Some(1.0)
-        })?;
+        self.worker
+            .wait_record("pair_started of batch 1", patience, |record| {
+                record.event() == Some("pair_started") && record.number("batch") == Some(1.0)
+            })?;
         let url = self.environment.output_url();
-        let reader = LateReader::start(self.environment.place(), "late-reader", &url, Duration::from_secs(8))?;
+        let reader = LateReader::start(
+            self.environment.place(),
+            "late-reader",
+            &url,
+            Duration::from_secs(8),
+        )?;
         reader.finish()
     }
 
@@ -240,7 +283,9 @@ impl Live {
             }
             let log = self.worker.log();
             let on_air = |dubbed: bool| {
-                log.events("pair_started").filter(|record| record.flag("dubbed") == Some(dubbed)).count()
+                log.events("pair_started")
+                    .filter(|record| record.flag("dubbed") == Some(dubbed))
+                    .count()
             };
             let line = format!(
                 "segments in {}, on air: {} dubbed, {} original",
@@ -268,8 +313,8 @@ pub struct Evidence {
     pub directory: PathBuf,
     /// What was published.
     pub clip: PathBuf,
-    /// What the media server recorded of the output, if there was any.
-    pub recording: Option<PathBuf>,
+    /// What the media server recorded of the output, or why there is nothing.
+    pub recording: Result<PathBuf, String>,
     /// What `echo-sts` saw.
     pub journal: Journal,
     /// What the worker logged.
@@ -296,7 +341,10 @@ impl Evidence {
     /// # Errors
     /// When nothing was recorded.
     pub fn recording(&self) -> Result<&Path> {
-        self.recording.as_deref().context("the media server recorded no output")
+        match &self.recording {
+            Ok(path) => Ok(path),
+            Err(reason) => bail!("there is no recording of the output: {reason}"),
+        }
     }
 
     /// Reads frame numbers, flashes and beeps out of the recording.
@@ -325,7 +373,11 @@ impl Evidence {
     pub fn require_every_coded_frame(&self) -> Result<()> {
         let (clip, recording) = (self.clip.clone(), self.recording()?.to_owned());
         quietly(move || {
-            frames::compare(&CodedFrames::video(&clip)?, &CodedFrames::video(&recording)?).require_exact()
+            frames::compare(
+                &CodedFrames::video(&clip)?,
+                &CodedFrames::video(&recording)?,
+            )
+            .require_exact()
         })
     }
 
@@ -336,7 +388,10 @@ impl Evidence {
     pub fn require_every_picture(&self, frames: u32) -> Result<Clock> {
         let clock = self.clock()?;
         let sequence = clock.sequence(0..frames);
-        ensure!(sequence.is_perfect(), "the pictures of the recording are not those of the clip: {sequence}");
+        ensure!(
+            sequence.is_perfect(),
+            "the pictures of the recording are not those of the clip: {sequence}"
+        );
         Ok(clock)
     }
 
@@ -346,7 +401,11 @@ impl Evidence {
     /// With the lines.
     pub fn require_clean_log(&self) -> Result<()> {
         let problems = self.log.problems();
-        ensure!(problems.is_empty(), "the worker logged trouble:\n  {}", problems.join("\n  "));
+        ensure!(
+            problems.is_empty(),
+            "the worker logged trouble:\n  {}",
+            problems.join("\n  ")
+        );
         Ok(())
     }
 
@@ -358,10 +417,18 @@ impl Evidence {
         let sound = self.sound()?;
         let length = length.as_secs_f64();
         let stretches: Vec<_> = (0..segments)
-            .map(|n| (n as f64 * length, ((n + 1) as f64 * length).min(sound.end())))
+            .map(|n| {
+                (
+                    n as f64 * length,
+                    ((n + 1) as f64 * length).min(sound.end()),
+                )
+            })
             .collect();
         let marker = sts_protocol::mark::TONE_HZ;
-        Ok(audio::segments(&sound, &stretches, marker).into_iter().map(|segment| segment.verdict).collect())
+        Ok(audio::segments(&sound, &stretches, marker)
+            .into_iter()
+            .map(|segment| segment.verdict)
+            .collect())
     }
 
     /// A counter or gauge of the worker.
@@ -377,7 +444,9 @@ impl Evidence {
 ///
 /// # Errors
 /// Those of `examine`.
-pub fn quietly<T: Send + 'static>(examine: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+pub fn quietly<T: Send + 'static>(
+    examine: impl FnOnce() -> Result<T> + Send + 'static,
+) -> Result<T> {
     static TURN: Mutex<()> = Mutex::new(());
     let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
     let result = std::thread::Builder::new()

@@ -1,6 +1,8 @@
 //! What an STS service may answer, made by ffmpeg, decoded by the worker: the content
 //! decides, the length fits, and the sound sits where it belongs.
 
+#![expect(clippy::unwrap_used, reason = "a test says what it expects by unwrapping it")]
+
 use std::io::Write as _;
 use std::process::{Command, Stdio};
 use std::time::Duration;

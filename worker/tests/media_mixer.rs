@@ -1,6 +1,8 @@
 //! Joins: what a viewer must not hear. A steady tone goes through the mixer in segments,
 //! and what is left after taking the tone out is compared at the joins and elsewhere.
 
+#![expect(clippy::unwrap_used, reason = "a test says what it expects by unwrapping it")]
+
 use std::time::Duration;
 
 use dub_engine::{AvSyncConfig, Event, Pts};

@@ -46,13 +46,23 @@ fn demo(options: Options) -> Result<()> {
     };
     let probe = ffprobe::probe(&clip, Duration::from_secs(20))
         .with_context(|| format!("{} cannot be used as a clip", clip.display()))?;
-    let seconds = probe.format.duration.context("the clip does not say how long it is")?;
+    let seconds = probe
+        .format
+        .duration
+        .context("the clip does not say how long it is")?;
     let server = Kind::choose(options.media_server)?;
-    println!("media server: {server}; clip: {} ({seconds:.1} s)", clip.display());
+    println!(
+        "media server: {server}; clip: {} ({seconds:.1} s)",
+        clip.display()
+    );
 
     let began = Instant::now();
-    let tell = Arc::new(move |what: &str| println!("{:6.1} s  {what}", began.elapsed().as_secs_f64()));
-    let sts = EchoStsOptions { audio_mode: Some("mark".to_owned()), ..EchoStsOptions::default() };
+    let tell =
+        Arc::new(move |what: &str| println!("{:6.1} s  {what}", began.elapsed().as_secs_f64()));
+    let sts = EchoStsOptions {
+        audio_mode: Some("mark".to_owned()),
+        ..EchoStsOptions::default()
+    };
     let evidence = Story::new("demo", &clip, Duration::from_secs_f64(seconds))
         .media_server(Some(server))
         .sts(sts)
@@ -68,14 +78,20 @@ fn summary(evidence: &Evidence, own_clip: bool) -> Result<()> {
     let recording = evidence.recording()?.to_owned();
     let clip = evidence.clip.clone();
     let (frames, clock) = quietly(move || {
-        let frames = frames::compare(&CodedFrames::video(&clip)?, &CodedFrames::video(&recording)?);
+        let frames = frames::compare(
+            &CodedFrames::video(&clip)?,
+            &CodedFrames::video(&recording)?,
+        );
         let clock = own_clip.then(|| Clock::read(&recording)).transpose()?;
         Ok((frames, clock))
     })?;
     let metrics = &evidence.metrics;
     let fallbacks = metrics.sum("worker_fallback_total", &[]);
     println!();
-    println!("frames     {} in, {} out, {} of them bit-identical", frames.input, frames.recorded, frames.matched);
+    println!(
+        "frames     {} in, {} out, {} of them bit-identical",
+        frames.input, frames.recorded, frames.matched
+    );
     println!(
         "fragments  {} sent, {} dubbed, {fallbacks} fallen back to original audio",
         metrics.count("worker_audio_fragments_total", &[("status", "sent")])?,
@@ -91,7 +107,10 @@ fn summary(evidence: &Evidence, own_clip: bool) -> Result<()> {
         );
     }
     let delta = metrics.histogram("worker_av_sync_abs_delta_ms", &[])?;
-    println!("A/V delta  {:.1} ms on average by the worker's own timestamps", delta.sum / delta.count.max(1) as f64);
+    println!(
+        "A/V delta  {:.1} ms on average by the worker's own timestamps",
+        delta.sum / delta.count.max(1) as f64
+    );
     println!(
         "latency    {:.2} s, {} stalls",
         metrics.value("worker_output_latency_seconds", &[])?,

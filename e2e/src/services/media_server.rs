@@ -228,7 +228,7 @@ impl MediaServer {
             &format!("the finished recording of {path}"),
             patience,
             || {
-                self.alive()?;
+                self.process(Half::Rtmp).alive()?;
                 if self.is_rtmp_published(path)? {
                     return Ok(Look::NotYet("it is still published".into()));
                 }

@@ -38,7 +38,6 @@ pub(crate) fn run(stage: &Context) -> Result<()> {
     Ok(())
 }
 
-
 fn timing(evidence: &Evidence) -> Result<()> {
     ensure!(
         evidence.reading_after < Duration::from_secs(5),

@@ -32,7 +32,11 @@ pub(crate) trait Stage {
 
 impl Stage for Context {
     fn part(&self, part: &str, clip: impl Into<PathBuf>, length: Duration) -> Story {
-        let name = if part.is_empty() { self.name().to_owned() } else { format!("{}-{part}", self.name()) };
+        let name = if part.is_empty() {
+            self.name().to_owned()
+        } else {
+            format!("{}-{part}", self.name())
+        };
         Story::new(name, clip, length)
             .media_server(Some(self.media_server()))
             .trace(self.trace())
@@ -44,7 +48,8 @@ impl Stage for Context {
     }
 
     fn snapshot<T: Serialize>(&self, name: &str, value: &T) {
-        self.snapshots().bind(|| insta::assert_json_snapshot!(name, value));
+        self.snapshots()
+            .bind(|| insta::assert_json_snapshot!(name, value));
     }
 }
 
@@ -58,7 +63,9 @@ pub(crate) fn metric_set(evidence: &Evidence) -> Vec<String> {
     for (series, value) in evidence.metrics.series() {
         let name = series.split('{').next().unwrap_or_default();
         let of_histogram = |suffix| {
-            let family = name.strip_suffix(suffix).and_then(|family| families.get(family));
+            let family = name
+                .strip_suffix(suffix)
+                .and_then(|family| families.get(family));
             family.is_some_and(|family| family.kind == Kind::Histogram)
         };
         if timed.contains(&name) || of_histogram("_sum") {

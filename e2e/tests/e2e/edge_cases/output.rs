@@ -55,7 +55,7 @@ pub(super) fn lost(context: &Context, row: &'static str) -> Result<()> {
 /// SIGTERM: what came in is dubbed and published, the STS stream is ended, exit code 0.
 pub(super) fn sigterm(context: &Context, row: &'static str) -> Result<()> {
     let spec = clip(20);
-    let evidence = story(context, row, &spec)?.run(|live| {
+    let evidence = story(context, row, &spec)?.abrupt().run(|live| {
         live.worker.wait_record(
             "segment_ready of batch 3",
             Duration::from_secs(20),
