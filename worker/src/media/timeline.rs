@@ -169,6 +169,17 @@ impl<V, A> Timeline<V, A> {
         self.settle(at);
     }
 
+    /// The connection has ended: what still waits for a report must do with arrival times.
+    pub fn finish(&mut self, at: At) {
+        self.config.report_wait = Duration::ZERO;
+        if self.video.transit.is_some() {
+            // A track that never came cannot be waited for either.
+            let video = self.video.transit;
+            self.audio.transit = self.audio.transit.or(video);
+        }
+        self.settle(at);
+    }
+
     /// Whether the first keyframe is still to come, so that [`Timeline::set_base`] counts.
     pub fn is_waiting(&self) -> bool {
         self.video.origin.is_none()
@@ -347,6 +358,23 @@ mod tests {
             placed.iter().find(|(track, _)| *track == 'a'),
             Some(&('a', 7))
         );
+    }
+
+    #[test]
+    fn a_stream_that_ends_before_any_report_loses_nothing() {
+        let mut t = timeline();
+        for i in 0..20 {
+            t.video(At::from_millis(i * 40), i as i64 * 40 * MS, i == 0, 0);
+            t.audio(At::from_millis(i * 40), Some(i as i64 * 40 * MS), 0);
+        }
+        assert_eq!(drain(&mut t), []);
+        t.finish(At::from_millis(800));
+        assert_eq!(drain(&mut t).len(), 40);
+
+        let mut t = timeline();
+        t.video(At::ZERO, 0, true, 0);
+        t.finish(At::ZERO);
+        assert_eq!(drain(&mut t), [('v', 0)], "also without the other track");
     }
 
     #[test]

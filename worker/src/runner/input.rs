@@ -222,10 +222,19 @@ impl Input {
     }
 
     /// Stops reading; what has come in becomes segments.
-    pub(super) fn stop(&mut self) {
+    pub(super) fn stop(&mut self, at: At, observer: &Observer) {
+        self.flush(at, observer);
         self.close();
         self.segmenter.finish();
         self.phase = Phase::Ended;
+    }
+
+    /// Brings what waits for its place on the timeline to the segmenter.
+    fn flush(&mut self, at: At, observer: &Observer) {
+        if let Some(timeline) = &mut self.timeline {
+            timeline.finish(at);
+        }
+        self.advance(observer);
     }
 
     fn connected(&mut self, at: At, observer: &Observer) {
@@ -285,7 +294,7 @@ impl Input {
             .map_or(21_333_333, |f| f.nanos(u64::from(FRAME_SAMPLES)));
         self.timeline.get_or_insert_with(|| {
             let config = TimelineConfig {
-                report_wait: REPORT_WAIT,
+                report_wait: REPORT_WAIT.min(self.config.segment_duration * 9 / 10),
                 frame: Duration::from_nanos(frame.unsigned_abs()),
                 gap: AUDIO_GAP,
             };
@@ -365,6 +374,7 @@ impl Input {
             IngestError::NotFound(_) | IngestError::Broken(_) => {}
         }
         let had_media = self.timeline.is_some();
+        self.flush(at, observer);
         self.close();
         if had_media {
             observer.fact(&Fact::InputLost { error: &reason });

@@ -34,7 +34,7 @@ pub async fn run(config: Config, observer: Observer) -> Result<(), WorkerError> 
         })?;
     let mut runner = Runner::new(config, observer)?;
     let result = runner.run().await;
-    runner.input.stop();
+    runner.input.stop(runner.now(), &runner.observer);
     runner.dubbing.close().await;
     result
 }
@@ -136,7 +136,7 @@ impl Runner {
                         return Err(WorkerError::Unexpected("stopped at once by a second signal".to_owned()));
                     }
                     self.observer.fact(&Fact::StopRequested { signal });
-                    self.input.stop();
+                    self.input.stop(At::new(self.clock.elapsed()), &self.observer);
                 }
                 _ = tick.tick() => {
                     self.output.check(&self.observer)?;
@@ -225,7 +225,8 @@ impl Runner {
                 if let Some(failure) = failure {
                     self.failure.get_or_insert(failure);
                     // What is buffered becomes segments and goes out.
-                    self.input.stop();
+                    self.input
+                        .stop(At::new(self.clock.elapsed()), &self.observer);
                     while let Some((segment, follows)) = self.input.poll_segment() {
                         self.segment_ready(at, segment, follows);
                     }
