@@ -17,7 +17,7 @@
 use std::thread;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, ensure};
 use e2e::clock::{ClipSpec, cached};
 use e2e::probe::logs::Record;
 use e2e::runner::Context;
@@ -27,7 +27,7 @@ use sts_protocol::{
     BackpressureAction, BackpressureConfig, Direction, SimulateBackpressure, event,
 };
 
-use crate::stage::{self, Stage};
+use crate::stage::Stage;
 use crate::wire::{self, Sent};
 
 const CLIP: u32 = 48;
@@ -46,36 +46,36 @@ const AUTOMATIC_CLIP: u32 = 16;
 const AUTOMATIC_SEGMENTS: u64 = 8;
 
 pub(crate) fn run(stage: &Context) -> Result<()> {
-    thread::scope(|scope| {
-        let automatic = scope.spawn(|| automatic(stage));
-        let told = told(stage);
-        let automatic = automatic.join();
-        told?;
-        automatic
-            .unwrap_or_else(|_| bail!("the automatic run panicked"))
-            .context("automatic load reports")
-    })
+    let (told, automatic) = wire::side_by_side(|| tell(stage), || report_by_itself(stage))?;
+    let automatic = judge_automatic(stage, &automatic).context("automatic load reports");
+    wire::both(judge(stage, &told), automatic).map(|_| ())
 }
 
-fn told(stage: &Context) -> Result<()> {
-    let spec = ClipSpec::clock(CLIP).small();
-    let evidence = stage
-        .story(cached(&spec)?, Duration::from_secs(CLIP.into()))
+fn tell(stage: &Context) -> Result<Evidence> {
+    stage
+        .story(cached(&spec(CLIP))?, Duration::from_secs(CLIP.into()))
         .sts(sts(Duration::from_millis(200)))
         .worker(|options| options.segment_duration = Some(SEGMENT))
-        .run(change_the_pace)?;
-    stage.report(&evidence)?;
+        .run(change_the_pace)
+}
 
-    pauses(&evidence)?;
-    spacing(&evidence)?;
-    counts(&evidence)?;
-    wire::require_outcome(&evidence, SEGMENTS, SEGMENT, &[(15..17, "backpressure")])?;
-    evidence.require_every_picture(spec.frames())?;
+fn judge(stage: &Context, evidence: &Evidence) -> Result<()> {
+    stage.report(evidence)?;
+    pauses(evidence)?;
+    spacing(evidence)?;
+    counts(evidence)?;
+    wire::require_outcome(evidence, SEGMENTS, SEGMENT, &[(15..17, "backpressure")])?;
+    wire::require_stalls(evidence, &[3, 15])?;
+    evidence.require_every_picture(spec(CLIP).frames())?;
     evidence.require_every_coded_frame()?;
 
-    stage.snapshot("backpressure__metrics", &stage::metric_set(&evidence));
-    stage.snapshot("backpressure__sts_events", &wire::wire(&evidence));
+    stage.snapshot("backpressure__metrics", &wire::metric_set(evidence));
+    stage.snapshot("backpressure__sts_events", &wire::wire(evidence));
     Ok(())
+}
+
+fn spec(seconds: u32) -> ClipSpec {
+    ClipSpec::clock(seconds).small()
 }
 
 fn sts(latency: Duration) -> EchoStsOptions {
@@ -279,38 +279,32 @@ fn agree(evidence: &Evidence) -> Result<()> {
 
 /// Load reports that `echo-sts` makes by itself: with answers after 5 s the third fragment fills
 /// it up (pause), each answer makes room (slow down). Nothing has to fall back.
-fn automatic(stage: &Context) -> Result<()> {
-    let spec = ClipSpec::clock(AUTOMATIC_CLIP).small();
-    let evidence = stage
-        .part(
-            "automatic",
-            cached(&spec)?,
-            Duration::from_secs(AUTOMATIC_CLIP.into()),
-        )
+fn report_by_itself(stage: &Context) -> Result<Evidence> {
+    let length = Duration::from_secs(AUTOMATIC_CLIP.into());
+    stage
+        .part("automatic", cached(&spec(AUTOMATIC_CLIP))?, length)
         .sts(sts(Duration::from_secs(5)))
         .worker(|options| options.segment_duration = Some(SEGMENT))
         .run(|live| {
-            live.environment
-                .echo_sts()
-                .control()?
-                .automatic_backpressure(BackpressureConfig {
-                    stream_id: Some(live.environment.stream_id().to_owned()),
-                    enabled: true,
-                    threshold_low: 0.3,
-                    threshold_medium: 0.6,
-                    threshold_high: 0.9,
-                })?;
+            let control = live.environment.echo_sts().control()?;
+            control.automatic_backpressure(BackpressureConfig {
+                stream_id: Some(live.environment.stream_id().to_owned()),
+                enabled: true,
+                threshold_low: 0.3,
+                threshold_medium: 0.6,
+                threshold_high: 0.9,
+            })?;
             Ok(())
-        })?;
-    stage.report(&evidence)?;
+        })
+}
 
-    agree(&evidence)?;
-    let (sent, actions) = (wire::sent(&evidence)?, actions(&evidence));
+fn judge_automatic(stage: &Context, evidence: &Evidence) -> Result<()> {
+    stage.report(evidence)?;
+    agree(evidence)?;
+    let (sent, actions) = (wire::sent(evidence)?, actions(evidence));
     for action in ["pause", "slow_down", "none"] {
-        ensure!(
-            actions.iter().any(|(said, _)| said == action),
-            "echo-sts never said {action}: {actions:?}"
-        );
+        let said = actions.iter().any(|(said, _)| said == action);
+        ensure!(said, "echo-sts never said {action}: {actions:?}");
     }
     for pair in actions.windows(2).filter(|pair| pair[0].0 == "pause") {
         let out = data_between(&sent, pair[0].1, pair[1].1);
@@ -318,7 +312,7 @@ fn automatic(stage: &Context) -> Result<()> {
     }
     let most = evidence.journal.most_in_flight(Some(wire::TIMEOUT_SEEN));
     ensure!(most == 3, "{most} fragments were in flight at once");
-    wire::require_outcome(&evidence, AUTOMATIC_SEGMENTS, SEGMENT, &[])?;
-    evidence.require_every_picture(spec.frames())?;
+    wire::require_outcome(evidence, AUTOMATIC_SEGMENTS, SEGMENT, &[])?;
+    evidence.require_every_picture(spec(AUTOMATIC_CLIP).frames())?;
     evidence.require_every_coded_frame()
 }

@@ -15,7 +15,7 @@ use e2e::services::echo_sts::EchoStsOptions;
 use e2e::story::{Evidence, Live};
 use sts_protocol::{ErrorCode, ErrorRule, ErrorSimulation, LatencyConfig};
 
-use crate::stage::{self, MINUTE, Stage};
+use crate::stage::{MINUTE, Stage};
 use crate::wire::{self, Sent};
 
 const SEGMENT: Duration = Duration::from_secs(2);
@@ -51,10 +51,11 @@ pub(crate) fn run(stage: &Context) -> Result<()> {
             (PROBE + 1..PROBE + 2, "breaker_open"),
         ],
     )?;
+    wire::require_stalls(&evidence, &[PROBE])?;
     evidence.require_every_picture(1800)?;
     evidence.require_every_coded_frame()?;
 
-    stage.snapshot("circuit_breaker__metrics", &stage::metric_set(&evidence));
+    stage.snapshot("circuit_breaker__metrics", &wire::metric_set(&evidence));
     stage.snapshot("circuit_breaker__sts_events", &wire::wire(&evidence));
     Ok(())
 }

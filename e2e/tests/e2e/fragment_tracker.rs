@@ -18,7 +18,7 @@ use e2e::services::echo_sts::EchoStsOptions;
 use e2e::story::{Evidence, Live};
 use sts_protocol::{AudioConfig, AudioMode, Direction, event};
 
-use crate::stage::{self, Stage};
+use crate::stage::Stage;
 use crate::wire::{self, TIMEOUT_SEEN};
 
 const CLIP: u32 = 20;
@@ -48,10 +48,11 @@ pub(crate) fn run(stage: &Context) -> Result<()> {
     places(&evidence)?;
     ids(&evidence)?;
     wire::require_outcome(&evidence, SEGMENTS, SEGMENT, &[(1..2, "timeout")])?;
+    wire::require_stalls(&evidence, &[HELD as u64])?;
     evidence.require_every_picture(spec.frames())?;
     evidence.require_every_coded_frame()?;
 
-    stage.snapshot("fragment_tracker__metrics", &stage::metric_set(&evidence));
+    stage.snapshot("fragment_tracker__metrics", &wire::metric_set(&evidence));
     stage.snapshot("fragment_tracker__sts_events", &wire::wire(&evidence));
     Ok(())
 }

@@ -6,7 +6,7 @@
 use std::thread;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, ensure};
 use e2e::clock::{ClipSpec, cached};
 use e2e::probe::audio::Verdict;
 use e2e::probe::frames::{self, CodedFrames};
@@ -16,7 +16,7 @@ use e2e::services::echo_sts::EchoStsOptions;
 use e2e::story::{Evidence, Live, quietly};
 use sts_protocol::{Direction, SimulateDisconnect, event};
 
-use crate::stage::{self, Stage};
+use crate::stage::Stage;
 use crate::wire;
 
 const SEGMENT: Duration = Duration::from_secs(2);
@@ -39,14 +39,9 @@ const KILL_AFTER: Duration = Duration::from_millis(1_400);
 const DELAYS_MS: [f64; 5] = [2_000.0, 4_000.0, 8_000.0, 16_000.0, 32_000.0];
 
 pub(crate) fn run(stage: &Context) -> Result<()> {
-    thread::scope(|scope| {
-        let gone = scope.spawn(|| gone_for_good(stage));
-        let back = comes_back(stage);
-        let gone = gone.join();
-        back?;
-        gone.unwrap_or_else(|_| bail!("the other run panicked"))
-            .context("a service that stays away")
-    })
+    let (back, gone) = wire::side_by_side(|| come_back(stage), || go_for_good(stage))?;
+    let gone = judge_gone(stage, &gone).context("a service that stays away");
+    wire::both(judge_back(stage, &back), gone).map(|_| ())
 }
 
 fn sts(latency: Duration) -> EchoStsOptions {
@@ -57,30 +52,32 @@ fn sts(latency: Duration) -> EchoStsOptions {
     }
 }
 
-fn comes_back(stage: &Context) -> Result<()> {
-    let spec = ClipSpec::clock(CLIP).small();
-    let evidence = stage
-        .story(cached(&spec)?, Duration::from_secs(CLIP.into()))
+fn come_back(stage: &Context) -> Result<Evidence> {
+    stage
+        .story(cached(&spec(CLIP))?, Duration::from_secs(CLIP.into()))
         .sts(sts(LATENCY))
         .worker(|options| options.segment_duration = Some(SEGMENT))
-        .run(hang_up_twice)?;
-    stage.report(&evidence)?;
+        .run(hang_up_twice)
+}
 
-    losses(&evidence)?;
-    sessions(&evidence)?;
-    wire::require_outcome(
-        &evidence,
-        SEGMENTS,
-        SEGMENT,
-        &[(2..5, "disconnected"), (6..11, "disconnected")],
-    )?;
-    attempts(&evidence, 2, 1)?;
-    evidence.require_every_picture(spec.frames())?;
+fn judge_back(stage: &Context, evidence: &Evidence) -> Result<()> {
+    stage.report(evidence)?;
+    losses(evidence)?;
+    sessions(evidence)?;
+    let away = [(2..5, "disconnected"), (6..11, "disconnected")];
+    wire::require_outcome(evidence, SEGMENTS, SEGMENT, &away)?;
+    attempts(evidence, 2, 1)?;
+    wire::require_stalls(evidence, &[])?;
+    evidence.require_every_picture(spec(CLIP).frames())?;
     evidence.require_every_coded_frame()?;
 
-    stage.snapshot("reconnection__metrics", &stage::metric_set(&evidence));
-    stage.snapshot("reconnection__sts_events", &wire::wire(&evidence));
+    stage.snapshot("reconnection__metrics", &wire::metric_set(evidence));
+    stage.snapshot("reconnection__sts_events", &wire::wire(evidence));
     Ok(())
+}
+
+fn spec(seconds: u32) -> ClipSpec {
+    ClipSpec::clock(seconds).small()
 }
 
 fn hang_up_twice(live: &mut Live) -> Result<()> {
@@ -141,10 +138,8 @@ fn losses(evidence: &Evidence) -> Result<()> {
         connecting.len()
     );
     scheduled(&evidence.log, &[2_000.0, 2_000.0, 4_000.0])?;
-    ensure!(
-        wire::simulated(evidence, "refused") <= 1,
-        "the last attempt was refused too"
-    );
+    let refused = wire::simulated(evidence, "refused");
+    ensure!(refused == 1, "{refused} attempts were refused");
     let failed = evidence.log.events("sts_connect_failed").count();
     ensure!(failed == 1, "{failed} attempts failed");
     Ok(())
@@ -231,14 +226,10 @@ fn attempts(evidence: &Evidence, success: u64, failure: u64) -> Result<()> {
     Ok(())
 }
 
-fn gone_for_good(stage: &Context) -> Result<()> {
-    let spec = ClipSpec::clock(LONG_CLIP).small();
-    let evidence = stage
-        .part(
-            "gone",
-            cached(&spec)?,
-            Duration::from_secs(LONG_CLIP.into()),
-        )
+fn go_for_good(stage: &Context) -> Result<Evidence> {
+    let length = Duration::from_secs(LONG_CLIP.into());
+    stage
+        .part("gone", cached(&spec(LONG_CLIP))?, length)
         .sts(sts(Duration::from_millis(200)))
         .worker(|options| options.segment_duration = Some(SEGMENT))
         .exit(13)
@@ -249,21 +240,21 @@ fn gone_for_good(stage: &Context) -> Result<()> {
             live.environment.echo_sts().kill();
             live.tell("STS is killed");
             Ok(())
-        })?;
-    stage.report(&evidence)?;
+        })
+}
 
+fn judge_gone(stage: &Context, evidence: &Evidence) -> Result<()> {
+    stage.report(evidence)?;
     scheduled(&evidence.log, &DELAYS_MS)?;
-    attempts(&evidence, 0, 5)?;
-    let gone = evidence
-        .log
-        .events("sts_gone")
-        .next()
-        .context("sts_gone was not logged")?;
-    prefix(&evidence, gone.unix_ms()?)?;
-    dubbed_once(&evidence)?;
+    attempts(evidence, 0, 5)?;
+    let mut gone = evidence.log.events("sts_gone");
+    let gone = gone.next().context("sts_gone was not logged")?;
+    prefix(evidence, gone.unix_ms()?)?;
+    dubbed_once(evidence)?;
+    wire::require_stalls(evidence, &[])?;
 
-    stage.snapshot("reconnection__gone_metrics", &stage::metric_set(&evidence));
-    stage.snapshot("reconnection__gone_sts_events", &wire::wire(&evidence));
+    stage.snapshot("reconnection__gone_metrics", &wire::metric_set(evidence));
+    stage.snapshot("reconnection__gone_sts_events", &wire::wire(evidence));
     Ok(())
 }
 

@@ -17,9 +17,13 @@ use e2e::story::Evidence;
 use serde::Serialize;
 use sts_protocol::{Direction, event};
 
+use crate::stage;
+
 /// The worker's `timeout_ms` as `echo-sts` can measure it: the worker's clock starts before the
 /// data arrives and its next fragment follows at once, so equality would depend on microseconds.
 pub(crate) const TIMEOUT_SEEN: Duration = Duration::from_millis(7_900);
+
+const STALLS: &str = "worker_output_stalls_total";
 
 /// The wire between the worker and `echo-sts`.
 #[derive(Debug, Serialize)]
@@ -244,6 +248,44 @@ pub(crate) fn require_outcome(
     Ok(())
 }
 
+/// [`stage::metric_set`] without the number of stalls: a busy machine adds some of its own. It is
+/// [`require_stalls`] that looks at them.
+pub(crate) fn metric_set(evidence: &Evidence) -> Vec<String> {
+    let lines = stage::metric_set(evidence).into_iter();
+    lines
+        .map(|line| match line.rsplit_once(' ') {
+            Some((series, _)) if series.starts_with(STALLS) => format!("{series} [TIME]"),
+            _ => line,
+        })
+        .collect()
+}
+
+/// Fails unless output waited for these segments, which were late by design, and the metric counts
+/// what the log says.
+///
+/// # Errors
+/// With the first disagreement.
+pub(crate) fn require_stalls(evidence: &Evidence, late: &[u64]) -> Result<()> {
+    let mut logged = BTreeSet::new();
+    for record in evidence.log.events("stall") {
+        logged.insert(number(record, "batch")?);
+    }
+    let missing: Vec<_> = late
+        .iter()
+        .filter(|batch| !logged.contains(batch))
+        .collect();
+    ensure!(
+        missing.is_empty(),
+        "output did not wait for {missing:?}, only for {logged:?}"
+    );
+    let counted = evidence.count(STALLS, &[])?;
+    ensure!(
+        counted == logged.len() as u64,
+        "{counted} stalls counted, logged: {logged:?}"
+    );
+    Ok(())
+}
+
 /// The values a gauge went through, repetitions left out.
 ///
 /// # Errors
@@ -260,6 +302,38 @@ pub(crate) fn gauge(evidence: &Evidence, name: &str) -> Result<Vec<u64>> {
 /// How many journal entries `echo-sts` made of this doing of its own.
 pub(crate) fn simulated(evidence: &Evidence, event: &str) -> usize {
     evidence.journal.events(Direction::Local, event).count()
+}
+
+/// Two runs side by side; what either leaves behind is judged afterwards.
+///
+/// # Errors
+/// With what went wrong in either.
+pub(crate) fn side_by_side(
+    one: impl FnOnce() -> Result<Evidence>,
+    other: impl FnOnce() -> Result<Evidence> + Send,
+) -> Result<(Evidence, Evidence)> {
+    let (one, other) = std::thread::scope(|scope| {
+        let other = scope.spawn(other);
+        let one = one();
+        let other = other.join();
+        (
+            one,
+            other.unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
+        )
+    });
+    both(one, other)
+}
+
+/// Both results, or all there is to say against them.
+///
+/// # Errors
+/// When either is an error.
+pub(crate) fn both<A, B>(one: Result<A>, other: Result<B>) -> Result<(A, B)> {
+    match (one, other) {
+        (Ok(one), Ok(other)) => Ok((one, other)),
+        (Err(one), Err(other)) => bail!("{one:#}\nand {other:#}"),
+        (Err(error), _) | (_, Err(error)) => Err(error),
+    }
 }
 
 /// Fails unless `low <= value <= high`.
