@@ -32,6 +32,9 @@ const RECORDING_PATIENCE: Duration = Duration::from_secs(10);
 /// Says what a story is doing; called from the story's thread.
 pub type Tell = Arc<dyn Fn(&str) + Send + Sync>;
 
+/// A change to the worker's options.
+type Change = Box<dyn FnOnce(&mut WorkerOptions)>;
+
 /// A run to be made.
 pub struct Story {
     name: String,
@@ -39,7 +42,7 @@ pub struct Story {
     clip_length: Duration,
     media_server: Option<Kind>,
     sts: EchoStsOptions,
-    worker: Vec<Box<dyn FnOnce(&mut WorkerOptions)>>,
+    worker: Vec<Change>,
     publisher: Vec<String>,
     exit: i32,
     abrupt: bool,

@@ -83,8 +83,10 @@ fn output_goes_to_the_log_and_to_whoever_waits() {
     assert!(child.wait_exit(PATIENCE).unwrap().success());
     // The two streams are read side by side: order holds within each.
     let lines = child.lines().into_iter();
-    let stdout: Vec<_> =
-        lines.filter(|line| line.source == Source::Stdout).map(|line| line.text).collect();
+    let stdout: Vec<_> = lines
+        .filter(|line| line.source == Source::Stdout)
+        .map(|line| line.text)
+        .collect();
     assert_eq!(stdout, ["one", "ready 4711", "no newline"]);
     let log = std::fs::read_to_string(child.log()).unwrap();
     let mut lines: Vec<_> = log.lines().collect();

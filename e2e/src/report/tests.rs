@@ -10,7 +10,7 @@ fn evidence(directory: &Path, log: Log, journal: Journal) -> Evidence {
         kind: Kind::Default,
         directory: directory.to_owned(),
         clip: "/fixtures/clock-60s.mp4".into(),
-        recording: None,
+        recording: Err("nothing was published".to_owned()),
         journal,
         log,
         metrics: Arc::new(Scrape::default()),

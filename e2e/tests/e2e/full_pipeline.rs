@@ -32,8 +32,16 @@ pub(crate) fn run(stage: &Context) -> Result<()> {
     stage.snapshot("full_pipeline__metrics", &stage::metric_set(&evidence));
     stage.snapshot("full_pipeline__sts_events", &stage::sts_events(&evidence));
     let recording = evidence.recording()?.to_owned();
-    let summary =
+    let mut summary =
         quietly(move || Ok(ffprobe::probe(&recording, Duration::from_secs(30))?.summary()))?;
+    // Times in FLV are whole milliseconds, so the rate read from them is nearly the clip's.
+    let video = summary.get_mut("video").context("no video stream")?;
+    let fps = video.fps.take().context("no frame rate")?;
+    let rate: f64 = fps.parse()?;
+    ensure!(
+        (29.0..31.0).contains(&rate),
+        "the output has {fps} frames per second"
+    );
     stage.snapshot("full_pipeline__output_streams", &summary);
     Ok(())
 }

@@ -11,7 +11,7 @@ use e2e::story::{Evidence, Story};
 use serde::Serialize;
 
 /// Length of the committed fixture.
-pub(crate) const MINUTE: Duration = Duration::from_secs(60);
+pub(crate) const MINUTE: Duration = Duration::from_mins(1);
 
 /// What a scenario does with its context.
 pub(crate) trait Stage {

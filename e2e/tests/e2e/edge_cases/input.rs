@@ -5,6 +5,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use e2e::clock::{self, ClipSpec};
 use e2e::runner::Context;
+use e2e::services::echo_sts::EchoStsOptions;
 use e2e::services::media_server::{Half, Kind};
 use e2e::services::publisher::Publisher;
 use e2e::services::worker::Worker;
@@ -15,7 +16,7 @@ use super::{clip, complete, prefix, says, story};
 pub(super) fn no_input(context: &Context, row: &'static str) -> Result<()> {
     let environment = context
         .named_environment(&format!("{}-{row}", context.name()))
-        .echo_sts(Default::default())
+        .echo_sts(EchoStsOptions::default())
         .start()?;
     let worker = environment.start_worker(&environment.worker_options())?;
     worker.expect_exit(10, Duration::from_secs(20))?;
@@ -203,7 +204,7 @@ fn unsuitable(context: &Context, row: &'static str, spec: &ClipSpec, text: &str)
     let name = format!("{}-{row}", context.name());
     let environment = context
         .named_environment(&name)
-        .echo_sts(Default::default())
+        .echo_sts(EchoStsOptions::default())
         .start()?;
     let none: [&str; 0] = [];
     let url = environment.input_url();

@@ -5,6 +5,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use e2e::probe::frames::{self, CodedFrames};
 use e2e::runner::Context;
+use e2e::services::echo_sts::EchoStsOptions;
 use e2e::services::media_server::{Half, Kind};
 use e2e::services::worker::Worker;
 use e2e::story::quietly;
@@ -17,11 +18,11 @@ pub(super) fn refused(context: &Context, row: &'static str) -> Result<()> {
     let name = format!("{}-{row}", context.name());
     let environment = context
         .named_environment(&name)
-        .echo_sts(Default::default())
+        .echo_sts(EchoStsOptions::default())
         .start()?;
     let mut options = environment.worker_options();
     // Port 9 (discard) is in nobody's range of free ports.
-    options.output_url = "rtmp://someone:secret@127.0.0.1:9/live/test/out".to_owned();
+    options.output_url = String::from("rtmp://someone:secret@127.0.0.1:9/live/test/out");
     let process = Worker::spawn(environment.place(), &options)?;
     let exit = process.wait_exit(Duration::from_secs(10))?;
     let log = process.last_lines(20).join("\n");
@@ -167,7 +168,7 @@ pub(super) fn disk_full(context: &Context, row: &'static str) -> Result<()> {
             options.env.push((
                 "WORKER_SEGMENT_DIR".to_owned(),
                 "/dev/null/nowhere".to_owned(),
-            ))
+            ));
         })
         .run(|_| Ok(()))?;
     complete(&evidence, &spec)?;

@@ -22,7 +22,7 @@ pub(super) fn never_answers(context: &Context, row: &'static str) -> Result<()> 
     let evidence = story(context, row, &spec)?
         .sts(hold)
         // Shorter than a segment, so that one is out at a time and counts are exact.
-        .worker(|options| options.sts_timeout = Some(Duration::from_millis(1000)))
+        .worker(|options| options.sts_timeout = Some(Duration::from_secs(1)))
         .run(|_| Ok(()))?;
     complete(&evidence, &spec)?;
     ensure!(
@@ -61,7 +61,7 @@ pub(super) fn auth_failed(context: &Context, row: &'static str) -> Result<()> {
         .worker(|options| {
             options
                 .env
-                .push(("WORKER_STS_TOKEN".to_owned(), "wrong-token".to_owned()))
+                .push(("WORKER_STS_TOKEN".to_owned(), "wrong-token".to_owned()));
         })
         .exit(14)
         .run(|_| Ok(()))?;
@@ -89,8 +89,8 @@ pub(super) fn config_refused(context: &Context, row: &'static str) -> Result<()>
 pub(super) fn ping_timeout(context: &Context, row: &'static str) -> Result<()> {
     let spec = clip(24);
     let sts = EchoStsOptions {
-        ping_interval: Some(Duration::from_millis(1000)),
-        ping_timeout: Some(Duration::from_millis(1000)),
+        ping_interval: Some(Duration::from_secs(1)),
+        ping_timeout: Some(Duration::from_secs(1)),
         audio_mode: Some("mark".to_owned()),
         ..EchoStsOptions::default()
     };
