@@ -1,7 +1,10 @@
 //! Joins: what a viewer must not hear. A steady tone goes through the mixer in segments,
 //! and what is left after taking the tone out is compared at the joins and elsewhere.
 
-#![expect(clippy::unwrap_used, reason = "a test says what it expects by unwrapping it")]
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test says what it expects by unwrapping it"
+)]
 
 use std::time::Duration;
 
@@ -266,6 +269,41 @@ fn audio_that_drifts_is_slewed_and_every_frame_stays_on_the_grid() {
     for (k, (pts, _)) in out.iter().enumerate() {
         assert_eq!(*pts, bench.format.nanos(k as u64 * 1024));
     }
+}
+
+#[test]
+fn timestamps_that_step_inside_a_segment_are_slewed_not_patched_with_silence() {
+    let mut bench = Bench::new();
+    let all = encode(&bench.format, &tone(12 * PART * 1024, 0.5));
+    let step = |pts: Pts| Pts::from_nanos(pts.nanos() + 300_000_000);
+    let (mut slewed, mut deltas) = (0, Vec::new());
+    for batch in 0..12 {
+        let mut job = bench.job(batch, &all[batch * PART..(batch + 1) * PART], &all);
+        // The video of segment 1 lasts 300 ms longer than its sound; all later sound is late.
+        job.end = if batch > 0 { step(job.end) } else { job.end };
+        if batch > 1 {
+            (job.start, job.audio_start) = (step(job.start), job.audio_start.map(step));
+        }
+        let mixed = bench.mix(job);
+        slewed += mixed
+            .events
+            .iter()
+            .filter(|event| matches!(event, Event::AvCorrection { .. }))
+            .count();
+        deltas.push(mixed.delta / 1_000_000);
+    }
+    assert!(slewed >= 7, "{slewed} corrections: {deltas:?}");
+    assert_eq!(
+        (deltas[1], deltas[2], deltas[11]),
+        (0, -300, 0),
+        "{deltas:?}"
+    );
+    assert!(
+        deltas[2..]
+            .windows(2)
+            .all(|w| (0..=45).contains(&(w[1] - w[0]))),
+        "not gentle: {deltas:?}"
+    );
 }
 
 #[test]

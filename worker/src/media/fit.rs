@@ -82,9 +82,11 @@ pub fn cross_fade(from: &[f32], to: &mut [f32], channels: usize) {
 
 /// Softens the step where `next` follows `before`, if there is one.
 ///
-/// A step that is large against how fast the sound moves on either side is a click; its
-/// height is added to the start of `next` and decays over 5 ms. Sound that simply goes on
-/// is left untouched, bit for bit.
+/// A step that is large against how fast the sound moves on the calmer side is a click; its
+/// height is added to the start of `next` and decays over 5 ms. After silence (a dub that was
+/// too short, or faded out because it was too long) sound sets in at full swing: without a step
+/// its bend alone clicks, so it fades in. Sound that simply goes on is left untouched, bit for
+/// bit.
 pub fn join(before: &[f32], next: &mut [f32], channels: usize, rate: u32) -> bool {
     let near = rate as usize / 1000;
     let length = fade_frames(rate).min(next.len() / channels);
@@ -104,7 +106,21 @@ pub fn join(before: &[f32], next: &mut [f32], channels: usize, rate: u32) -> boo
         };
         let start = before.len().saturating_sub(near * channels);
         let usual = movement(&before[start / channels * channels..])
-            .max(movement(&next[..(near * channels).min(next.len())]));
+            .min(movement(&next[..(near * channels).min(next.len())]));
+        let calm = before
+            .iter()
+            .skip(c)
+            .step_by(channels)
+            .rev()
+            .take(near / 5)
+            .all(|sample| sample.abs() < CLICK_FLOOR);
+        if calm && movement(&next[..(near * channels).min(next.len())]) > CLICK_FLOOR {
+            softened = true;
+            for i in 0..length {
+                next[i * channels + c] *= ramp(i + 1, length + 1);
+            }
+            continue;
+        }
         if step.abs() > CLICK_FLOOR && step.abs() > 3.0 * usual {
             softened = true;
             for i in 0..length {
@@ -258,6 +274,22 @@ mod tests {
         assert!(join(&before.samples, &mut jump.samples, 1, RATE));
         let all = [before.samples, jump.samples].concat();
         assert!(largest_step(&all) < 0.15, "{}", largest_step(&all));
+    }
+
+    #[test]
+    fn sound_after_silence_sets_in_gently_at_any_phase() {
+        for phase in 0..48 {
+            let before = Pcm::silence(240, 1);
+            let mut next = tone(4_800, phase);
+            assert!(join(&before.samples, &mut next.samples, 1, RATE), "{phase}");
+            // A bend is what clicks: the second difference, 0.065 where a full swing sets in.
+            let all = [before.samples, next.samples].concat();
+            let bend = all
+                .windows(3)
+                .map(|w| (w[2] - 2.0 * w[1] + w[0]).abs())
+                .fold(0.0, f32::max);
+            assert!(bend < 0.012, "{phase}: {bend}");
+        }
     }
 
     #[test]

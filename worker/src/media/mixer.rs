@@ -120,6 +120,8 @@ impl Mixer {
 struct State {
     format: AacFormat,
     sync: AvSync,
+    /// Audio that ends this much before its video is a hole; less is left to the slew.
+    hole: i64,
     encoder: Encoder,
     /// Media time of the first output sample, once there is one.
     origin: Option<i64>,
@@ -144,6 +146,7 @@ impl State {
     fn new(format: AacFormat, sync: AvSyncConfig) -> Result<Self, String> {
         Ok(Self {
             encoder: Encoder::start(&format)?,
+            hole: sync.gap.as_nanos() as i64,
             sync: AvSync::new(sync),
             origin: None,
             encoded: 0,
@@ -221,7 +224,7 @@ impl State {
         let audio_start = job.audio_start.unwrap_or(job.start).nanos();
         let audio_end = audio_start + self.format.nanos(pcm.frames() as u64);
         let missing = job.end.nanos() - audio_end;
-        if missing > SHORT_AUDIO {
+        if missing > self.hole {
             let frames = self.format.samples(missing).max(0) as usize;
             pcm.samples
                 .extend(std::iter::repeat_n(0.0, frames * channels));
@@ -319,9 +322,6 @@ impl State {
             .collect()
     }
 }
-
-/// Audio that ends this much before its video is a hole, not rounding.
-const SHORT_AUDIO: i64 = 200_000_000;
 
 fn fade_in(pcm: &mut Pcm, samples: usize) {
     let from = vec![0.0; samples];

@@ -238,6 +238,8 @@ impl Input {
     }
 
     fn connected(&mut self, at: At, observer: &Observer) {
+        // Not when the last connection was lost: what it left behind still follows.
+        self.broken = true;
         observer.fact(&Fact::InputConnected {
             connection: self.connection,
         });
@@ -379,7 +381,6 @@ impl Input {
         if had_media {
             observer.fact(&Fact::InputLost { error: &reason });
             self.segmenter.finish();
-            self.broken = true;
         } else if !matches!(error, IngestError::NotFound(_)) {
             self.absent_only = false;
         }
