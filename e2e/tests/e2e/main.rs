@@ -3,15 +3,23 @@
 //! `cargo test -p e2e --test e2e -- [FILTER]`, or `cargo xtask e2e [SCENARIO…]`, which also builds
 //! the programs that the scenarios start.
 
+#![allow(
+    clippy::float_cmp,
+    reason = "what is compared exactly are whole numbers, read back as floats"
+)]
+
 use std::process::ExitCode;
 
 use e2e::runner::{self, Scenario};
 
+mod av_sync;
 mod backpressure;
 mod circuit_breaker;
+mod dubbed_audio;
 mod edge_cases;
 mod fragment_tracker;
 mod full_pipeline;
+mod hostile_sts;
 mod reconnection;
 mod smoke;
 mod stage;
@@ -23,6 +31,16 @@ fn main() -> ExitCode {
             name: "full_pipeline",
             about: "a minute goes all the way through: every frame, every fragment, in sync, in time",
             run: full_pipeline::run,
+        },
+        Scenario {
+            name: "av_sync",
+            about: "lips match whatever STS and the input's clocks do, and no join is heard",
+            run: av_sync::run,
+        },
+        Scenario {
+            name: "dubbed_audio",
+            about: "answers of any usual kind and about the right length are used, others refused",
+            run: dubbed_audio::run,
         },
         Scenario {
             name: "circuit_breaker",
@@ -48,6 +66,11 @@ fn main() -> ExitCode {
             name: "edge_cases",
             about: "whatever goes wrong at the edges ends as promised, and loses nothing",
             run: edge_cases::run,
+        },
+        Scenario {
+            name: "hostile_sts",
+            about: "whatever STS says or however it dies, the worker lives, stays small and loses nothing",
+            run: hostile_sts::run,
         },
         Scenario {
             name: "smoke",

@@ -1,0 +1,258 @@
+//! Dubbed audio of any usual kind is used; what cannot be used is refused, and the original is heard.
+//!
+//! Eight short runs. Where the answer is as long as it says, a marker tells dub from original. A
+//! resized answer has another pitch, so there a steady tone tells them apart.
+
+use std::thread;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail, ensure};
+use e2e::clock::{ClipSpec, cached};
+use e2e::probe::audio::{self, Verdict};
+use e2e::probe::logs::Level;
+use e2e::runner::Context;
+use e2e::services::echo_sts::EchoStsOptions;
+use e2e::story::Evidence;
+
+use crate::stage::Stage;
+use crate::wire;
+
+const SEGMENT: Duration = Duration::from_secs(2);
+const CLIP: u32 = 8;
+const SEGMENTS: u64 = 4;
+const TONE_HZ: f64 = 997.0;
+/// Runs at a time: more of them start slower than the worker may.
+const AT_ONCE: usize = 4;
+
+/// What is to become of the answers.
+#[derive(Clone, Copy, Debug)]
+enum Expect {
+    /// Used, and carrying the marker.
+    Marked,
+    /// Used, and this many times as long: the tone is as many times lower.
+    Resized(f64),
+    /// Used, and nothing is heard.
+    Silent,
+    /// Refused.
+    Refused,
+}
+
+/// A part's name, the options of `echo-sts`, and what becomes of it.
+type Part = (&'static str, &'static [&'static str], Expect);
+
+const PARTS: [Part; 8] = [
+    (
+        "shorter",
+        &["--audio-mode", "resize", "--audio-ratio", "0.92"],
+        Expect::Resized(0.92),
+    ),
+    (
+        "longer",
+        &["--audio-mode", "resize", "--audio-ratio", "1.08"],
+        Expect::Resized(1.08),
+    ),
+    (
+        "too-short",
+        &["--audio-mode", "resize", "--audio-ratio", "0.85"],
+        Expect::Refused,
+    ),
+    (
+        "too-long",
+        &["--audio-mode", "resize", "--audio-ratio", "1.2"],
+        Expect::Refused,
+    ),
+    ("silence", &["--audio-mode", "silence"], Expect::Silent),
+    ("corrupt", &["--audio-mode", "corrupt"], Expect::Refused),
+    (
+        "wav",
+        &["--audio-mode", "mark", "--audio-format", "wav"],
+        Expect::Marked,
+    ),
+    (
+        "pcm",
+        &["--audio-mode", "mark", "--audio-format", "pcm_s16le"],
+        Expect::Marked,
+    ),
+];
+
+pub(crate) fn run(stage: &Context) -> Result<()> {
+    let mut failed = Vec::new();
+    for some in PARTS.chunks(AT_ONCE) {
+        let results: Vec<_> = thread::scope(|scope| {
+            let running: Vec<_> = some
+                .iter()
+                .map(|part| scope.spawn(move || one(stage, part).context(part.0)))
+                .collect();
+            running
+                .into_iter()
+                .map(|part| {
+                    part.join()
+                        .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+                })
+                .collect()
+        });
+        for (evidence, part) in results.into_iter().zip(some) {
+            // Only now: nothing runs in real time beside it.
+            let judged = evidence.and_then(|evidence| judge(&evidence, part.2).context(part.0));
+            failed.extend(judged.err().map(|error| format!("{error:#}")));
+        }
+    }
+    if failed.is_empty() {
+        Ok(())
+    } else {
+        bail!("{}", failed.join("\nand "))
+    }
+}
+
+fn one(stage: &Context, &(name, options, _): &Part) -> Result<Evidence> {
+    let sts = EchoStsOptions {
+        args: options.iter().map(ToString::to_string).collect(),
+        ..EchoStsOptions::default()
+    };
+    let evidence = stage
+        .part(
+            name,
+            cached(&ClipSpec::tone(TONE_HZ, CLIP).small())?,
+            Duration::from_secs(CLIP.into()),
+        )
+        .sts(sts)
+        .worker(|options| options.segment_duration = Some(SEGMENT))
+        .run(|_| Ok(()))?;
+    stage.report(&evidence)?;
+    Ok(evidence)
+}
+
+fn judge(evidence: &Evidence, expect: Expect) -> Result<()> {
+    evidence.require_every_picture(ClipSpec::tone(TONE_HZ, CLIP).frames())?;
+    evidence.require_every_coded_frame()?;
+    let sound = evidence.sound()?;
+    ensure!(
+        sound.breaks().is_empty(),
+        "audio timestamps are not continuous: {:?}",
+        sound.breaks()
+    );
+    ensure!(
+        (sound.end() - sound.start() - f64::from(CLIP)).abs() <= 0.1,
+        "the sound lasts {:.3} s",
+        sound.end() - sound.start()
+    );
+    match expect {
+        Expect::Marked => wire::require_outcome(evidence, SEGMENTS, SEGMENT, &[])?,
+        Expect::Resized(ratio) => {
+            used(evidence)?;
+            hears(evidence, TONE_HZ / ratio, Verdict::Dubbed)?;
+            answered_with(evidence, ratio)?;
+        }
+        Expect::Silent => {
+            used(evidence)?;
+            hears(evidence, TONE_HZ, Verdict::Silent)?;
+        }
+        Expect::Refused => {
+            refused(evidence)?;
+            // The original, at its own pitch.
+            hears(evidence, TONE_HZ, Verdict::Dubbed)?;
+        }
+    }
+    let clicks = audio::clicks(&sound);
+    ensure!(clicks.is_empty(), "clicks in the output: {clicks:?}");
+    // Bad audio says nothing about whether the service works.
+    let breaker = wire::gauge(evidence, "worker_sts_breaker_state")?;
+    ensure!(breaker == [0], "the breaker went {breaker:?}");
+    Ok(())
+}
+
+/// Every answer went on air, by log, journal and metrics, and nothing was wrong.
+fn used(evidence: &Evidence) -> Result<()> {
+    outcome(evidence, true)?;
+    let problems = evidence.log.problems();
+    // A busy machine may be late; that is not the subject here.
+    ensure!(
+        problems.iter().all(|line| line.contains("event=\"stall\"")),
+        "the worker logged trouble: {problems:?}"
+    );
+    Ok(())
+}
+
+/// Log, journal and metrics agree that all answers came, and that all were used or none.
+fn outcome(evidence: &Evidence, dubbed: bool) -> Result<()> {
+    let on_air: Vec<_> = evidence
+        .log
+        .events("pair_started")
+        .map(|record| record.flag("dubbed"))
+        .collect();
+    ensure!(
+        on_air == [Some(dubbed); SEGMENTS as usize],
+        "the log says dubbed: {on_air:?}"
+    );
+    let (used, fell_back) = if dubbed { (SEGMENTS, 0) } else { (0, SEGMENTS) };
+    let seen = evidence.journal.fragments();
+    let applied = seen.iter().filter(|seen| seen.applied_ms.is_some()).count();
+    ensure!(
+        seen.len() as u64 == SEGMENTS && applied as u64 == used,
+        "{applied} fragments were applied: {seen:?}"
+    );
+    for (status, wanted) in [
+        ("sent", SEGMENTS),
+        ("processed", SEGMENTS),
+        ("fallback", fell_back),
+    ] {
+        let counted = evidence.count("worker_audio_fragments_total", &[("status", status)])?;
+        ensure!(
+            counted == wanted,
+            "{counted} fragments were counted as {status}, not {wanted}"
+        );
+    }
+    let bad = evidence.count("worker_fallback_total", &[("reason", "bad_audio")])?;
+    ensure!(
+        bad == fell_back,
+        "{bad} answers were refused, not {fell_back}"
+    );
+    Ok(())
+}
+
+/// The answers really had another length.
+fn answered_with(evidence: &Evidence, ratio: f64) -> Result<()> {
+    let sound = evidence.sound()?;
+    let silent: f64 = audio::dropouts(&sound)
+        .iter()
+        .map(|hole| hole.length_ms)
+        .sum();
+    let missing = (1.0 - ratio).max(0.0) * f64::from(CLIP) * 1_000.0;
+    ensure!(
+        (silent - missing).abs() <= 0.25 * missing + 1.0,
+        "{silent:.0} ms are silent, {missing:.0} were missing"
+    );
+    Ok(())
+}
+
+/// No answer went on air, and there is one warning and one fallback for each.
+fn refused(evidence: &Evidence) -> Result<()> {
+    outcome(evidence, false)?;
+    for batch in 0..SEGMENTS {
+        let warned = wire::of_batch(&evidence.log, "bad_audio", batch)?;
+        ensure!(
+            warned.level == Level::Warn && warned.text("reason").is_some(),
+            "the log says {warned:?}"
+        );
+        let reason = wire::of_batch(&evidence.log, "fallback", batch)?.text("reason");
+        ensure!(
+            reason == Some("bad_audio"),
+            "segment {batch} fell back for {reason:?}"
+        );
+    }
+    Ok(())
+}
+
+/// Fails unless every segment, judged by a tone of `hz`, sounds like this.
+fn hears(evidence: &Evidence, hz: f64, wanted: Verdict) -> Result<()> {
+    let length = SEGMENT.as_secs_f64();
+    let stretches: Vec<_> = (0..SEGMENTS)
+        .map(|n| (n as f64 * length, (n + 1) as f64 * length))
+        .collect();
+    let heard = audio::segments(&evidence.sound()?, &stretches, hz);
+    ensure!(
+        heard.iter().all(|segment| segment.verdict == wanted),
+        "not all {wanted:?} at {hz:.0} Hz: {heard:?}"
+    );
+    Ok(())
+}
