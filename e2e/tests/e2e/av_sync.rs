@@ -48,8 +48,11 @@ const GAP_AT: &str = "7.5";
 const DRIFT_CLIP: u32 = 36;
 const DRIFT: Drift = Drift(0.005);
 
+/// One of the runs, judged.
+type Run = fn(&Context) -> Result<()>;
+
 pub(crate) fn run(stage: &Context) -> Result<()> {
-    let parts: [(&str, fn(&Context) -> Result<()>); 6] = [
+    let parts: [(&str, Run); 6] = [
         ("random latency", random_latency),
         ("a step forward", |stage| step(stage, "forward", 200)),
         ("a step back", |stage| step(stage, "back", -200)),
