@@ -1,7 +1,10 @@
 //! What an STS service may answer, made by ffmpeg, decoded by the worker: the content
 //! decides, the length fits, and the sound sits where it belongs.
 
-#![expect(clippy::unwrap_used, reason = "a test says what it expects by unwrapping it")]
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test says what it expects by unwrapping it"
+)]
 
 use std::io::Write as _;
 use std::process::{Command, Stdio};

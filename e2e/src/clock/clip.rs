@@ -3,6 +3,7 @@
 use super::encode::{self, Encoder};
 use super::picture::Card;
 use super::{music, sound};
+use crate::story::quietly;
 use anyhow::{Context, Result, ensure};
 use sha2::{Digest, Sha256};
 use std::f64::consts::TAU;
@@ -266,9 +267,11 @@ pub fn fixture() -> Result<PathBuf> {
     Ok(path)
 }
 
-/// The clip from the shared cache in `target/e2e/fixtures`, rendered on first use.
+/// The clip from the shared cache in `target/e2e/fixtures`, rendered on first use, with low
+/// priority: scenarios beside it run in real time.
 pub fn cached(spec: &ClipSpec) -> Result<PathBuf> {
-    cached_in(&workspace()?.join("target/e2e/fixtures"), spec)
+    let (folder, spec) = (workspace()?.join("target/e2e/fixtures"), spec.clone());
+    quietly(move || cached_in(&folder, &spec))
 }
 
 fn workspace() -> Result<&'static Path> {

@@ -32,9 +32,10 @@ use table::{Row, Verdict};
 /// promise of the product is another one (libtest's 101), so that CI never takes one for the other.
 pub const CANNOT_RUN: u8 = 3;
 
-/// Scenarios at once unless `--test-threads` says otherwise. They mostly wait (each is a stream in
-/// real time), but four of them keep two cores about half busy.
-const USUAL_THREADS: usize = 4;
+/// Scenarios at once unless `--test-threads` says otherwise. Each is one or several streams in real
+/// time, up to six, and says how soon things must happen: with four at once on two cores, an output
+/// that takes half a second came after one and a half.
+const USUAL_THREADS: usize = 2;
 
 /// One scenario: a promise of the product, proven from outside.
 #[derive(Debug, Clone, Copy)]

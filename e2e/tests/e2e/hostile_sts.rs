@@ -85,7 +85,7 @@ fn hostile(context: &Context) -> Result<()> {
 fn random(context: &Context) -> Result<()> {
     let spec = ClipSpec::clock(60).small();
     let evidence = context
-        .part("random", clock::cached(&spec)?, Duration::from_secs(60))
+        .part("random", clock::cached(&spec)?, Duration::from_mins(1))
         .worker(|options| options.segment_duration = Some(Duration::from_secs(2)))
         .extra_time(Duration::from_secs(30))
         .run(|live| {
@@ -159,7 +159,7 @@ fn ended_within(live: &Live, time: Duration) -> bool {
 fn require_small(live: &mut Live) -> Result<()> {
     let path = format!("/proc/{}/status", live.worker.process().pid());
     let mut most = 0;
-    let end = Instant::now() + Duration::from_secs(120);
+    let end = Instant::now() + Duration::from_mins(2);
     while !ended_within(live, Duration::from_millis(300)) && Instant::now() < end {
         let Ok(status) = std::fs::read_to_string(&path) else {
             break;
