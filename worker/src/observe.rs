@@ -637,7 +637,7 @@ impl Observer {
                     self,
                     info,
                     name,
-                    "latency is back",
+                    "latency is as low as the answers allow",
                     batch = batch,
                     latency_ms = ms(*latency)
                 );

@@ -10,7 +10,8 @@
 //! to the second-latest readiness of the last twenty pairs plus a third of their spread, never below
 //! the latency the run began with, and not before a few pairs after the stall were in time. So one
 //! late answer is soon forgotten, while a service whose latency swings keeps the head room it needs
-//! and output does not swing with it.
+//! and output does not swing with it. Answers come in order, so a late one holds up those behind it:
+//! pairs that become ready at once are one piece of evidence, the first of them.
 
 use crate::event::Event;
 use crate::time::{At, Pts, nanos_of};
@@ -80,6 +81,13 @@ impl Slot {
         self.begin + self.wall
     }
 
+    /// Media that has left by `at`.
+    fn played(&self, at: At) -> Duration {
+        let wall = self.wall.max(Duration::from_nanos(1));
+        let share = at.since(self.begin).as_secs_f64() / wall.as_secs_f64();
+        self.media().mul_f64(share.min(1.0))
+    }
+
     fn due(&self, pts: Pts) -> At {
         let into = pts.since(self.pair.start).as_nanos();
         let media = self.media().as_nanos().max(1);
@@ -103,6 +111,8 @@ pub struct Playout {
     recent: VecDeque<Offsets>,
     /// Content latency of the first pair.
     target: Duration,
+    /// When the newest pair became ready.
+    last_ready: Option<At>,
     /// Pairs in time since the last stall.
     in_time: u32,
     catching_up: bool,
@@ -117,6 +127,7 @@ impl Playout {
             slots: VecDeque::new(),
             recent: VecDeque::new(),
             target: Duration::ZERO,
+            last_ready: None,
             in_time: 0,
             catching_up: false,
             events: VecDeque::new(),
@@ -136,14 +147,8 @@ impl Playout {
                 latency: self.target,
             });
         }
-        if self.recent.len() == WINDOW {
-            self.recent.pop_front();
-        }
-        self.recent.push_back(Offsets {
-            captured: offset(pair.captured, pair.start),
-            ready: offset(at, pair.start),
-        });
         let media = pair.end.since(pair.start);
+        self.learn(at, &pair, media);
         let wall = media.saturating_sub(self.win_back(begin, &pair, media));
         self.slots.push_back(Slot { pair, begin, wall });
         // Whatever comes before the pair on air is past; `due` extrapolates for stragglers.
@@ -176,6 +181,22 @@ impl Playout {
         self.slots
             .back()
             .map_or(Duration::ZERO, |slot| slot.begin.since(slot.pair.captured))
+    }
+
+    /// Age of the media on air at `at`: how long ago it was captured. `None` before the first pair
+    /// begins.
+    ///
+    /// While output waits for a late pair, what was last on air grows older.
+    pub fn latency_at(&self, at: At) -> Option<Duration> {
+        let index = self.slots.iter().rposition(|slot| slot.begin <= at)?;
+        let slot = &self.slots[index];
+        let played = slot.played(at);
+        let in_hole = self
+            .slots
+            .get(index + 1)
+            .map_or(Duration::ZERO, |next| next.pair.start.since(slot.pair.end))
+            .min(at.since(slot.finish()));
+        Some(at.since(slot.pair.captured + played + in_hole))
     }
 
     /// Content latency of one pair, as long as it is remembered.
@@ -234,6 +255,22 @@ impl Playout {
             });
         }
         at.max(turn)
+    }
+
+    /// Remembers when a pair became ready, unless it was held up by the one before: then it is the
+    /// earlier by a whole pair and says nothing that the other has not said.
+    fn learn(&mut self, at: At, pair: &Pair, media: Duration) {
+        let before = self.last_ready.replace(at);
+        if before.is_some_and(|before| at.since(before) < media / 4) {
+            return;
+        }
+        if self.recent.len() == WINDOW {
+            self.recent.pop_front();
+        }
+        self.recent.push_back(Offsets {
+            captured: offset(pair.captured, pair.start),
+            ready: offset(at, pair.start),
+        });
     }
 
     /// How much of `media` is saved by playing this pair faster.

@@ -139,7 +139,7 @@ impl Runner {
                     self.input.stop(At::new(self.clock.elapsed()), &self.observer);
                 }
                 _ = tick.tick() => {
-                    self.output.check(&self.observer)?;
+                    self.output.check(At::new(self.clock.elapsed()), &self.observer)?;
                     while let Some(failed) = self.files.as_ref().and_then(SegmentFiles::poll_failure) {
                         self.observer.fact(&Fact::SegmentFileFailed { batch: failed.batch, reason: &failed.reason });
                     }

@@ -413,10 +413,13 @@ impl Output {
         }
     }
 
-    /// Looks for an output that takes no data; to be called about once a second.
-    pub(super) fn check(&self, observer: &Observer) -> Result<(), WorkerError> {
-        if !self.pairs.is_empty() || !self.video.is_empty() {
-            observer.latency(self.playout.latency());
+    /// Tells the latency and looks for an output that takes no data; to be called about once a
+    /// second.
+    pub(super) fn check(&self, at: At, observer: &Observer) -> Result<(), WorkerError> {
+        // At the end nothing is late any more: the last value stays.
+        let goes_on = self.phase == Phase::Running || !self.video.is_empty();
+        if let Some(latency) = self.playout.latency_at(at).filter(|_| goes_on) {
+            observer.latency(latency);
         }
         let backlog = self.egress.as_ref().map_or(Duration::ZERO, Egress::backlog);
         // While it waits for a late pair's audio, the muxer holds a little video back.
