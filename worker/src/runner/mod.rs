@@ -4,6 +4,7 @@
 mod dubbing;
 mod input;
 mod output;
+mod turns;
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -14,6 +15,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use self::dubbing::{Dubbing, Fragment, Order};
 use self::input::{Input, VideoPayload};
 use self::output::{Outgoing, Output};
+use self::turns::{Behind, Turns};
 use crate::config::Config;
 use crate::error::WorkerError;
 use crate::media::segment_files::{SegmentFile, SegmentFiles};
@@ -100,11 +102,16 @@ impl Runner {
         let mut tick = tokio::time::interval(Duration::from_secs(1));
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut stopping = false;
+        let mut turns = Turns::default();
         self.input.connect(self.now())?;
+        let mut woke = self.now();
         loop {
             self.settle()?;
             if self.output.is_finished() {
                 return self.failure.take().map_or(Ok(()), Err);
+            }
+            if let Some(Behind { count, late, turn }) = turns.done(woke, self.now()) {
+                self.observer.fact(&Fact::Behind { count, late, turn });
             }
             let wake = self.poll_timeout();
             let sleep = async {
@@ -146,6 +153,8 @@ impl Runner {
                 }
                 () = sleep => {}
             }
+            woke = self.now();
+            turns.woke(wake, woke);
         }
     }
 
