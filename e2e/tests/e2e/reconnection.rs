@@ -170,7 +170,8 @@ fn scheduled(log: &Log, delays: &[f64]) -> Result<()> {
             gap,
             delay * 0.9,
             delay * 1.1,
-        )?;
+        )
+        .with_context(|| wire::lateness(log))?;
     }
     Ok(())
 }

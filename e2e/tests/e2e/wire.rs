@@ -336,6 +336,23 @@ pub(crate) fn both<A, B>(one: Result<A>, other: Result<B>) -> Result<(A, B)> {
     }
 }
 
+/// What the worker's own watch over its deadlines says: whether something came late because the
+/// machine was too busy, or because of the worker.
+pub(crate) fn lateness(log: &Log) -> String {
+    let lines: Vec<String> = log
+        .events("behind")
+        .map(|record| {
+            let ms = |field| record.number(field).unwrap_or_default();
+            format!("{} ms late, {} ms in a turn", ms("late_ms"), ms("turn_ms"))
+        })
+        .collect();
+    if lines.is_empty() {
+        "the worker itself was never behind".to_owned()
+    } else {
+        format!("the worker was behind: {}", lines.join("; "))
+    }
+}
+
 /// Fails unless `low <= value <= high`.
 ///
 /// # Errors
