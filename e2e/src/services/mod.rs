@@ -4,6 +4,7 @@ pub mod echo_sts;
 pub mod media_server;
 pub mod publisher;
 pub mod recorder;
+pub mod viewer;
 pub mod worker;
 
 use std::{path::PathBuf, sync::Arc, time::Duration};

@@ -20,6 +20,7 @@ mod edge_cases;
 mod fragment_tracker;
 mod full_pipeline;
 mod hostile_sts;
+mod late_answer;
 mod reconnection;
 mod smoke;
 mod stage;
@@ -41,6 +42,11 @@ fn main() -> ExitCode {
             name: "dubbed_audio",
             about: "answers of any usual kind and about the right length are used, others refused",
             run: dubbed_audio::run,
+        },
+        Scenario {
+            name: "late_answer",
+            about: "an answer after 7 s makes output wait once; the latency is won back gently",
+            run: late_answer::run,
         },
         Scenario {
             name: "circuit_breaker",

@@ -1,0 +1,267 @@
+//! An answer that takes 7 s: output waits for it once, loses nothing, and wins its latency back so
+//! gently that nobody sees it.
+//!
+//! Segments of 2 s. Segment 3 is answered 7 s after it was sent, all others at once. Half a second of
+//! head room is used up first, so output stands for about 6.5 s. At 4 % that takes 160 s to win back:
+//! the scenario is long, but hardly any work.
+//!
+//! A viewer with a stopwatch watches the output. How old a picture is when it arrives there is what
+//! `worker_output_latency_seconds` must say.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, ensure};
+use e2e::clock::{ClipSpec, cached};
+use e2e::probe::logs::Record;
+use e2e::runner::Context;
+use e2e::services::echo_sts::EchoStsOptions;
+use e2e::services::viewer::{Arrival, Viewer};
+use e2e::story::{Evidence, Live};
+use sts_protocol::{Direction, LatencyConfig, event};
+
+use crate::stage::Stage;
+use crate::wire;
+
+const CLIP: u32 = 194;
+const SEGMENT: Duration = Duration::from_secs(2);
+const SEGMENTS: u64 = 97;
+const LATE: u64 = 3;
+const ANSWER: Duration = Duration::from_secs(7);
+/// The worker's own figures.
+const CATCH_UP: f64 = 1.04;
+const HEAD_ROOM: Duration = Duration::from_millis(500);
+const PATIENCE: Duration = Duration::from_secs(20);
+
+const LATENCY: &str = "worker_output_latency_seconds";
+/// What the log and the metric count from is the arrival at the worker; what the viewer sees has also
+/// been on its way from the publisher and to the viewer.
+const ON_THE_WAY: f64 = 0.4;
+/// The gauge is set once a second.
+const GAUGE_PERIOD: f64 = 1.2;
+/// Frames of the stream per second.
+const FPS: f64 = 30.0;
+
+pub(crate) fn run(stage: &Context) -> Result<()> {
+    let spec = ClipSpec::clock(CLIP).small();
+    let sts = EchoStsOptions {
+        audio_mode: Some("mark".to_owned()),
+        ..EchoStsOptions::default()
+    };
+    let mut watched = None;
+    let evidence = stage
+        .story(cached(&spec)?, Duration::from_secs(CLIP.into()))
+        .sts(sts)
+        .worker(|options| options.segment_duration = Some(SEGMENT))
+        .run(|live| {
+            let viewer = watch(live)?;
+            answer_late(live)?;
+            recover(live)?;
+            watched = Some((viewer, live.sent_at));
+            Ok(())
+        })?;
+    stage.report(&evidence)?;
+
+    stalled_once(&evidence)?;
+    let (viewer, sent_at) = watched.context("nobody watched")?;
+    let arrivals = viewer.finish(&evidence.clip)?;
+    let seen = Seen::new(&arrivals, sent_at);
+    seen.gentle()?;
+    seen.agrees_with(&evidence)?;
+    latency_is_back(&evidence)?;
+    wire::require_outcome(&evidence, SEGMENTS, SEGMENT, &[])?;
+    evidence.require_every_picture(spec.frames())?;
+    evidence.require_every_coded_frame()
+}
+
+/// Lets a viewer join as soon as there is something to see.
+fn watch(live: &Live) -> Result<Viewer> {
+    live.worker.wait_log("pair_started", PATIENCE)?;
+    let viewer = Viewer::start(
+        live.environment.place(),
+        "viewer",
+        &live.environment.output_url(),
+    )?;
+    viewer.wait_frame(PATIENCE)?;
+    Ok(viewer)
+}
+
+fn answer_late(live: &Live) -> Result<()> {
+    let echo_sts = live.environment.echo_sts();
+    let control = echo_sts.control()?;
+    let latency = |base_ms| {
+        control.latency(LatencyConfig {
+            stream_id: Some(live.environment.stream_id().to_owned()),
+            base_ms,
+            ..LatencyConfig::default()
+        })
+    };
+    let arrived = |count: u64| {
+        echo_sts.wait_journal(&format!("{count} fragments"), PATIENCE, |journal| {
+            journal.events(Direction::In, event::FRAGMENT_DATA).count() as u64 == count
+        })
+    };
+    arrived(LATE)?;
+    latency(ANSWER.as_millis() as u64)?;
+    arrived(LATE + 1)?;
+    latency(0)?;
+    live.tell("an answer takes 7 s");
+    Ok(())
+}
+
+/// Waits for the old latency.
+fn recover(live: &Live) -> Result<()> {
+    let started = live.worker.wait_log("catch_up_started", PATIENCE * 2)?;
+    live.tell("latency is being won back");
+    let excess = ANSWER.as_secs_f64() / (CATCH_UP - 1.0);
+    let patience = Duration::from_secs_f64(excess) + PATIENCE;
+    live.worker
+        .wait_log("catch_up_done", patience)
+        .with_context(|| format!("after {started:?}"))?;
+    live.tell("latency is back");
+    Ok(())
+}
+
+/// The answer was late, output waited for it, and for nothing else.
+fn stalled_once(evidence: &Evidence) -> Result<()> {
+    let sent = wire::sent(evidence)?;
+    let late = sent
+        .iter()
+        .find(|fragment| fragment.batch == LATE)
+        .context("the late fragment was not sent")?;
+    let took = late.seen.processing_ms().context("it was not answered")?;
+    wire::within("the late answer", took, 6_900.0, 7_500.0)?;
+
+    let stalls: Vec<&Record> = evidence.log.events("stall").collect();
+    ensure!(stalls.len() == 1, "output waited {} times", stalls.len());
+    ensure!(
+        wire::number(stalls[0], "batch")? == LATE,
+        "output waited for {:?}",
+        stalls[0]
+    );
+    let waited = stalls[0].number("duration_ms").context("for no time")?;
+    let expected = (ANSWER.saturating_sub(HEAD_ROOM)).as_millis() as f64;
+    wire::within("the stall", waited, expected - 300.0, expected + 300.0)?;
+    wire::require_stalls(evidence, &[LATE])?;
+    let problems = evidence.log.problems();
+    ensure!(
+        problems.len() == 1,
+        "the worker logged more trouble than the stall: {problems:?}"
+    );
+    Ok(())
+}
+
+/// By the worker's own account.
+fn latency_is_back(evidence: &Evidence) -> Result<()> {
+    let mut latencies = Vec::new();
+    for record in evidence.log.events("pair_started") {
+        latencies.push(wire::number(record, "latency_ms")? as f64);
+    }
+    let (before, last) = (latencies[0], latencies[latencies.len() - 1]);
+    let most = latencies.iter().copied().fold(0.0, f64::max);
+    wire::within("latency after the stall", most - before, 6_000.0, 7_000.0)?;
+    wire::within("latency at the end", last - before, -100.0, 250.0)?;
+    for event in ["catch_up_started", "catch_up_done"] {
+        let times = evidence.log.events(event).count();
+        ensure!(times == 1, "{event} was logged {times} times");
+    }
+    Ok(())
+}
+
+/// What the viewer saw, in seconds since the first packet was published.
+struct Seen {
+    sent_at: Instant,
+    /// When each frame arrived, and which.
+    frames: Vec<(f64, usize)>,
+}
+
+impl Seen {
+    fn new(arrivals: &[Arrival], sent_at: Instant) -> Self {
+        let mut seen = Self {
+            sent_at,
+            frames: Vec::new(),
+        };
+        seen.frames = arrivals
+            .iter()
+            .map(|arrival| (seen.since_sent(arrival.at), arrival.frame))
+            .collect();
+        seen
+    }
+
+    fn since_sent(&self, at: Instant) -> f64 {
+        at.saturating_duration_since(self.sent_at).as_secs_f64()
+    }
+
+    /// Every frame from the first one seen came once and in order, never faster than it may, and but
+    /// for the one wait never slower than real time.
+    fn gentle(&self) -> Result<()> {
+        let arrivals = &self.frames;
+        let whole = arrivals.windows(2).all(|pair| pair[1].1 == pair[0].1 + 1);
+        ensure!(
+            whole && arrivals.len() as f64 > 150.0 * FPS,
+            "the viewer saw {} frames, whole: {whole}",
+            arrivals.len()
+        );
+        // What the player had looked at before playing came in a lump.
+        let settled = &arrivals[2 * FPS as usize..];
+        let apart = 10 * FPS as usize;
+        let mut waits = 0;
+        for (one, other) in settled.iter().zip(&settled[apart..]) {
+            let (wall, media) = (other.0 - one.0, apart as f64 / FPS);
+            ensure!(
+                wall >= media / CATCH_UP - 0.3,
+                "at {:.1} s: {media} s of video within {wall:.2} s",
+                one.0
+            );
+            waits += usize::from(wall > media + 0.3);
+        }
+        ensure!(
+            waits <= apart,
+            "output waited more than once: {waits} of {} windows",
+            settled.len()
+        );
+        let longest = settled
+            .windows(2)
+            .map(|pair| pair[1].0 - pair[0].0)
+            .fold(0.0, f64::max);
+        ensure!(
+            (6.0..7.2).contains(&longest),
+            "the picture stood still for {longest:.2} s"
+        );
+        Ok(())
+    }
+
+    /// How old the newest frame is at `at`, and when it arrived.
+    fn age(&self, at: f64) -> Option<(f64, f64)> {
+        let after = self.frames.partition_point(|(arrived, _)| *arrived <= at);
+        let (arrived, frame) = *self.frames.get(after.checked_sub(1)?)?;
+        Some((at - frame as f64 / FPS, arrived))
+    }
+
+    /// The gauge says at every scrape how old what is seen is, also while output waits.
+    fn agrees_with(&self, evidence: &Evidence) -> Result<()> {
+        let settled = self.frames[2 * FPS as usize].0;
+        let last = self.frames[self.frames.len() - 1].0;
+        let mut compared = 0;
+        for sample in &evidence.samples {
+            let at = self.since_sent(sample.asked);
+            let Some((age, arrived)) = self.age(at).filter(|_| (settled..last).contains(&at))
+            else {
+                continue;
+            };
+            let told = sample.scrape.value(LATENCY, &[])?;
+            // While the picture stands, it ages by a second a second.
+            let behind = if at - arrived > 0.2 {
+                GAUGE_PERIOD
+            } else {
+                ON_THE_WAY
+            };
+            ensure!(
+                (-behind..=0.1).contains(&(told - age)),
+                "{at:.1} s after the start the gauge says {told:.2} s, what is seen is {age:.2} s old"
+            );
+            compared += 1;
+        }
+        ensure!(compared > 500, "only {compared} scrapes were compared");
+        Ok(())
+    }
+}
