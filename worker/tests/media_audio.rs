@@ -17,6 +17,8 @@ use worker::media::{AacFrame, fit, m4a};
 
 const RATE: usize = 48_000;
 const SEGMENT: usize = 288_000 - 288_000 % 1024;
+/// A shorter one, where many are decoded.
+const PART: usize = 94 * 1024;
 
 fn format() -> AacFormat {
     gst_init();
@@ -148,6 +150,68 @@ fn every_usual_kind_of_answer_is_decoded_and_sits_in_place() {
             assert!(lag.abs() <= 96, "{name}: {lag} samples late at {at}");
         }
     }
+}
+
+/// Every kind at every rate it has, mono and stereo. An encoder's priming lasts as long as its rate
+/// is low: ADTS of 8 kHz once sounded 107 ms late.
+#[test]
+fn every_rate_of_every_kind_sits_in_place() {
+    const ALL: &[u32] = &[
+        8_000, 11_025, 12_000, 16_000, 22_050, 24_000, 32_000, 44_100, 48_000, 64_000, 88_200,
+        96_000,
+    ];
+    let kinds: [(&str, &[&str], &[u32]); 8] = [
+        ("m4a", &["-c:a", "aac", "-f", "ipod"], ALL),
+        (
+            "m4a without an edit list",
+            &["-c:a", "aac", "-use_editlist", "0", "-f", "ipod"],
+            ALL,
+        ),
+        ("adts", &["-c:a", "aac", "-f", "adts"], ALL),
+        ("wav", &["-f", "wav"], ALL),
+        ("pcm_s16le", &["-f", "s16le"], ALL),
+        (
+            "mp3",
+            &["-c:a", "libmp3lame", "-f", "mp3"],
+            &[
+                8_000, 11_025, 12_000, 16_000, 22_050, 24_000, 32_000, 44_100, 48_000,
+            ],
+        ),
+        ("vorbis", &["-c:a", "libvorbis", "-f", "ogg"], ALL),
+        (
+            "opus",
+            &["-c:a", "libopus", "-f", "ogg"],
+            &[8_000, 12_000, 16_000, 24_000, 48_000],
+        ),
+    ];
+    let format = format();
+    let sound = melody(PART);
+    let mut wrong = Vec::new();
+    for (kind, args, rates) in kinds {
+        for (rate, channels) in rates.iter().flat_map(|rate| [(*rate, 1), (*rate, 2)]) {
+            let (ar, ac) = (rate.to_string(), channels.to_string());
+            let data = ffmpeg(&sound, &[&["-ar", &ar, "-ac", &ac], args].concat());
+            let label = Label {
+                format: kind,
+                rate,
+                channels,
+            };
+            let fitted = audio::decode(data, label, &format, PART, budget())
+                .and_then(|pcm| fit::to_length(pcm, PART, 48_000));
+            match fitted {
+                Ok(pcm) => {
+                    let lag = lag(&sound, &pcm.samples, 40_000);
+                    if pcm.frames() != PART || lag.abs() > 144 {
+                        wrong.push(format!(
+                            "{kind} {rate} Hz, {channels} channels: {lag} samples late"
+                        ));
+                    }
+                }
+                Err(error) => wrong.push(format!("{kind} {rate} Hz, {channels} channels: {error}")),
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
 #[test]

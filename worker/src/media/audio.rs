@@ -137,13 +137,21 @@ pub fn decode(
     }
     let kind = Kind::of(&data, label.format);
     let mut skip = 0;
-    let mut padded_start = false;
+    // Length of the frame that an AAC encoder puts first, where nothing says whether it did.
+    let mut priming = None;
+    let frame_at = |rate: u32| scale(u64::from(FRAME_SAMPLES), format.rate, rate);
     match kind {
         Kind::Mp4 => match m4a::strip_edit_list(&mut data) {
-            Some(edit) => skip = scale(edit.media_time, format.rate, edit.timescale),
-            None => padded_start = true,
+            Some(m4a::Skip {
+                media_time: Some(media_time),
+                timescale,
+            }) => skip = scale(media_time, format.rate, timescale),
+            Some(m4a::Skip { timescale, .. }) if RATES.contains(&timescale) => {
+                priming = Some(frame_at(timescale));
+            }
+            _ => priming = Some(frame_at(format.rate)),
         },
-        Kind::Adts => padded_start = true,
+        Kind::Adts => priming = Some(frame_at(adts_rate(&data).unwrap_or(format.rate))),
         Kind::Mp3 => {
             skip = mp3_delay(&data).map_or(0, |(delay, rate)| scale(delay, format.rate, rate));
         }
@@ -165,12 +173,12 @@ pub fn decode(
             "there is no sound in it".to_owned(),
         ));
     }
-    let priming = FRAME_SAMPLES as usize;
-    let surplus = frames.saturating_sub(skip + want);
-    // An AAC encoder puts a frame of nothing first and says so in an edit list. Where
-    // there is none, the surplus gives it away: at least that frame, at most the padding
-    // of the last frame and a second priming frame on top.
-    if padded_start && (priming - 64..=2 * priming + 1024).contains(&surplus) {
+    // An AAC encoder puts a frame of nothing first and says so in an edit list. Where there is
+    // none, the length gives it away: only frames that were cut from a stream and sent as they are
+    // have just the length of the segment.
+    if let Some(priming) = priming
+        && frames.abs_diff(want) + 64 >= priming
+    {
         skip += priming;
     }
     samples.drain(..(skip * channels).min(samples.len()));
@@ -209,6 +217,18 @@ impl Kind {
     }
 }
 
+/// Rates that audio may have.
+const RATES: std::ops::RangeInclusive<u32> = 8_000..=96_000;
+
+/// The rate that the first ADTS header states.
+fn adts_rate(data: &[u8]) -> Option<u32> {
+    const RATES: [u32; 12] = [
+        96_000, 88_200, 64_000, 48_000, 44_100, 32_000, 24_000, 22_050, 16_000, 12_000, 11_025,
+        8_000,
+    ];
+    RATES.get(usize::from(data.get(2)? >> 2 & 15)).copied()
+}
+
 fn scale(ticks: u64, rate: u32, timescale: u32) -> usize {
     let rate = u128::from(rate);
     ((u128::from(ticks) * rate + u128::from(timescale) / 2) / u128::from(timescale.max(1))) as usize
@@ -216,11 +236,7 @@ fn scale(ticks: u64, rate: u32, timescale: u32) -> usize {
 
 /// Puts a WAV header before raw little-endian 16-bit samples.
 fn wav(data: &[u8], rate: u32, channels: u32) -> Vec<u8> {
-    let rate = if (8_000..=96_000).contains(&rate) {
-        rate
-    } else {
-        48_000
-    };
+    let rate = if RATES.contains(&rate) { rate } else { 48_000 };
     let channels = channels.clamp(1, 2);
     let mut out = Vec::with_capacity(44 + data.len());
     out.extend(b"RIFF");

@@ -158,11 +158,11 @@ fn full(kind: [u8; 4], flags: u32, parts: &[&[u8]]) -> Vec<u8> {
     atom(kind, &parts)
 }
 
-/// What an MP4's edit list asks a player to skip at the start.
+/// What an MP4 says of the start of its audio.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Skip {
-    /// Ticks to skip, in units of `timescale`.
-    pub media_time: u64,
+    /// Ticks to skip, in units of `timescale`; `None` without an edit list.
+    pub media_time: Option<u64>,
     /// Ticks per second of the audio track.
     pub timescale: u32,
 }
@@ -174,7 +174,7 @@ pub fn is_mp4(data: &[u8]) -> bool {
 }
 
 /// Takes the edit list of the first track out of an MP4, in place, and says what it
-/// would have skipped.
+/// would have skipped; `None` if there is no track.
 ///
 /// Demuxers disagree about edit lists (`qtdemux` 1.22 loses the last frame, others round),
 /// so nobody gets to see one: `edts` becomes `free`, durations become "unknown", and the
@@ -196,12 +196,15 @@ pub fn strip_edit_list(data: &mut [u8]) -> Option<Skip> {
         } else {
             12
         };
-    let timescale = u32_at(data, at)?;
-    let edts = find(data, trak.body, trak.end, *b"edts")?;
-    let elst = find(data, edts.body, edts.end, *b"elst")?;
-    let media_time = first_media_time(data, elst)?;
-    data[edts.start + 4..edts.start + 8].copy_from_slice(b"free");
-    (timescale > 0).then_some(Skip {
+    let timescale = u32_at(data, at).filter(|timescale| *timescale > 0)?;
+    let edts = find(data, trak.body, trak.end, *b"edts");
+    let media_time = edts.and_then(|edts| {
+        let elst = find(data, edts.body, edts.end, *b"elst")?;
+        let media_time = first_media_time(data, elst)?;
+        data[edts.start + 4..edts.start + 8].copy_from_slice(b"free");
+        Some(media_time)
+    });
+    Some(Skip {
         media_time,
         timescale,
     })
@@ -302,12 +305,13 @@ mod tests {
         assert_eq!(
             skip,
             Skip {
-                media_time: 1024,
+                media_time: Some(1024),
                 timescale: 48_000
             }
         );
         assert!(file.ends_with(b"beforeonetwo"));
-        assert_eq!(strip_edit_list(&mut file), None, "the edit list is gone");
+        let again = strip_edit_list(&mut file).unwrap();
+        assert_eq!(again.media_time, None, "the edit list is gone");
     }
 
     #[test]
