@@ -8,9 +8,9 @@ mod context;
 mod progress;
 mod settings;
 mod table;
+mod verdict;
 
 use std::{
-    any::Any,
     collections::BTreeMap,
     fmt::Write as _,
     panic::{AssertUnwindSafe, catch_unwind},
@@ -20,13 +20,15 @@ use std::{
 };
 
 use anyhow::Result;
-use libtest_mimic::{Arguments, Failed, Trial};
+use libtest_mimic::{Arguments, Completion, Failed, Trial};
 
-use crate::run::Run;
+use crate::{environment::Trace, run::Run};
 pub use context::Context;
 use progress::Progress;
 pub use settings::{FIXTURE_ENV, MEDIA_SERVER_ENV, SCENARIOS_ENV, Settings};
-use table::{Row, Verdict};
+use table::Row;
+pub use verdict::Skipped;
+use verdict::{Verdict, judge};
 
 /// Exit code when the suite cannot run here at all: a tool is missing, an option is wrong. A broken
 /// promise of the product is another one (libtest's 101), so that CI never takes one for the other.
@@ -44,7 +46,7 @@ pub struct Scenario {
     pub name: &'static str,
     /// What it proves, in one line.
     pub about: &'static str,
-    /// The proof.
+    /// The proof, or [`Skipped`].
     pub run: fn(&Context) -> Result<()>,
 }
 
@@ -83,7 +85,7 @@ pub fn main(scenarios: &[Scenario]) -> ExitCode {
     let trials = chosen.iter().enumerate().map(|(index, scenario)| {
         let (scenario, settings) = (**scenario, Arc::clone(&settings));
         let (progress, rows) = (Arc::clone(&progress), Arc::clone(&rows));
-        Trial::test(scenario.name, move || {
+        Trial::ignorable_test(scenario.name, move || {
             let (row, outcome) = run_one(scenario, &settings, &progress);
             rows.lock()
                 .unwrap_or_else(PoisonError::into_inner)
@@ -111,26 +113,17 @@ fn run_one(
     scenario: Scenario,
     settings: &Arc<Settings>,
     progress: &Arc<Progress>,
-) -> (Row, Result<(), Failed>) {
+) -> (Row, Result<Completion, Failed>) {
     let started = Instant::now();
     let context = Context::new(scenario.name, Arc::clone(settings), Arc::clone(progress));
     progress.begin(scenario.name);
     let outcome = catch_unwind(AssertUnwindSafe(|| (scenario.run)(&context)));
     progress.end(scenario.name);
-    let failure = match outcome {
-        Ok(Ok(())) => None,
-        Ok(Err(error)) => Some(format!("{error:#}")),
-        // The panic hook has printed where; what is here goes into the list of failures.
-        Err(panic) => Some(panic_text(panic.as_ref())),
-    };
+    let verdict = judge(outcome, settings.in_ci());
     let traces = context.traces();
     let row = Row {
         name: scenario.name.to_owned(),
-        verdict: if failure.is_none() {
-            Verdict::Passed
-        } else {
-            Verdict::Failed
-        },
+        verdict: verdict.clone(),
         took: started.elapsed(),
         media_server: settings.media_server_name(),
         artifacts: traces
@@ -138,24 +131,23 @@ fn run_one(
             .filter_map(|trace| trace.artifacts.clone())
             .collect(),
     };
-    let outcome = failure.map_or(Ok(()), |text| {
-        let mut message = format!("{text}\n\n{}: {}\n", scenario.name, scenario.about);
-        for trace in traces {
-            message += trace.last_lines.as_deref().unwrap_or_default();
-            if let Some(dir) = &trace.artifacts {
-                let _ = writeln!(message, "logs: {}", table::short(dir));
-            }
-        }
-        Err(Failed::from(message))
-    });
+    let outcome = match verdict {
+        Verdict::Passed => Ok(Completion::Completed),
+        Verdict::Skipped(reason) => Ok(Completion::ignored_with(reason)),
+        Verdict::Failed(text) => Err(failed(scenario, &text, &traces)),
+    };
     (row, outcome)
 }
 
-fn panic_text(panic: &(dyn Any + Send)) -> String {
-    let text = panic.downcast_ref::<String>().map(String::as_str);
-    text.or_else(|| panic.downcast_ref::<&str>().copied())
-        .unwrap_or("panicked")
-        .to_owned()
+fn failed(scenario: Scenario, text: &str, traces: &[Trace]) -> Failed {
+    let mut message = format!("{text}\n\n{}: {}\n", scenario.name, scenario.about);
+    for trace in traces {
+        message += trace.last_lines.as_deref().unwrap_or_default();
+        if let Some(dir) = &trace.artifacts {
+            let _ = writeln!(message, "logs: {}", table::short(dir));
+        }
+    }
+    Failed::from(message)
 }
 
 /// libtest's own rule: by substring, or exactly, and not skipped.

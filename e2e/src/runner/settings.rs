@@ -17,6 +17,8 @@ pub const MEDIA_SERVER_ENV: &str = "E2E_MEDIA_SERVER";
 pub const FIXTURE_ENV: &str = "E2E_FIXTURE";
 /// Exact names of scenarios, separated by commas; unset: all (libtest takes one filter only).
 pub const SCENARIOS_ENV: &str = "E2E_SCENARIOS";
+/// Set by whatever runs tests for others to rely on: there nothing is skipped.
+const CI_ENV: &str = "CI";
 
 /// Programs of this project that scenarios start.
 const OWN_PROGRAMS: [&str; 5] = ["worker", "echo-sts", "rtsp-relay", "publisher", "reaper"];
@@ -31,6 +33,7 @@ pub struct Settings {
     fixture: PathBuf,
     own_fixture: bool,
     scenarios: Option<Vec<String>>,
+    ci: bool,
 }
 
 impl Settings {
@@ -80,6 +83,7 @@ impl Settings {
             own_fixture: given.is_none(),
             fixture: given.unwrap_or(own),
             scenarios,
+            ci: get(CI_ENV).is_some_and(|value| !value.is_empty()),
         })
     }
 
@@ -130,6 +134,10 @@ impl Settings {
             .get_or_init(|| self.asked.unwrap_or(Kind::Default))
     }
 
+    pub(super) fn in_ci(&self) -> bool {
+        self.ci
+    }
+
     pub(super) fn media_server_name(&self) -> String {
         self.media_server().to_string()
     }
@@ -172,6 +180,7 @@ mod tests {
     fn nothing_set_means_everything_with_the_own_clip() {
         let settings = read(&[(FIXTURE_ENV, "")]).unwrap();
         assert!(settings.is_chosen("av_sync") && settings.is_own_fixture());
+        assert!(!settings.in_ci() && read(&[(CI_ENV, "true")]).unwrap().in_ci());
         assert!(settings.fixture().ends_with("fixtures/clock-60s.mp4"));
     }
 

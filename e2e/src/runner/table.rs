@@ -6,12 +6,7 @@ use std::{
     time::Duration,
 };
 
-/// How a scenario ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Verdict {
-    Passed,
-    Failed,
-}
+use super::verdict::Verdict;
 
 /// One scenario.
 #[derive(Debug)]
@@ -27,10 +22,15 @@ pub(super) struct Row {
 pub(super) fn render<'a>(rows: impl Iterator<Item = &'a Row>) -> String {
     let head = ["scenario", "result", "time", "media server", "logs"].map(str::to_owned);
     let mut lines = vec![head];
+    let mut reasons = String::new();
     for row in rows {
-        let result = match row.verdict {
+        let result = match &row.verdict {
             Verdict::Passed => "passed",
-            Verdict::Failed => "FAILED",
+            Verdict::Skipped(reason) => {
+                let _ = writeln!(reasons, "{} was skipped: {reason}", row.name);
+                "SKIPPED"
+            }
+            Verdict::Failed(_) => "FAILED",
         };
         let logs: Vec<_> = row.artifacts.iter().map(|dir| short(dir)).collect();
         lines.push([
@@ -55,8 +55,7 @@ pub(super) fn render<'a>(rows: impl Iterator<Item = &'a Row>) -> String {
         let line = format!("{name:w0$}  {result:w1$}  {time:>w2$}  {server:w3$}  {logs}");
         let _ = writeln!(text, "{}", line.trim_end());
     }
-    text.push('\n');
-    text
+    text + &reasons + "\n"
 }
 
 /// A path relative to the working directory where it is inside it.
@@ -79,7 +78,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn columns_are_aligned_and_failures_stand_out() {
+    fn columns_are_aligned_and_what_did_not_pass_stands_out() {
         let row = |name: &str, verdict, ms, dir: &str| Row {
             name: name.into(),
             verdict,
@@ -89,14 +88,22 @@ mod tests {
         };
         let rows = [
             row("full_pipeline", Verdict::Passed, 68_440, "/a/full_pipeline"),
-            row("av_sync", Verdict::Failed, 9_000, "/a/av_sync"),
+            row(
+                "av_sync",
+                Verdict::Failed("late".into()),
+                9_000,
+                "/a/av_sync",
+            ),
+            row("python_sts", Verdict::Skipped("no python".into()), 0, ""),
         ];
         assert_eq!(
             render(rows.iter()),
             "\n\
-             scenario       result    time  media server  logs\n\
-             full_pipeline  passed  68.4 s  default       /a/full_pipeline\n\
-             av_sync        FAILED   9.0 s  default       /a/av_sync\n\n"
+             scenario       result     time  media server  logs\n\
+             full_pipeline  passed   68.4 s  default       /a/full_pipeline\n\
+             av_sync        FAILED    9.0 s  default       /a/av_sync\n\
+             python_sts     SKIPPED   0.0 s  default\n\
+             python_sts was skipped: no python\n\n"
         );
     }
 
