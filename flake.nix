@@ -71,8 +71,18 @@
             pkgs.pkg-config
           ];
 
+          # An STS service as others write it, for the tests; no network there, so no pip.
+          python = pkgs.python3.withPackages (
+            packages: with packages; [
+              python-socketio
+              uvicorn
+              websockets
+            ]
+          );
+
           # Programs the suite starts.
           programs = [
+            python
             pkgs.ffmpeg-headless
             pkgs.gst_all_1.gstreamer
             pkgs.mediamtx
@@ -131,6 +141,7 @@
               env = {
                 GST_PLUGIN_SYSTEM_PATH_1_0 = gstPluginPath;
                 GIO_EXTRA_MODULES = gioModules;
+                E2E_PYTHON = "${python}/bin/python3";
                 # Snapshots are compared, never written.
                 CI = "true";
                 INSTA_UPDATE = "no";
@@ -205,6 +216,7 @@
               GST_PLUGIN_SYSTEM_PATH_1_0 = gstPluginPath;
               GIO_EXTRA_MODULES = gioModules;
               MEDIAMTX_BIN = lib.getExe pkgs.mediamtx;
+              E2E_PYTHON = "${python}/bin/python3";
             };
           };
 

@@ -1,15 +1,14 @@
 //! Against python-socketio, which is what production services are written with.
 //!
-//! The packages are installed once, with pip, under `target/`. Without python3, or without any
-//! way to install, the tests say so on standard error and pass.
+//! `E2E_PYTHON` names a Python that has the packages; unset: the one that `cargo xtask setup` makes.
+//! Without either, the tests say so on standard error and pass, but not in CI.
 
 mod support;
 
-use std::fs;
+use std::env;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command as Blocking, Stdio};
-use std::sync::OnceLock;
+use std::process::Stdio;
 use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
@@ -20,63 +19,22 @@ use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use tokio::time::timeout;
 use worker::sts::{FactKind, MalformedKind, Outcome, Secret, StsClientConfig};
 
-/// What is installed; a change installs anew.
-const PACKAGES: [&str; 3] = ["python-socketio==5.18.1", "uvicorn==0.54.0", "websockets"];
 const AT_ONCE: Duration = Duration::from_millis(800);
 
-/// A directory for `PYTHONPATH` with the packages in it, or why there is none.
-fn packages() -> Result<&'static Path, &'static str> {
-    static PACKAGES_DIR: OnceLock<Result<PathBuf, String>> = OnceLock::new();
-    PACKAGES_DIR
-        .get_or_init(install)
-        .as_deref()
-        .map_err(String::as_str)
-}
-
-fn install() -> Result<PathBuf, String> {
-    let root = Path::new(env!("CARGO_TARGET_TMPDIR")).join("python-sts");
-    let (dir, stamp) = (root.join("packages"), root.join("installed"));
-    let wanted = PACKAGES.join("\n");
-    if fs::read_to_string(&stamp).is_ok_and(|installed| installed == wanted) {
-        return Ok(dir);
+/// Python with the packages, or nothing, and then this is said.
+fn interpreter() -> Option<PathBuf> {
+    let set = |name| env::var_os(name).filter(|value| !value.is_empty());
+    let made = Path::new(env!("CARGO_TARGET_TMPDIR")).join("../python/bin/python3");
+    let found = set("E2E_PYTHON")
+        .map(PathBuf::from)
+        .or_else(|| made.is_file().then_some(made));
+    if found.is_none() {
+        let text = "SKIPPED: python-socketio is not installed, `cargo xtask setup` installs it\n";
+        assert!(set("CI").is_none(), "in CI nothing is skipped: {text}");
+        // Not `eprintln!`: a test's output is only shown when it fails.
+        let _ = std::io::stderr().write_all(text.as_bytes());
     }
-    let run = |program: &Path, args: &[&str]| {
-        let output = Blocking::new(program)
-            .args(args)
-            .stdin(Stdio::null())
-            .output();
-        match output {
-            Ok(output) if output.status.success() => Ok(()),
-            Ok(output) => Err(String::from_utf8_lossy(&output.stderr).into_owned()),
-            Err(error) => Err(format!("{}: {error}", program.display())),
-        }
-    };
-    let python = Path::new("python3");
-    run(python, &["--version"])?;
-    let _ = fs::remove_dir_all(&root);
-    fs::create_dir_all(&root).map_err(|error| error.to_string())?;
-    let target = dir.to_string_lossy().into_owned();
-    let mut pip = vec![
-        "-m",
-        "pip",
-        "install",
-        "--quiet",
-        "--disable-pip-version-check",
-        "--target",
-        &target,
-    ];
-    pip.extend(PACKAGES);
-    // Bare Debian has no pip outside a virtual environment, or no virtual environments.
-    let venv = root.join("venv");
-    let result = if run(python, &["-m", "pip", "--version"]).is_ok() {
-        run(python, &pip)
-    } else {
-        run(python, &["-m", "venv", &venv.to_string_lossy()])
-            .and_then(|()| run(&venv.join("bin/python3"), &pip))
-    };
-    result?;
-    fs::write(&stamp, wanted).map_err(|error| error.to_string())?;
-    Ok(dir)
+    found
 }
 
 /// A running service. Killed when dropped.
@@ -88,26 +46,14 @@ struct Service {
 }
 
 impl Service {
-    /// Starts one, or says why there is none.
+    /// Starts one, if there is a Python for it.
     async fn start(ping: (&str, &str)) -> Option<Self> {
-        let path = match tokio::task::spawn_blocking(packages)
-            .await
-            .expect("install")
-        {
-            Ok(path) => path,
-            Err(why) => {
-                // Not `eprintln!`: a test's output is only shown when it fails.
-                let text = format!("SKIPPED: python-socketio is not to be had: {why}\n");
-                let _ = std::io::stderr().write_all(text.as_bytes());
-                return None;
-            }
-        };
+        let interpreter = interpreter()?;
         let script =
             Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/support/python_sts_server.py");
-        let mut child = Command::new("python3")
+        let mut child = Command::new(interpreter)
             .arg(script)
             .args([ping.0, ping.1])
-            .env("PYTHONPATH", path)
             .env("PYTHONDONTWRITEBYTECODE", "1")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())

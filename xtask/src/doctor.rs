@@ -5,13 +5,14 @@ use std::fmt::Write as _;
 use crate::failure::CannotRun;
 use crate::host::Host;
 use crate::preflight;
+use crate::python;
 use crate::requirements::{Fact, Need, REQUIREMENTS, Requirement};
 
 /// `cargo xtask doctor`: exits with 3 when something the suite needs is missing.
 pub(crate) fn command() -> anyhow::Result<()> {
     let host = Host::detect();
     print!("{}", versions(&host));
-    println!();
+    println!("{:<14} {}\n", "socketio", python::version());
     print!("{}", facts(&host));
     let absent = preflight::missing(&host, &needs(&host));
     if absent.is_empty() {
@@ -28,7 +29,7 @@ pub(crate) fn command() -> anyhow::Result<()> {
 
 /// MediaMTX or the default server: one of the two has to be whole.
 fn needs(host: &Host) -> Vec<Need> {
-    let mut needs = vec![Need::Build, Need::Run];
+    let mut needs = vec![Need::Build, Need::Run, Need::Python];
     if host.mediamtx().is_none() {
         needs.push(Need::DefaultServer);
     }
@@ -48,6 +49,7 @@ fn versions(host: &Host) -> String {
         ("GStreamer", "gst-inspect-1.0", &["--gst-version"]),
         ("ffmpeg", "ffmpeg", &["-version"]),
         ("nginx", "nginx", &["-v"]),
+        ("python", "python3", &["--version"]),
     ] {
         let version = host
             .version(program, arguments)

@@ -96,6 +96,10 @@ impl Host {
             Fact::Element { name, .. } => self.elements.contains(name),
             Fact::NginxModule(file) => self.nginx_module(file).is_some(),
             Fact::GioModule(file) => self.gio_module(file).is_some(),
+            Fact::PythonModule(name) => {
+                let import = format!("import {name}");
+                self.output("python3", &["-c", &import]).is_some()
+            }
         }
     }
 
@@ -342,6 +346,15 @@ mod tests {
         machine.file("usr/lib/x86_64-linux-gnu/gio/modules/libgiognutls.so", "");
         assert!(machine.host().has(requirement("ngx_rtmp_module.so")));
         assert!(machine.host().has(requirement("libgiognutls.so")));
+    }
+
+    #[test]
+    fn python_modules_are_asked_of_python() {
+        let machine = FakeMachine::bare_debian().program("python3", "exit 1");
+        assert!(machine.host().has(requirement("python3")));
+        assert!(!machine.host().has(requirement("ensurepip")));
+        let machine = machine.program("python3", r#"[ "$1 $2" = "-c import ensurepip" ]"#);
+        assert!(machine.host().has(requirement("ensurepip")));
     }
 
     #[test]

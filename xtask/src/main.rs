@@ -15,6 +15,7 @@ mod host;
 mod preflight;
 mod process;
 mod programs;
+mod python;
 mod requirements;
 mod setup;
 mod soak;

@@ -126,7 +126,8 @@ mod tests {
     #[test]
     fn a_bare_machine_misses_all_but_what_was_not_asked_for() {
         let host = FakeMachine::bare_debian().host();
-        let absent = missing(&host, &[Need::Build, Need::Run, Need::DefaultServer]);
+        let needs = [Need::Build, Need::Run, Need::DefaultServer, Need::Python];
+        let absent = missing(&host, &needs);
         let all = REQUIREMENTS
             .iter()
             .filter(|r| r.need != Need::MediaMtx)

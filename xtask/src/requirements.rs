@@ -21,6 +21,8 @@ pub(crate) enum Fact {
     NginxModule(&'static str),
     /// A GIO module (they carry TLS for GStreamer's network elements).
     GioModule(&'static str),
+    /// A module that `python3` imports.
+    PythonModule(&'static str),
 }
 
 /// Who creates an element.
@@ -43,6 +45,8 @@ pub(crate) enum Need {
     DefaultServer,
     /// Only when MediaMTX was asked for by name.
     MediaMtx,
+    /// To test against an STS service written in Python; see `python`.
+    Python,
 }
 
 /// One thing the system must provide.
@@ -66,7 +70,8 @@ impl Requirement {
             | Fact::Library(name)
             | Fact::Element { name, .. }
             | Fact::NginxModule(name)
-            | Fact::GioModule(name) => name,
+            | Fact::GioModule(name)
+            | Fact::PythonModule(name) => name,
         }
     }
 
@@ -78,6 +83,7 @@ impl Requirement {
             Fact::Element { .. } => "GStreamer element",
             Fact::NginxModule(_) => "nginx module",
             Fact::GioModule(_) => "GIO module",
+            Fact::PythonModule(_) => "Python module",
         }
     }
 }
@@ -92,6 +98,7 @@ pub(crate) const REQUIREMENTS: &[Requirement] = &[
     program("ffprobe", Need::Run, Some("ffmpeg"), Some("ffmpeg-headless"), "describes recordings"),
     program("nginx", Need::DefaultServer, Some("nginx"), None, "RTMP half of the default media server"),
     program("mediamtx", Need::MediaMtx, None, Some("mediamtx"), "the reference media server"),
+    program("python3", Need::Python, Some("python3"), Some("python3"), "runs an STS service as others write it"),
     // Libraries to compile against.
     library("openssl", "libssl-dev", "openssl", "TLS to the STS service"),
     library("gstreamer-1.0", "libgstreamer1.0-dev", "gst_all_1.gstreamer", "media"),
@@ -143,6 +150,13 @@ pub(crate) const REQUIREMENTS: &[Requirement] = &[
         debian: Some("glib-networking"),
         nix: Some("glib-networking"),
         purpose: "TLS for rtsps:// and rtmps://",
+    },
+    Requirement {
+        fact: Fact::PythonModule("ensurepip"),
+        need: Need::Python,
+        debian: Some("python3-venv"),
+        nix: Some("python3"),
+        purpose: "installs python-socketio into target/python",
     },
 ];
 

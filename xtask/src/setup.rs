@@ -17,6 +17,7 @@ use crate::flags::Setup;
 use crate::host::Host;
 use crate::preflight;
 use crate::process;
+use crate::python;
 use crate::requirements::{Need, Requirement};
 
 /// Another `apt` may hold its lock this long before we give up.
@@ -49,12 +50,15 @@ pub(crate) fn command(options: &Setup) -> anyhow::Result<()> {
         return Ok(());
     }
     // MediaMTX has no package; without it the default server is used, so that one must be whole.
-    let mut needs = vec![Need::Build, Need::Run];
+    let mut needs = vec![Need::Build, Need::Run, Need::Python];
     if host.mediamtx().is_none() {
         needs.push(Need::DefaultServer);
     }
     let absent = preflight::missing(&host, &needs);
     if absent.is_empty() {
+        if !options.dry_run {
+            python::make()?;
+        }
         println!("everything is here, nothing to install");
         return Ok(());
     }
@@ -64,6 +68,7 @@ pub(crate) fn command(options: &Setup) -> anyhow::Result<()> {
         return Ok(());
     }
     preflight::ensure(&needs)?;
+    python::make()?;
     println!("everything is here now");
     Ok(())
 }

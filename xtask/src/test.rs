@@ -7,7 +7,7 @@ use crate::flags::{E2e, MediaOptions, Part, Test};
 use crate::process::{cargo, run};
 use crate::programs::Profile;
 use crate::requirements::Need;
-use crate::{e2e, failure, fixtures, preflight, programs, tidy};
+use crate::{e2e, failure, fixtures, preflight, programs, python, tidy};
 
 /// Cheapest first.
 const ORDER: [Part; 6] = [
@@ -55,13 +55,18 @@ fn prepare(parts: &[Part]) -> anyhow::Result<()> {
         }
     }
     if parts.contains(&Part::E2e) {
-        return preflight::ensure_media(&MediaOptions::default());
-    }
-    if parts
+        preflight::ensure_media(&MediaOptions::default())?;
+    } else if parts
         .iter()
         .any(|part| !matches!(part, Part::Format | Part::Tidy))
     {
         preflight::ensure(&[Need::Build, Need::Run])?;
+    }
+    if parts
+        .iter()
+        .any(|part| matches!(part, Part::Unit | Part::E2e))
+    {
+        python::prepare()?;
     }
     Ok(())
 }
