@@ -14,12 +14,14 @@ use anyhow::{Context as _, Result, bail};
 
 use crate::{
     artifacts::Artifacts,
+    probe::journal::Journal,
     process::Group,
     run::{self, Run},
     services::{
         Place,
         echo_sts::{EchoSts, EchoStsOptions},
         media_server::{Kind, MediaServer},
+        python_sts::{PythonSts, PythonStsOptions},
         worker::{Worker, WorkerOptions},
     },
     wait::{self, Look},
@@ -53,6 +55,7 @@ pub struct Builder {
     stream_id: String,
     media_server: Option<Kind>,
     echo_sts: Option<EchoStsOptions>,
+    python_sts: Option<PythonStsOptions>,
     more_rtmp_paths: Vec<String>,
     trace: SharedTrace,
 }
@@ -76,6 +79,13 @@ impl Builder {
     #[must_use]
     pub fn echo_sts(mut self, options: EchoStsOptions) -> Self {
         self.echo_sts = Some(options);
+        self
+    }
+
+    /// Starts an STS service written in Python instead of `echo-sts`.
+    #[must_use]
+    pub fn python_sts(mut self, options: PythonStsOptions) -> Self {
+        self.python_sts = Some(options);
         self
     }
 
@@ -113,6 +123,7 @@ impl Builder {
             place,
             media_server: None,
             echo_sts: None,
+            python_sts: None,
             trace: self.trace,
             finished: false,
             artifacts,
@@ -125,6 +136,9 @@ impl Builder {
         environment.media_server = Some(MediaServer::start(kind, &environment.place, &rtmp_paths)?);
         if let Some(options) = self.echo_sts {
             environment.echo_sts = Some(EchoSts::start(&environment.place, options)?);
+        }
+        if let Some(options) = self.python_sts {
+            environment.python_sts = Some(PythonSts::start(&environment.place, &options)?);
         }
         Ok(environment)
     }
@@ -139,6 +153,7 @@ pub struct Environment {
     place: Place,
     media_server: Option<MediaServer>,
     echo_sts: Option<EchoSts>,
+    python_sts: Option<PythonSts>,
     trace: SharedTrace,
     finished: bool,
     artifacts: Artifacts,
@@ -154,6 +169,7 @@ impl Environment {
             stream_id: "test".into(),
             media_server: None,
             echo_sts: None,
+            python_sts: None,
             more_rtmp_paths: Vec::new(),
             trace: SharedTrace::default(),
         }
@@ -239,12 +255,19 @@ impl Environment {
             .expect("the environment was built without echo-sts")
     }
 
+    /// What the STS service has written down so far.
+    ///
+    /// # Errors
+    /// When there is none or its journal cannot be read.
+    pub fn journal(&self) -> Result<Journal> {
+        Journal::read(&self.place.journal())
+    }
+
     /// Options for a worker of this environment.
     pub fn worker_options(&self) -> WorkerOptions {
-        let sts = self
-            .echo_sts
-            .as_ref()
-            .map_or("http://127.0.0.1:9", EchoSts::url);
+        let python = self.python_sts.as_ref().map(PythonSts::url);
+        let echo = self.echo_sts.as_ref().map(EchoSts::url);
+        let sts = python.or(echo).unwrap_or("http://127.0.0.1:9");
         WorkerOptions::new(&self.stream_id, self.input_url(), self.output_url(), sts)
     }
 

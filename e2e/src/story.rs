@@ -21,6 +21,7 @@ use crate::probe::metrics::Scrape;
 use crate::services::echo_sts::EchoStsOptions;
 use crate::services::media_server::Kind;
 use crate::services::publisher::{Publisher, Sent};
+use crate::services::python_sts::PythonStsOptions;
 use crate::services::recorder::{LateReader, LateReport};
 use crate::services::worker::{ScrapeSample, Worker, WorkerOptions};
 
@@ -42,6 +43,7 @@ pub struct Story {
     clip_length: Duration,
     media_server: Option<Kind>,
     sts: EchoStsOptions,
+    python_sts: Option<PythonStsOptions>,
     worker: Vec<Change>,
     publisher: Vec<String>,
     exit: i32,
@@ -61,6 +63,7 @@ impl Story {
             clip_length: length,
             media_server: None,
             sts: EchoStsOptions::default(),
+            python_sts: None,
             worker: Vec::new(),
             publisher: Vec::new(),
             exit: 0,
@@ -83,6 +86,13 @@ impl Story {
     #[must_use]
     pub fn sts(mut self, options: EchoStsOptions) -> Self {
         self.sts = options;
+        self
+    }
+
+    /// Starts an STS service written in Python instead of `echo-sts`.
+    #[must_use]
+    pub fn python_sts(mut self, options: PythonStsOptions) -> Self {
+        self.python_sts = Some(options);
         self
     }
 
@@ -151,9 +161,11 @@ impl Story {
     pub fn run(self, during: impl FnOnce(&mut Live) -> Result<()>) -> Result<Evidence> {
         let began = Instant::now();
         (self.tell)("starting services");
-        let mut builder = Environment::builder(&self.name)
-            .echo_sts(self.sts)
-            .trace(self.trace);
+        let builder = Environment::builder(&self.name).trace(self.trace);
+        let mut builder = match self.python_sts {
+            Some(options) => builder.python_sts(options),
+            None => builder.echo_sts(self.sts),
+        };
         if let Some(kind) = self.media_server {
             builder = builder.media_server(kind);
         }
@@ -211,7 +223,7 @@ impl Story {
             directory: environment.artifacts().dir().to_owned(),
             clip: self.clip,
             recording: recorded.map_err(|error| format!("{error:#}")),
-            journal: environment.echo_sts().journal()?,
+            journal: environment.journal()?,
             log: worker.log(),
             metrics: if settles {
                 worker.final_metrics()?
@@ -318,7 +330,7 @@ pub struct Evidence {
     pub clip: PathBuf,
     /// What the media server recorded of the output, or why there is nothing.
     pub recording: Result<PathBuf, String>,
-    /// What `echo-sts` saw.
+    /// What `echo-sts`, or what ran in its place, saw.
     pub journal: Journal,
     /// What the worker logged.
     pub log: Log,

@@ -6,11 +6,12 @@ use std::process::Command;
 use crate::flags::{E2e, MediaOptions, MediaServer};
 use crate::process::run;
 use crate::programs::Profile;
-use crate::{preflight, programs};
+use crate::{preflight, programs, python};
 
 /// `cargo xtask e2e`.
 pub(crate) fn command(options: &E2e) -> anyhow::Result<()> {
     preflight::ensure_media(&options.media)?;
+    python::prepare_for(&options.scenarios)?;
     build()?;
     run_suite(options, None)
 }

@@ -15,10 +15,18 @@ use crate::process::run;
 use crate::programs::target_directory;
 use crate::requirements::Need;
 
+/// The scenario that needs it.
+const SCENARIO: &str = "python_sts";
 /// What is installed, for pip; a change installs anew.
 const PACKAGES: &str = "e2e/tests/e2e/python_sts/requirements.txt";
 /// A Python that has the packages already; the flake sets it.
 const INTERPRETER_ENV: &str = "E2E_PYTHON";
+
+/// Makes it for these scenarios (none: all), if one of them needs it.
+pub(crate) fn prepare_for(scenarios: &[String]) -> anyhow::Result<()> {
+    let wanted = scenarios.is_empty() || scenarios.iter().any(|name| name == SCENARIO);
+    if wanted { prepare() } else { Ok(()) }
+}
 
 /// Makes it if it is not here. Outside CI only an interruption is an error.
 pub(crate) fn prepare() -> anyhow::Result<()> {
@@ -183,9 +191,22 @@ mod tests {
 
     #[test]
     fn the_tests_look_where_it_is_made() {
-        let path = "worker/tests/sts_python.rs";
-        let text = fs::read_to_string(crate::root().join(path)).expect(path);
-        assert!(text.contains(r#""../python/bin/python3""#), "{path}");
-        assert!(text.contains(INTERPRETER_ENV), "{path}");
+        for path in ["worker/tests/sts_python.rs", "e2e/tests/e2e/python_sts.rs"] {
+            let text = fs::read_to_string(crate::root().join(path)).expect(path);
+            assert!(text.contains(r#""../python/bin/python3""#), "{path}");
+            assert!(text.contains(INTERPRETER_ENV), "{path}");
+        }
+    }
+
+    #[test]
+    fn only_scenarios_that_need_it_ask_for_it() {
+        // Anything else would try to install something.
+        prepare_for(&["full_pipeline".to_owned()]).expect("nothing to do");
+        let scenarios = fs::read_to_string(crate::root().join("e2e/tests/e2e/main.rs"));
+        assert!(
+            scenarios
+                .expect("readable")
+                .contains(&format!("\"{SCENARIO}\""))
+        );
     }
 }

@@ -6,11 +6,12 @@ use std::time::Instant;
 
 use crate::failure::{CannotRun, Interrupted};
 use crate::flags::Soak;
-use crate::{e2e, preflight, programs};
+use crate::{e2e, preflight, programs, python};
 
 /// `cargo xtask soak`: always makes all runs; the artifacts of red ones are kept apart.
 pub(crate) fn command(options: &Soak) -> anyhow::Result<()> {
     preflight::ensure_media(&options.e2e.media)?;
+    python::prepare_for(&options.e2e.scenarios)?;
     e2e::build()?;
     let target = programs::target_directory()?;
     let mut red = Vec::new();

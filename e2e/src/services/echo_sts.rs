@@ -68,7 +68,7 @@ impl EchoSts {
     /// # Errors
     /// When it does not start.
     pub fn start(place: &Place, options: EchoStsOptions) -> Result<Self> {
-        let journal = place.artifacts.join("journal.jsonl");
+        let journal = place.journal();
         let (process, url) = spawn(place, &options, "127.0.0.1:0", &journal)?;
         Ok(Self {
             place: place.clone(),

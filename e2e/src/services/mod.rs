@@ -3,6 +3,7 @@
 pub mod echo_sts;
 pub mod media_server;
 pub mod publisher;
+pub mod python_sts;
 pub mod recorder;
 pub mod viewer;
 pub mod worker;
@@ -37,6 +38,11 @@ impl Place {
     /// A child called `name` whose output goes to `NAME.log` among the artifacts.
     pub fn spawn(&self, name: &str, program: impl Into<PathBuf>) -> Spawn {
         Spawn::new(name, program, self.artifacts.join(format!("{name}.log"))).dir(&self.scratch)
+    }
+
+    /// Where the STS service writes down what it sees.
+    pub fn journal(&self) -> PathBuf {
+        self.artifacts.join("journal.jsonl")
     }
 }
 

@@ -21,6 +21,7 @@ mod fragment_tracker;
 mod full_pipeline;
 mod hostile_sts;
 mod late_answer;
+mod python_sts;
 mod reconnection;
 mod smoke;
 mod stage;
@@ -77,6 +78,11 @@ fn main() -> ExitCode {
             name: "hostile_sts",
             about: "whatever STS says or however it dies, the worker lives, stays small and loses nothing",
             run: hostile_sts::run,
+        },
+        Scenario {
+            name: "python_sts",
+            about: "a service written with python-socketio is served like any other, and reconnected to",
+            run: python_sts::run,
         },
         Scenario {
             name: "smoke",
