@@ -12,6 +12,7 @@ pub mod encoder;
 pub mod fit;
 pub mod format;
 pub mod ingest;
+pub mod limiter;
 pub mod m4a;
 pub mod mixer;
 pub mod segment_files;
