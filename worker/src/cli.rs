@@ -54,6 +54,14 @@ pub struct Cli {
     #[arg(long, env = "WORKER_TTS_VOICE", default_value = "default", value_parser = short_text)]
     pub tts_voice: String,
 
+    /// What becomes of the original where there is a dub
+    #[arg(long, env = "WORKER_DUB_MIX", value_enum, default_value_t = DubMix::Replace)]
+    pub dub_mix: DubMix,
+
+    /// With --dub-mix duck, level of the original under the dub in dB: -60 to -3
+    #[arg(long, env = "WORKER_DUB_DUCK_DB", default_value = "-15", allow_negative_numbers = true, value_parser = duck_level)]
+    pub dub_duck_db: f64,
+
     /// Length of a segment: 1s to 60s
     #[arg(long, env = "WORKER_SEGMENT_DURATION", default_value = "6s", value_parser = segment_duration)]
     pub segment_duration: Duration,
@@ -114,6 +122,15 @@ pub enum StsMode {
     Enabled,
     /// Audio is copied from input to output; no STS service is contacted.
     Passthrough,
+}
+
+/// How dubbed audio goes out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum DubMix {
+    /// The dub alone is heard.
+    Replace,
+    /// The original goes on under the dub, quieter.
+    Duck,
 }
 
 /// How the log is written.
@@ -217,6 +234,14 @@ fn av_offset(value: &str) -> Result<Duration, String> {
     duration_in(value, Duration::ZERO, Duration::from_mins(1))
 }
 
+/// Quieter than the lowest nobody hears; louder than the highest the dub is not understood.
+fn duck_level(value: &str) -> Result<f64, String> {
+    let level = value.parse().ok();
+    level
+        .filter(|level| (-60.0..=-3.0).contains(level))
+        .ok_or_else(|| "allowed: -60 to -3, such as -15 or -12.5".to_owned())
+}
+
 fn log_level(value: &str) -> Result<String, String> {
     tracing_subscriber::EnvFilter::try_new(value)
         .map(|_| value.to_owned())
@@ -276,6 +301,23 @@ mod tests {
             ),
             (["--stream-id", "a b"], ["--stream-id", "a b", "A-Z"]),
             (["--sts-mode", "off"], ["--sts-mode", "off", "passthrough"]),
+            (["--dub-mix", "both"], ["--dub-mix", "both", "duck"]),
+            (
+                ["--dub-duck-db", "-61"],
+                ["--dub-duck-db", "-61", "-60 to -3"],
+            ),
+            (
+                ["--dub-duck-db", "-2.9"],
+                ["--dub-duck-db", "-2.9", "-60 to -3"],
+            ),
+            (
+                ["--dub-duck-db", "15"],
+                ["--dub-duck-db", "15", "-60 to -3"],
+            ),
+            (
+                ["--dub-duck-db", "nan"],
+                ["--dub-duck-db", "nan", "-60 to -3"],
+            ),
             (
                 ["--metrics-addr", "8000"],
                 ["--metrics-addr", "8000", "invalid socket address"],

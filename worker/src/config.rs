@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::cli::{Cli, StsMode};
+use crate::cli::{Cli, DubMix, StsMode};
 
 /// A URL that may hold credentials. `Display` and `Debug` hide them; only
 /// [`MediaUrl::secret`] gives the whole text, for the program that connects.
@@ -67,6 +67,8 @@ pub struct Config {
     pub segment_dir: Option<PathBuf>,
     /// How long segment files stay.
     pub segment_retention: Duration,
+    /// Level of the original under the dub in dB; `None` lets the dub replace it.
+    pub duck_db: Option<f64>,
     /// Constant added to every output timestamp.
     pub av_offset: Duration,
     /// A/V delta that counts as out of sync.
@@ -150,6 +152,7 @@ impl From<&Cli> for Config {
             segment_duration: cli.segment_duration,
             segment_dir: (!cli.segment_retention.is_zero()).then(|| segment_root.join(id)),
             segment_retention: cli.segment_retention,
+            duck_db: (cli.dub_mix == DubMix::Duck).then_some(cli.dub_duck_db),
             av_offset: cli.av_offset,
             av_sync_threshold: Duration::from_millis(u64::from(cli.av_sync_threshold_ms)),
             rtsp_latency: Duration::from_millis(u64::from(cli.rtsp_latency_ms)),
@@ -175,6 +178,19 @@ mod tests {
             config.output_url.secret(),
             "rtmp://localhost:1935/live/match7/out"
         );
+    }
+
+    #[test]
+    fn the_original_is_replaced_unless_ducking_is_asked_for() {
+        let level = |args: &[&str]| {
+            let args = std::iter::once("worker").chain(args.iter().copied());
+            Config::from(&Cli::try_parse_from(args).unwrap()).duck_db
+        };
+        assert_eq!(level(&[]), None);
+        assert_eq!(level(&["--dub-duck-db", "-20"]), None);
+        assert_eq!(level(&["--dub-mix", "duck"]), Some(-15.0));
+        let asked = ["--dub-mix", "duck", "--dub-duck-db", "-12.5"];
+        assert_eq!(level(&asked), Some(-12.5));
     }
 
     #[test]

@@ -6,96 +6,13 @@
     reason = "a test says what it expects by unwrapping it"
 )]
 
-use std::time::Duration;
+mod bench;
 
-use dub_engine::{AvSyncConfig, Event, Pts};
-use worker::media::audio::{self, Budget, Pcm};
-use worker::media::encoder::Encoder;
-use worker::media::format::AacFormat;
-use worker::media::mixer::{MixJob, MixTrouble, Mixed, Mixer};
+use bench::{Bench, PART, RATE, budget, encode, tone};
+use dub_engine::{Event, Pts};
+use worker::media::audio::{self, Pcm};
+use worker::media::mixer::MixTrouble;
 use worker::media::{AacFrame, fit};
-
-const RATE: usize = 48_000;
-/// Frames per segment: 2.005 s, so that a test has many joins.
-const PART: usize = 94;
-
-fn budget() -> Budget {
-    Budget {
-        time: Duration::from_secs(20),
-        frames: 100 * RATE,
-    }
-}
-
-fn tone(frames: usize, amplitude: f64) -> Vec<f32> {
-    (0..frames)
-        .flat_map(|n| {
-            let x = (amplitude
-                * (2.0 * std::f64::consts::PI * 997.0 * n as f64 / RATE as f64).sin())
-                as f32;
-            [x, x]
-        })
-        .collect()
-}
-
-fn encode(format: &AacFormat, samples: &[f32]) -> Vec<AacFrame> {
-    let mut encoder = Encoder::start(format).unwrap();
-    let mut frames = encoder.push(samples).unwrap();
-    frames.extend(encoder.finish().unwrap());
-    frames
-}
-
-struct Bench {
-    format: AacFormat,
-    mixer: Mixer,
-    results: tokio::sync::mpsc::Receiver<Mixed>,
-}
-
-impl Bench {
-    fn new() -> Self {
-        worker::media::init().expect("the machine has the plugins: cargo xtask setup");
-        let format = AacFormat::lc(48_000, 2);
-        let (sender, results) = tokio::sync::mpsc::channel(64);
-        let sync = AvSyncConfig {
-            rate: 48_000,
-            ..AvSyncConfig::default()
-        };
-        let mixer = Mixer::start(format.clone(), sync, sender).unwrap();
-        Self {
-            format,
-            mixer,
-            results,
-        }
-    }
-
-    fn mix(&mut self, job: MixJob) -> Mixed {
-        self.mixer.mix(job).unwrap();
-        self.next()
-    }
-
-    fn next(&mut self) -> Mixed {
-        self.results.blocking_recv().unwrap()
-    }
-
-    fn finish(&mut self) -> Mixed {
-        self.mixer.finish().unwrap();
-        self.next()
-    }
-
-    fn job(&self, batch: usize, frames: &[AacFrame], all: &[AacFrame]) -> MixJob {
-        let at = |frame: usize| Pts::from_nanos(self.format.nanos(frame as u64 * 1024));
-        let first = batch * PART;
-        MixJob {
-            batch: batch as u64,
-            start: at(first),
-            end: at(first + frames.len()),
-            audio_start: Some(at(first)),
-            frames: frames.to_vec(),
-            preroll: first.checked_sub(1).map(|before| all[before].clone()),
-            dubbed: None,
-            keep: false,
-        }
-    }
-}
 
 /// Residual after removing the tone, in dB, per block of 20 ms.
 fn residuals(samples: &[f32]) -> Vec<f64> {
@@ -132,8 +49,8 @@ fn median(mut values: Vec<f64>) -> f64 {
 
 /// Runs the tone through `parts` segments; `dubbed` says what each answer is.
 fn through(parts: usize, dubbed: impl Fn(usize, &Pcm) -> Option<Pcm>) -> (Vec<f32>, Vec<Event>) {
-    let mut bench = Bench::new();
-    let all = encode(&bench.format, &tone((parts * PART + 2) * 1024, 0.5));
+    let mut bench = Bench::new(None);
+    let all = encode(&bench.format, &tone((parts * PART + 2) * 1024, 997.0, 0.5));
     let (mut out, mut events) = (Vec::new(), Vec::new());
     for batch in 0..parts {
         let frames = &all[batch * PART..(batch + 1) * PART];
@@ -244,8 +161,8 @@ fn a_change_from_loud_to_silent_dub_and_back_has_no_click() {
 
 #[test]
 fn audio_that_drifts_is_slewed_and_every_frame_stays_on_the_grid() {
-    let mut bench = Bench::new();
-    let all = encode(&bench.format, &tone(12 * PART * 1024, 0.5));
+    let mut bench = Bench::new(None);
+    let all = encode(&bench.format, &tone(12 * PART * 1024, 997.0, 0.5));
     let mut corrections = 0;
     let mut worst = 0;
     let mut out = Vec::new();
@@ -273,8 +190,8 @@ fn audio_that_drifts_is_slewed_and_every_frame_stays_on_the_grid() {
 
 #[test]
 fn timestamps_that_step_inside_a_segment_are_slewed_not_patched_with_silence() {
-    let mut bench = Bench::new();
-    let all = encode(&bench.format, &tone(12 * PART * 1024, 0.5));
+    let mut bench = Bench::new(None);
+    let all = encode(&bench.format, &tone(12 * PART * 1024, 997.0, 0.5));
     let step = |pts: Pts| Pts::from_nanos(pts.nanos() + 300_000_000);
     let (mut slewed, mut deltas) = (0, Vec::new());
     for batch in 0..12 {
@@ -308,8 +225,8 @@ fn timestamps_that_step_inside_a_segment_are_slewed_not_patched_with_silence() {
 
 #[test]
 fn a_segment_without_audio_is_silent_and_as_long_as_its_video() {
-    let mut bench = Bench::new();
-    let all = encode(&bench.format, &tone(3 * PART * 1024, 0.5));
+    let mut bench = Bench::new(None);
+    let all = encode(&bench.format, &tone(3 * PART * 1024, 997.0, 0.5));
     let mut frames = 0;
     for batch in 0..3 {
         let mut job = bench.job(batch, &all[batch * PART..(batch + 1) * PART], &all);
@@ -327,7 +244,7 @@ fn a_segment_without_audio_is_silent_and_as_long_as_its_video() {
 
 #[test]
 fn damaged_input_is_told_and_replaced_by_silence() {
-    let mut bench = Bench::new();
+    let mut bench = Bench::new(None);
     let garbage: Vec<AacFrame> = (0..PART)
         .map(|n| AacFrame::from(vec![n as u8; 40]))
         .collect();

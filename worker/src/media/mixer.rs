@@ -1,18 +1,19 @@
 //! From resolved segments to one continuous AAC stream: decode, choose, join, slew, encode.
 //!
-//! A thread of its own, fed in batch order. The last few milliseconds of every segment are
-//! held back until the next one is known, so that a change between dubbed and original
-//! audio fades over in both directions.
+//! A thread of its own, fed in batch order. How dubbed and original audio meet is arithmetic of
+//! its own: [`Splicer`] where the dub replaces the original, [`VoiceOver`] where it lies above it.
 
 use std::sync::mpsc::{self, SyncSender};
 use std::time::Duration;
 
-use dub_engine::{AudioPlan, AvSync, AvSyncConfig, Event, Pts};
+use dub_engine::{AvSync, AvSyncConfig, Event, Pts};
 
 use super::audio::{self, Budget, Pcm};
+use super::duck::VoiceOver;
 use super::encoder::Encoder;
 use super::fit;
 use super::format::{AacFormat, FRAME_SAMPLES};
+use super::splice::Splicer;
 use super::{AacFrame, m4a};
 
 /// A resolved segment.
@@ -75,14 +76,16 @@ pub struct Mixer {
 const QUEUE: usize = 64;
 
 impl Mixer {
-    /// Starts the thread; each order is answered by one [`Mixed`] on `results`.
+    /// Starts the thread; each order is answered by one [`Mixed`] on `results`. With `duck_db`
+    /// the original stays under the dub at that level (negative: quieter).
     pub fn start(
         format: AacFormat,
         sync: AvSyncConfig,
+        duck_db: Option<f64>,
         results: tokio::sync::mpsc::Sender<Mixed>,
     ) -> Result<Self, String> {
         let (orders, queue) = mpsc::sync_channel(QUEUE);
-        let mut state = State::new(format, sync)?;
+        let mut state = State::new(format, sync, duck_db)?;
         std::thread::Builder::new()
             .name("mixer".to_owned())
             .spawn(move || {
@@ -128,22 +131,43 @@ struct State {
     /// AAC frames returned so far.
     encoded: u64,
     last_frame: Option<AacFrame>,
-    held: Option<Held>,
-    held_frames: usize,
+    sound: Sound,
 }
 
-/// The end of the last segment, both ways it can sound.
-struct Held {
-    chosen: Vec<f32>,
-    original: Vec<f32>,
-    dubbed: bool,
+/// How dubbed audio goes out.
+enum Sound {
+    /// In place of the original.
+    Replace(Splicer),
+    /// Above the original.
+    Duck(VoiceOver),
+}
+
+impl Sound {
+    /// Puts `silence` frames and a segment behind what came before; returns what is final.
+    fn push(&mut self, silence: usize, dub: Option<Pcm>, original: Pcm) -> Vec<f32> {
+        match self {
+            Self::Replace(splicer) => {
+                let dubbed = dub.is_some();
+                let chosen = dub.unwrap_or_else(|| original.clone());
+                splicer.push(silence, chosen, &original, dubbed)
+            }
+            Self::Duck(voice_over) => voice_over.push(silence, dub, original),
+        }
+    }
+
+    fn finish(&mut self) -> Vec<f32> {
+        match self {
+            Self::Replace(splicer) => splicer.finish(),
+            Self::Duck(voice_over) => voice_over.finish(),
+        }
+    }
 }
 
 /// Time to decode a segment; it takes 15 ms on an idle machine.
 const DECODE_TIME: Duration = Duration::from_secs(3);
 
 impl State {
-    fn new(format: AacFormat, sync: AvSyncConfig) -> Result<Self, String> {
+    fn new(format: AacFormat, sync: AvSyncConfig, duck_db: Option<f64>) -> Result<Self, String> {
         Ok(Self {
             encoder: Encoder::start(&format)?,
             hole: sync.gap.as_nanos() as i64,
@@ -151,20 +175,19 @@ impl State {
             origin: None,
             encoded: 0,
             last_frame: None,
-            held: None,
-            held_frames: fit::fade_frames(format.rate),
+            sound: match duck_db {
+                None => Sound::Replace(Splicer::new(format.rate)),
+                Some(level) => {
+                    Sound::Duck(VoiceOver::new(level, format.rate, format.channels as usize))
+                }
+            },
             format,
         })
     }
 
     fn mix(&mut self, job: MixJob) -> Mixed {
-        let channels = self.format.channels as usize;
         let (original, mut trouble) = self.original(&job);
         let samples = original.frames();
-        let dubbed = job.dubbed.is_some();
-        let mut chosen = job.dubbed.unwrap_or_else(|| original.clone());
-        // Silence at the end, where the input has no audio, is not the service's to dub.
-        chosen.samples.resize(original.samples.len(), 0.0);
         let plan = self.sync.plan(
             job.batch,
             job.audio_start.unwrap_or(job.start),
@@ -173,14 +196,15 @@ impl State {
         let events: Vec<Event> = std::iter::from_fn(|| self.sync.poll_event()).collect();
         self.origin.get_or_insert(plan.start.nanos());
 
+        let dubbed = job.dubbed.is_some();
         let length = plan.output_samples as usize;
-        let mut chosen = fit::stretch(&chosen, length);
-        let original = if dubbed {
-            fit::stretch(&original, length)
-        } else {
-            chosen.clone()
-        };
-        let output = self.join(&plan, &mut chosen, &original, dubbed, channels);
+        let dub = job.dubbed.map(|mut dub| {
+            // Silence at the end, where the input has no audio, is not the service's to dub.
+            dub.samples.resize(original.samples.len(), 0.0);
+            fit::stretch(&dub, length)
+        });
+        let original = fit::stretch(&original, length);
+        let output = self.sound.push(plan.silence_before as usize, dub, original);
 
         let first = self.encoded;
         let preroll = self.last_frame.clone();
@@ -232,50 +256,9 @@ impl State {
         (pcm, trouble)
     }
 
-    /// Puts `chosen` behind what is held back, holds its end back in turn, and returns
-    /// what is final.
-    fn join(
-        &mut self,
-        plan: &AudioPlan,
-        chosen: &mut Pcm,
-        original: &Pcm,
-        dubbed: bool,
-        channels: usize,
-    ) -> Vec<f32> {
-        let hold = self.held_frames.min(chosen.frames() / 2) * channels;
-        let silence = vec![0.0; plan.silence_before as usize * channels];
-        let mut output = Vec::with_capacity(chosen.samples.len() + silence.len() + hold);
-        if let Some(held) = self.held.take() {
-            let mut tail = held.chosen;
-            if !silence.is_empty() {
-                let zeros = vec![0.0; tail.len()];
-                let from = std::mem::replace(&mut tail, zeros);
-                fit::cross_fade(&from, &mut tail, channels);
-                fade_in(chosen, hold);
-            } else if held.dubbed && !dubbed {
-                let from = std::mem::replace(&mut tail, held.original);
-                fit::cross_fade(&from, &mut tail, channels);
-            } else if !held.dubbed && dubbed {
-                fit::cross_fade(&original.samples[..hold], &mut chosen.samples, channels);
-            } else {
-                fit::join(&tail, &mut chosen.samples, channels, self.format.rate);
-            }
-            output.extend(tail);
-        }
-        output.extend(silence);
-        let end = chosen.samples.len() - hold;
-        output.extend(&chosen.samples[..end]);
-        self.held = Some(Held {
-            chosen: chosen.samples[end..].to_vec(),
-            original: original.samples[end..].to_vec(),
-            dubbed,
-        });
-        output
-    }
-
     fn finish(&mut self) -> Mixed {
         let mut trouble = None;
-        let held = self.held.take().map(|held| held.chosen).unwrap_or_default();
+        let held = self.sound.finish();
         let frames = self.encode(
             |encoder| {
                 let mut frames = encoder.push(&held)?;
@@ -321,9 +304,4 @@ impl State {
             .map(|(i, frame)| (place(i), frame))
             .collect()
     }
-}
-
-fn fade_in(pcm: &mut Pcm, samples: usize) {
-    let from = vec![0.0; samples];
-    fit::cross_fade(&from, &mut pcm.samples, pcm.channels);
 }

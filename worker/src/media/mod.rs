@@ -7,6 +7,7 @@
 pub mod audio;
 pub mod bus;
 pub mod clock;
+pub mod duck;
 pub mod egress;
 pub mod encoder;
 pub mod fit;
@@ -16,6 +17,7 @@ pub mod limiter;
 pub mod m4a;
 pub mod mixer;
 pub mod segment_files;
+pub mod splice;
 pub mod timeline;
 
 use std::sync::Arc;

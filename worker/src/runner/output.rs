@@ -143,7 +143,12 @@ impl Output {
                 gap: AUDIO_GAP,
                 ..AvSyncConfig::default()
             };
-            let mixer = Mixer::start(format.clone(), sync, self.results.clone());
+            let mixer = Mixer::start(
+                format.clone(),
+                sync,
+                self.config.duck_db,
+                self.results.clone(),
+            );
             self.mixer = Some(mixer.map_err(WorkerError::Unexpected)?);
         }
         self.format = Some(format.clone());

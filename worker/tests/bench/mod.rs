@@ -1,0 +1,110 @@
+//! The mixer on a bench: coded segments go in, AAC frames come out.
+
+#![allow(
+    dead_code,
+    unreachable_pub,
+    reason = "every test binary uses its own part"
+)]
+
+use std::time::Duration;
+
+use dub_engine::{AvSyncConfig, Pts};
+use worker::media::AacFrame;
+use worker::media::audio::Budget;
+use worker::media::encoder::Encoder;
+use worker::media::format::AacFormat;
+use worker::media::mixer::{MixJob, Mixed, Mixer};
+
+pub const RATE: usize = 48_000;
+/// Frames per segment: 2.005 s, so that a test has many joins.
+pub const PART: usize = 94;
+
+pub fn budget() -> Budget {
+    Budget {
+        time: Duration::from_secs(20),
+        frames: 100 * RATE,
+    }
+}
+
+/// A steady tone, the same in both channels.
+pub fn tone(frames: usize, hz: f64, amplitude: f64) -> Vec<f32> {
+    (0..frames)
+        .flat_map(|n| {
+            let x =
+                (amplitude * (std::f64::consts::TAU * hz * n as f64 / RATE as f64).sin()) as f32;
+            [x, x]
+        })
+        .collect()
+}
+
+pub fn encode(format: &AacFormat, samples: &[f32]) -> Vec<AacFrame> {
+    let mut encoder = Encoder::start(format).unwrap();
+    let mut frames = encoder.push(samples).unwrap();
+    frames.extend(encoder.finish().unwrap());
+    frames
+}
+
+pub struct Bench {
+    pub format: AacFormat,
+    mixer: Mixer,
+    results: tokio::sync::mpsc::Receiver<Mixed>,
+}
+
+impl Bench {
+    /// With `duck_db` the original stays under the dub.
+    pub fn new(duck_db: Option<f64>) -> Self {
+        worker::media::init().expect("the machine has the plugins: cargo xtask setup");
+        let format = AacFormat::lc(48_000, 2);
+        let (sender, results) = tokio::sync::mpsc::channel(64);
+        let sync = AvSyncConfig {
+            rate: 48_000,
+            ..AvSyncConfig::default()
+        };
+        let mixer = Mixer::start(format.clone(), sync, duck_db, sender).unwrap();
+        Self {
+            format,
+            mixer,
+            results,
+        }
+    }
+
+    pub fn mix(&mut self, job: MixJob) -> Mixed {
+        self.mixer.mix(job).unwrap();
+        self.next()
+    }
+
+    fn next(&mut self) -> Mixed {
+        self.results.blocking_recv().unwrap()
+    }
+
+    pub fn finish(&mut self) -> Mixed {
+        self.mixer.finish().unwrap();
+        self.next()
+    }
+
+    /// Segment `batch` of segments of [`PART`] frames.
+    pub fn job(&self, batch: usize, frames: &[AacFrame], all: &[AacFrame]) -> MixJob {
+        self.job_at(batch, batch * PART, frames, all)
+    }
+
+    /// A segment of any length whose first frame is number `first` of `all`.
+    pub fn job_at(
+        &self,
+        batch: usize,
+        first: usize,
+        frames: &[AacFrame],
+        all: &[AacFrame],
+    ) -> MixJob {
+        let at = |frame: usize| Pts::from_nanos(self.format.nanos(frame as u64 * 1024));
+        MixJob {
+            batch: batch as u64,
+            start: at(first),
+            end: at(first + frames.len()),
+            audio_start: Some(at(first)),
+            frames: frames.to_vec(),
+            preroll: first.checked_sub(1).map(|before| all[before].clone()),
+            dubbed: None,
+            keep: false,
+        }
+    }
+}
