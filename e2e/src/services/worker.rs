@@ -32,6 +32,8 @@ pub struct WorkerOptions {
     pub sts_url: String,
     /// Pass the audio through untouched instead of having it dubbed.
     pub passthrough: bool,
+    /// Keep the original under the dub, at this level in dB.
+    pub duck_db: Option<f64>,
     /// Length of a segment.
     pub segment_duration: Option<Duration>,
     /// How long segment files are kept.
@@ -68,6 +70,7 @@ impl WorkerOptions {
             output_url: output_url.into(),
             sts_url: sts_url.into(),
             passthrough: false,
+            duck_db: None,
             segment_duration: None,
             segment_retention: None,
             sts_timeout: None,
@@ -95,6 +98,11 @@ impl WorkerOptions {
             ("WORKER_OUTPUT_URL", Some(self.output_url.clone())),
             ("WORKER_STS_SERVICE_URL", Some(self.sts_url.clone())),
             ("WORKER_STS_MODE", Some(mode.into())),
+            ("WORKER_DUB_MIX", self.duck_db.map(|_| "duck".into())),
+            (
+                "WORKER_DUB_DUCK_DB",
+                self.duck_db.map(|level| level.to_string()),
+            ),
             ("WORKER_SEGMENT_DURATION", span(self.segment_duration)),
             ("WORKER_SEGMENT_DIR", Some(segment_dir(place))),
             ("WORKER_SEGMENT_RETENTION", span(self.segment_retention)),
@@ -357,5 +365,10 @@ mod tests {
         assert_eq!(value("WORKER_METRICS_ADDR"), Some("127.0.0.1:0"));
         assert_eq!(value("LOG_LEVEL"), Some("debug"));
         assert_eq!(value("WORKER_AV_OFFSET"), None);
+        assert_eq!(value("WORKER_DUB_MIX"), None);
+        options.duck_db = Some(-12.5);
+        let variables = options.variables(&place);
+        let has = |name: &str, value: &str| variables.contains(&(name.into(), value.into()));
+        assert!(has("WORKER_DUB_MIX", "duck") && has("WORKER_DUB_DUCK_DB", "-12.5"));
     }
 }

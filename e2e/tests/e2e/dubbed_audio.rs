@@ -1,14 +1,15 @@
 //! Dubbed audio of any usual kind is used; what cannot be used is refused, and the original is heard.
 //!
-//! Eight short runs. Where the answer is as long as it says, a marker tells dub from original. A
-//! resized answer has another pitch, so there a steady tone tells them apart.
+//! Nine short runs. Where the answer is as long as it says, a marker tells dub from original. A
+//! resized answer has another pitch, so there a steady tone tells them apart; in the last run, where
+//! the original goes on under the dub, both are heard at once.
 
 use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use e2e::clock::{ClipSpec, cached};
-use e2e::probe::audio::{self, Verdict};
+use e2e::probe::audio::{self, Sound, Verdict};
 use e2e::probe::logs::Level;
 use e2e::runner::Context;
 use e2e::services::echo_sts::EchoStsOptions;
@@ -35,12 +36,22 @@ enum Expect {
     Silent,
     /// Refused.
     Refused,
+    /// As [`Expect::Resized`], over the original at [`UNDER_DB`]; one segment falls back.
+    VoiceOver(f64),
 }
+
+/// Level of the original under the dub; not the worker's own default.
+const UNDER_DB: f64 = -18.0;
+/// What the worker takes from one level to the other, in seconds.
+const RAMP: f64 = 0.3;
+/// The segment that is not dubbed in the last run.
+const ALONE: u64 = 2;
+const ALONE_RULE: &str = r#"[{"trigger":"sequence_number","value":2,"error_code":"MODEL_ERROR"}]"#;
 
 /// A part's name, the options of `echo-sts`, and what becomes of it.
 type Part = (&'static str, &'static [&'static str], Expect);
 
-const PARTS: [Part; 8] = [
+const PARTS: [Part; 9] = [
     (
         "shorter",
         &["--audio-mode", "resize", "--audio-ratio", "0.92"],
@@ -73,6 +84,18 @@ const PARTS: [Part; 8] = [
         &["--audio-mode", "mark", "--audio-format", "pcm_s16le"],
         Expect::Marked,
     ),
+    (
+        "voice-over",
+        &[
+            "--audio-mode",
+            "resize",
+            "--audio-ratio",
+            "0.92",
+            "--error-rules",
+            ALONE_RULE,
+        ],
+        Expect::VoiceOver(0.92),
+    ),
 ];
 
 pub(crate) fn run(stage: &Context) -> Result<()> {
@@ -104,7 +127,7 @@ pub(crate) fn run(stage: &Context) -> Result<()> {
     }
 }
 
-fn one(stage: &Context, &(name, options, _): &Part) -> Result<Evidence> {
+fn one(stage: &Context, &(name, options, expect): &Part) -> Result<Evidence> {
     let sts = EchoStsOptions {
         args: options.iter().map(ToString::to_string).collect(),
         ..EchoStsOptions::default()
@@ -116,7 +139,10 @@ fn one(stage: &Context, &(name, options, _): &Part) -> Result<Evidence> {
             Duration::from_secs(CLIP.into()),
         )
         .sts(sts)
-        .worker(|options| options.segment_duration = Some(SEGMENT))
+        .worker(move |options| {
+            options.segment_duration = Some(SEGMENT);
+            options.duck_db = matches!(expect, Expect::VoiceOver(_)).then_some(UNDER_DB);
+        })
         .run(|_| Ok(()))?;
     stage.report(&evidence)?;
     Ok(evidence)
@@ -152,6 +178,7 @@ fn judge(evidence: &Evidence, expect: Expect) -> Result<()> {
             // The original, at its own pitch.
             hears(evidence, TONE_HZ, Verdict::Dubbed)?;
         }
+        Expect::VoiceOver(ratio) => voice_over(evidence, &sound, ratio)?,
     }
     let clicks = audio::clicks(&sound);
     ensure!(clicks.is_empty(), "clicks in the output: {clicks:?}");
@@ -254,5 +281,66 @@ fn hears(evidence: &Evidence, hz: f64, wanted: Verdict) -> Result<()> {
         heard.iter().all(|segment| segment.verdict == wanted),
         "not all {wanted:?} at {hz:.0} Hz: {heard:?}"
     );
+    Ok(())
+}
+
+/// Dub and original are heard at once, the original at its level, with ramps where it was alone.
+fn voice_over(evidence: &Evidence, sound: &Sound, ratio: f64) -> Result<()> {
+    let reason = wire::of_batch(&evidence.log, "fallback", ALONE)?.text("reason");
+    ensure!(
+        reason == Some("error"),
+        "segment {ALONE} fell back for {reason:?}"
+    );
+    let length = SEGMENT.as_secs_f64();
+    let stretches: Vec<_> = (0..SEGMENTS)
+        .map(|n| (n as f64 * length, (n + 1) as f64 * length))
+        .collect();
+    let dub_hz = TONE_HZ / ratio;
+    let heard: Vec<_> = audio::segments(sound, &stretches, dub_hz)
+        .into_iter()
+        .map(|segment| segment.verdict)
+        .collect();
+    use Verdict::{Dubbed, Original};
+    ensure!(
+        heard == [Dubbed, Dubbed, Original, Dubbed],
+        "at {dub_hz:.0} Hz the segments sound {heard:?}"
+    );
+
+    let alone = ALONE as f64 * length;
+    let full = audio::tone_db(sound, TONE_HZ, alone + length / 2.0, 0.1);
+    for (start, end) in stretches {
+        let wanted = if start == alone { 0.0 } else { UNDER_DB };
+        // Where the answer has ended, the original goes on. A dub that ends within a window is no
+        // steady tone and would be heard at every frequency.
+        let answered = start + length * ratio;
+        for (from, to) in [(start + RAMP, answered), (answered, end)] {
+            let mut at = from + 0.065;
+            while at < to - 0.065 {
+                let level = audio::tone_db(sound, TONE_HZ, at, 0.1) - full;
+                ensure!(
+                    (level - wanted).abs() <= 1.0,
+                    "the original is at {level:.2} dB after {at:.2} s, not {wanted}"
+                );
+                at += 0.02;
+            }
+        }
+    }
+    for share in [0.0, 0.25, 0.5, 0.75, 1.0] {
+        let turned = 0.5 - 0.5 * (std::f64::consts::PI * share).cos();
+        let after = share * RAMP;
+        for (start, wanted) in [
+            (alone, UNDER_DB * (1.0 - turned)),
+            (alone + length, UNDER_DB * turned),
+        ] {
+            let level = audio::tone_db(sound, TONE_HZ, start + after, 0.05) - full;
+            // A boundary is at the nearest audio frame, up to 11 ms away: 1 dB in mid-ramp.
+            ensure!(
+                (level - wanted).abs() <= 2.0,
+                "the original is at {level:.2} dB {after:.3} s after {start} s, not {wanted:.2}"
+            );
+        }
+    }
+    let holes = audio::dropouts(sound);
+    ensure!(holes.is_empty(), "holes in the sound: {holes:?}");
     Ok(())
 }

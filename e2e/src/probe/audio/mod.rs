@@ -5,7 +5,7 @@
 //!           ├─▶ segments   dubbed, original or silent; level
 //!           ├─▶ damage     clicks, dropouts
 //!           ├─▶ align      output against input, second by second
-//!           └─▶ tone       what is left when a steady tone is taken away
+//!           └─▶ tone       how loud a steady tone is, what is left when it is taken away
 //! ```
 //!
 //! Times are seconds on the file's own timeline, as a player would see them.
@@ -23,7 +23,7 @@ pub use align::{Alignment, SecondAlignment, align};
 pub use damage::{Click, Dropout, clicks, dropouts};
 pub use decode::{Break, Sound};
 pub use segments::{Segment, Verdict, segments};
-pub use tone::{Residual, ToneReport, residual_without_tone};
+pub use tone::{Residual, ToneReport, residual_without_tone, tone_db};
 
 #[cfg(test)]
 mod tests;

@@ -94,7 +94,7 @@ fn judge(sound: &Sound, start: f64, end: f64, hz: f64) -> Segment {
 }
 
 /// Peak of the component at a share of the sample rate, through a Hann window.
-fn amplitude(samples: &[f32], share_of_rate: f64) -> f64 {
+pub(super) fn amplitude(samples: &[f32], share_of_rate: f64) -> f64 {
     let count = samples.len() as f64;
     let (mut re, mut im, mut weight) = (0.0, 0.0, 0.0);
     for (at, &value) in samples.iter().enumerate() {

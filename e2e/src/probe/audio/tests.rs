@@ -220,6 +220,26 @@ fn a_steady_tone_leaves_nothing_and_a_bad_join_much() {
 }
 
 #[test]
+fn a_tone_has_its_level_beside_a_louder_one() {
+    let wave = |hz: f64, at: usize| (at as f64 / RATE * hz * std::f64::consts::TAU).sin();
+    let both = (0..index(4.0)).map(|at| {
+        // Under a tone at -6 dB the other is at -10 dB, and at -24 dB from the second second on.
+        let level = if at < index(2.0) { 0.316_2 } else { 0.063_1 };
+        (0.5 * wave(1_083.7, at) + level * wave(997.0, at)) as f32
+    });
+    for sound in [sound(both.clone().collect()), coded(both.collect())] {
+        for (at, expected) in [(0.5, -10.0), (1.9, -10.0), (2.1, -24.0), (3.5, -24.0)] {
+            let level = tone_db(&sound, 997.0, at, 0.1);
+            assert!((level - expected).abs() < 0.3, "{level} dB at {at} s");
+            let level = tone_db(&sound, 1_083.7, at, 0.1);
+            assert!((level + 6.0).abs() < 0.3, "{level} dB at {at} s");
+        }
+        assert!(tone_db(&sound, 1_200.0, 1.0, 0.1) < -50.0);
+        assert!(tone_db(&sound, 997.0, 9.0, 0.1) < -190.0);
+    }
+}
+
+#[test]
 fn gaps_in_the_timestamps_are_breaks() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let clip = folder.path().join("clip.mp4");

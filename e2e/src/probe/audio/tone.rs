@@ -1,5 +1,7 @@
-//! A steady tone with the tone taken away: what remains is what was done to it.
+//! A steady tone: how loud it is, and what remains when it is taken away, which is what was done
+//! to it.
 
+use super::segments::amplitude;
 use super::{Sound, decibels, median};
 use std::f64::consts::TAU;
 
@@ -7,6 +9,15 @@ use std::f64::consts::TAU;
 const BLOCK_SECONDS: f64 = 0.1;
 /// At either end of the sound the encoder is still settling.
 const SETTLING_SECONDS: f64 = 0.5;
+
+/// Peak of a tone of `hz` in the `window` seconds around `at`, dB re full scale; -200 outside the
+/// sound.
+///
+/// Another tone does not disturb, also where it is 20 dB louder, from `8 / window` Hz away on.
+pub fn tone_db(sound: &Sound, hz: f64, at: f64, window: f64) -> f64 {
+    let samples = sound.between(at - window / 2.0, at + window / 2.0);
+    decibels(amplitude(samples, hz / f64::from(sound.rate)))
+}
 
 /// What remains of one block.
 #[derive(Clone, Copy, Debug, PartialEq)]
