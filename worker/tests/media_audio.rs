@@ -264,6 +264,29 @@ fn what_is_no_audio_is_refused_in_bounded_time() {
     }
 }
 
+/// One such sample got as far as the encoder, which then gave nothing any more: the stream ended.
+#[test]
+fn samples_that_are_no_sound_are_refused() {
+    let format = format();
+    let label = Label {
+        format: "wav",
+        rate: 48_000,
+        channels: 2,
+    };
+    let with = |sample: f32| {
+        let mut sound = melody(PART);
+        sound[10_000] = sample;
+        let wav = ffmpeg(&sound, &["-c:a", "pcm_f32le", "-f", "wav"]);
+        audio::decode(wav, label, &format, PART, budget())
+    };
+    for sample in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY, -1e30, 32_767.0] {
+        let refused = matches!(with(sample), Err(AudioError::Undecodable(_)));
+        assert!(refused, "{sample} was taken for sound");
+    }
+    let loud = with(1.5).expect("a little loud is still sound");
+    assert!(loud.samples.contains(&1.5));
+}
+
 #[test]
 fn far_too_much_audio_stops_at_the_budget() {
     let format = format();

@@ -105,6 +105,10 @@ pub fn decode_frames(
     let mut samples = job.run(budget)?;
     let frame = FRAME_SAMPLES as usize * channels;
     samples.drain(..(lead * frame).min(samples.len()));
+    // Decoders make anything of damaged frames; the encoder takes numbers only.
+    for sample in samples.iter_mut().filter(|sample| !sample.is_finite()) {
+        *sample = 0.0;
+    }
     // A damaged frame inside yields nothing: keep the length, so that sync stays.
     samples.resize(frames.len() * frame, 0.0);
     Ok(Pcm { samples, channels })
@@ -120,6 +124,10 @@ pub struct Label<'a> {
     /// Channels, for raw PCM.
     pub channels: u32,
 }
+
+/// Samples of a sound may be this far over full scale (18 dB). A service that sends more has mixed
+/// up its units, and one sample that is no number stops the encoder for good.
+const LOUDEST: f32 = 8.0;
 
 /// Decodes audio of any usual kind to `format`'s rate and channels.
 ///
@@ -171,6 +179,12 @@ pub fn decode(
     if frames == 0 {
         return Err(AudioError::Undecodable(
             "there is no sound in it".to_owned(),
+        ));
+    }
+    // Comparing so that what is no number is found too.
+    if !samples.iter().all(|sample| sample.abs() <= LOUDEST) {
+        return Err(AudioError::Undecodable(
+            "its samples are no sound: far over full scale, or no numbers".to_owned(),
         ));
     }
     // An AAC encoder puts a frame of nothing first and says so in an edit list. Where there is
