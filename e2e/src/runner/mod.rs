@@ -5,6 +5,7 @@
 //! the environment: [`MEDIA_SERVER_ENV`], [`FIXTURE_ENV`], [`SCENARIOS_ENV`].
 
 mod context;
+mod places;
 mod progress;
 mod settings;
 mod table;
@@ -24,6 +25,7 @@ use libtest_mimic::{Arguments, Completion, Failed, Trial};
 
 use crate::{environment::Trace, run::Run};
 pub use context::Context;
+use places::Places;
 use progress::Progress;
 pub use settings::{FIXTURE_ENV, MEDIA_SERVER_ENV, SCENARIOS_ENV, Settings};
 use table::Row;
@@ -34,11 +36,6 @@ use verdict::{Verdict, judge};
 /// promise of the product is another one (libtest's 101), so that CI never takes one for the other.
 pub const CANNOT_RUN: u8 = 3;
 
-/// Scenarios at once unless `--test-threads` says otherwise. Each is one or several streams in real
-/// time, up to six, and says how soon things must happen: with four at once on two cores, an output
-/// that takes half a second came after one and a half.
-const USUAL_THREADS: usize = 2;
-
 /// One scenario: a promise of the product, proven from outside.
 #[derive(Debug, Clone, Copy)]
 pub struct Scenario {
@@ -46,6 +43,8 @@ pub struct Scenario {
     pub name: &'static str,
     /// What it proves, in one line.
     pub about: &'static str,
+    /// Long, but hardly any work: it runs beside the others instead of taking the place of one.
+    pub light: bool,
     /// The proof, or [`Skipped`].
     pub run: fn(&Context) -> Result<()>,
 }
@@ -61,9 +60,10 @@ pub fn main(scenarios: &[Scenario]) -> ExitCode {
         .iter()
         .filter(|scenario| settings.is_chosen(scenario.name))
         .collect();
+    let places = Arc::new(Places::new(arguments.test_threads));
     arguments
         .test_threads
-        .get_or_insert(USUAL_THREADS.min(chosen.len().max(1)));
+        .get_or_insert(places::threads(chosen.iter().copied()).get());
     if arguments.list {
         let trials = chosen
             .iter()
@@ -85,7 +85,9 @@ pub fn main(scenarios: &[Scenario]) -> ExitCode {
     let trials = chosen.iter().enumerate().map(|(index, scenario)| {
         let (scenario, settings) = (**scenario, Arc::clone(&settings));
         let (progress, rows) = (Arc::clone(&progress), Arc::clone(&rows));
+        let places = Arc::clone(&places);
         Trial::ignorable_test(scenario.name, move || {
+            let _place = places.take(&scenario);
             let (row, outcome) = run_one(scenario, &settings, &progress);
             rows.lock()
                 .unwrap_or_else(PoisonError::into_inner)

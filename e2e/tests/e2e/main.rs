@@ -30,63 +30,75 @@ mod wire;
 fn main() -> ExitCode {
     runner::main(&[
         Scenario {
+            name: "late_answer",
+            about: "an answer after 7 s makes output wait once; the latency is won back gently",
+            light: true,
+            run: late_answer::run,
+        },
+        Scenario {
             name: "full_pipeline",
             about: "a minute goes all the way through: every frame, every fragment, in sync, in time",
+            light: false,
             run: full_pipeline::run,
         },
         Scenario {
             name: "av_sync",
             about: "lips match whatever STS and the input's clocks do, and no join is heard",
+            light: false,
             run: av_sync::run,
         },
         Scenario {
             name: "dubbed_audio",
             about: "answers of any usual kind and about the right length are used, others refused",
+            light: false,
             run: dubbed_audio::run,
-        },
-        Scenario {
-            name: "late_answer",
-            about: "an answer after 7 s makes output wait once; the latency is won back gently",
-            run: late_answer::run,
         },
         Scenario {
             name: "circuit_breaker",
             about: "five failures open the breaker, STS rests for 30 s, one probe closes it",
+            light: false,
             run: circuit_breaker::run,
         },
         Scenario {
             name: "backpressure",
             about: "pause stops sending, slow_down spaces it, none resumes; nothing is lost",
+            light: false,
             run: backpressure::run,
         },
         Scenario {
             name: "fragment_tracker",
             about: "three fragments at most are in flight; one that is never answered frees its place",
+            light: false,
             run: fragment_tracker::run,
         },
         Scenario {
             name: "reconnection",
             about: "a lost STS is tried again after 2, 4, 8, 16, 32 s; the stream goes on, or ends whole",
+            light: false,
             run: reconnection::run,
         },
         Scenario {
             name: "edge_cases",
             about: "whatever goes wrong at the edges ends as promised, and loses nothing",
+            light: false,
             run: edge_cases::run,
         },
         Scenario {
             name: "hostile_sts",
             about: "whatever STS says or however it dies, the worker lives, stays small and loses nothing",
+            light: false,
             run: hostile_sts::run,
         },
         Scenario {
             name: "python_sts",
             about: "a service written with python-socketio is served like any other, and reconnected to",
+            light: false,
             run: python_sts::run,
         },
         Scenario {
             name: "smoke",
             about: "the media server takes, relays and records a stream, and nothing stays behind",
+            light: false,
             run: smoke::run,
         },
     ])
