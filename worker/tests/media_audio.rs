@@ -303,6 +303,31 @@ fn far_too_much_audio_stops_at_the_budget() {
     assert_eq!(result, Err(AudioError::TooLong(96_000)));
 }
 
+#[test]
+fn a_decoder_that_takes_too_long_is_left_alone() {
+    let format = format();
+    let label = Label {
+        format: "mp3",
+        rate: 48_000,
+        channels: 2,
+    };
+    let minute = ffmpeg(&melody(60 * RATE), &["-c:a", "libmp3lame", "-f", "mp3"]);
+    let hasty = Budget {
+        time: Duration::from_millis(5),
+        frames: 100 * RATE,
+    };
+    let started = std::time::Instant::now();
+    let result = audio::decode(minute.clone(), label, &format, SEGMENT, hasty);
+    assert_eq!(result, Err(AudioError::TooSlow(hasty.time)));
+    assert!(
+        started.elapsed() < Duration::from_secs(2),
+        "{:?}",
+        started.elapsed()
+    );
+    // It was only the time: the same audio decodes.
+    assert!(audio::decode(minute, label, &format, SEGMENT, budget()).is_ok());
+}
+
 /// The recipe of the fragments: cut a running AAC stream anywhere, wrap each part with one
 /// frame of pre-roll, decode it on its own, put the parts together: nothing is lost.
 #[test]

@@ -8,7 +8,10 @@ use e2e::probe::clock::{self, Beep, Clock, Skew};
 use e2e::runner::Context;
 use e2e::story::{Evidence, quietly};
 
-use super::{AGREEMENT_MS, NOTICED_MS, SEGMENT, agree, corrections, require_near, seamless, short};
+use super::{
+    AGREEMENT_MS, NOTICED_MS, SEGMENT, agree, corrections, random, require_near, seamless, short,
+    sts,
+};
 
 const STEP_CLIP: u32 = 36;
 /// Between two beeps and inside a segment.
@@ -35,7 +38,7 @@ pub(super) fn step(stage: &Context, part: &str, step_ms: i64) -> Result<()> {
         "--step-at",
         &STEP_AT.to_string(),
     ];
-    let evidence = short(stage, part, (cached(&spec)?, &spec), "mark", &faults)?;
+    let evidence = short(stage, part, (cached(&spec)?, &spec), sts("mark"), &faults)?;
     let clock = every_second(&evidence, &spec)?;
     let step = step_ms as f64;
     let sync = clock.sync();
@@ -82,7 +85,7 @@ pub(super) fn gap(stage: &Context) -> Result<()> {
     let spec = ClipSpec::clock(GAP_CLIP).small();
     let faults = ["--audio-gap-ms", "2000", "--gap-at", GAP_AT];
     // Echoed, for a marker would be heard in the silence too.
-    let evidence = short(stage, "gap", (cached(&spec)?, &spec), "echo", &faults)?;
+    let evidence = short(stage, "gap", (cached(&spec)?, &spec), sts("echo"), &faults)?;
     let clock = evidence.require_every_picture(spec.frames())?;
     evidence.require_every_coded_frame()?;
     let sync = clock.sync();
@@ -107,14 +110,14 @@ pub(super) fn gap(stage: &Context) -> Result<()> {
     Ok(())
 }
 
-/// An audio clock that runs fast or slow, as a source with two crystals sends it.
+/// An audio clock that runs fast or slow, as a source with two crystals sends it, under random latency.
 pub(super) fn drift(stage: &Context, part: &str, drift: f64) -> Result<()> {
     let folder = tempfile::tempdir().context("no place for a clip")?;
     let clip = folder.path().join("drifted.mp4");
     let spec = ClipSpec::clock(DRIFT_CLIP).small();
     record_with_drift(&cached(&spec)?, Drift(drift), &clip)?;
     let faults = ["--audio-drift", &format!("{}ppm", drift * 1e6)];
-    let evidence = short(stage, part, (clip, &spec), "mark", &faults)?;
+    let evidence = short(stage, part, (clip, &spec), random(sts("mark")), &faults)?;
     let clock = every_second(&evidence, &spec)?;
     // Uncorrected it would be 180 ms at the end.
     require_near("while the clocks drift", &clock.sync().skews, 0.0)?;
@@ -138,7 +141,13 @@ pub(super) fn wander(stage: &Context) -> Result<()> {
         "--seed",
         "4",
     ];
-    let evidence = short(stage, "wander", (cached(&spec)?, &spec), "mark", &faults)?;
+    let evidence = short(
+        stage,
+        "wander",
+        (cached(&spec)?, &spec),
+        sts("mark"),
+        &faults,
+    )?;
     let sync = measured(&evidence, &spec)?.sync();
     // Speed changes where a segment begins, every two seconds. A beep in two speeds may be one of no
     // speed to the probe.

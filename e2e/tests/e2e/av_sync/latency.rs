@@ -5,7 +5,6 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use e2e::probe::audio::Verdict;
 use e2e::runner::Context;
-use e2e::services::echo_sts::EchoStsOptions;
 
 use super::{THRESHOLD_MS, agree, extremes, pairs, seamless, sts};
 use crate::stage::{MINUTE, Stage};
@@ -13,14 +12,9 @@ use crate::wire;
 
 /// Answers take between no time and half a second.
 pub(super) fn random(stage: &Context) -> Result<()> {
-    let sts = EchoStsOptions {
-        jitter: Some(Duration::from_millis(500)),
-        seed: Some(2),
-        ..sts("mark")
-    };
     let evidence = stage
         .part("latency", stage.fixture(), MINUTE)
-        .sts(sts)
+        .sts(super::random(sts("mark")))
         .run(|_| Ok(()))?;
     stage.report(&evidence)?;
 

@@ -86,17 +86,26 @@ fn sts(mode: &str) -> EchoStsOptions {
     }
 }
 
+/// Answers that take between no time and half a second.
+fn random(sts: EchoStsOptions) -> EchoStsOptions {
+    EchoStsOptions {
+        jitter: Some(Duration::from_millis(500)),
+        seed: Some(2),
+        ..sts
+    }
+}
+
 /// A run of `clip`, which was made to `spec`, in segments of two seconds.
 fn short(
     stage: &Context,
     part: &str,
     (clip, spec): (PathBuf, &ClipSpec),
-    mode: &str,
+    sts: EchoStsOptions,
     faults: &[&str],
 ) -> Result<Evidence> {
     let evidence = stage
         .part(part, clip, Duration::from_secs(spec.seconds.into()))
-        .sts(sts(mode))
+        .sts(sts)
         .publisher(faults)
         .worker(|options| options.segment_duration = Some(SEGMENT))
         .run(|_| Ok(()))?;
