@@ -243,6 +243,27 @@ mod tests {
         );
     }
 
+    /// What was cut off is as if it had ended there: whatever follows, silence too, has no click.
+    #[test]
+    fn trimmed_and_padded_sound_fades_out_within_5_ms() {
+        for frames in [45_000, 50_000] {
+            let ones = Pcm {
+                samples: vec![1.0; frames],
+                channels: 1,
+            };
+            let fitted = to_length(ones, 48_000, RATE).unwrap().samples;
+            let end = frames.min(48_000);
+            let (before, fade) = fitted[..end].split_at(end - 240);
+            assert!(
+                before
+                    .iter()
+                    .all(|sample| sample.to_bits() == 1.0_f32.to_bits())
+            );
+            assert!(fade[239] < 0.001 && largest_step(fade) < 0.01, "{frames}");
+            assert!(fitted[end..].iter().all(|sample| *sample == 0.0));
+        }
+    }
+
     #[test]
     fn a_few_missing_samples_are_held_not_zeroed() {
         let pcm = Pcm {
