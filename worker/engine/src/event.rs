@@ -204,6 +204,8 @@ pub enum Event {
         kind: ProtocolErrorKind,
         /// First of its kind in this run; only that one is worth a line in the log.
         first: bool,
+        /// How many of them this event stands for; more than 1 for a flood.
+        count: u64,
         /// What it was, shortened.
         detail: String,
     },
@@ -480,9 +482,14 @@ impl fmt::Display for Event {
             Self::ProtocolError {
                 kind,
                 first,
+                count,
                 detail,
             } => {
-                write!(f, " kind={kind} first={first} detail={detail:?}")
+                write!(f, " kind={kind} first={first}")?;
+                if *count != 1 {
+                    write!(f, " count={count}")?;
+                }
+                write!(f, " detail={detail:?}")
             }
             Self::StreamComplete { link, confirmed } => {
                 write!(f, " link={link} confirmed={confirmed}")

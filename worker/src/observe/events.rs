@@ -37,8 +37,8 @@ impl Observer {
                 let outcome = if *success { "success" } else { "failure" };
                 counter!(names::RECONNECTION_ATTEMPTS, "outcome" => outcome).increment(1);
             }
-            Event::ProtocolError { kind, .. } => {
-                counter!(names::PROTOCOL_ERRORS, "kind" => kind.label()).increment(1);
+            Event::ProtocolError { kind, count, .. } => {
+                counter!(names::PROTOCOL_ERRORS, "kind" => kind.label()).increment(*count);
             }
             Event::Stall { .. } => counter!(names::OUTPUT_STALLS).increment(1),
             Event::AvCorrection { .. } => counter!(names::AV_SYNC_CORRECTIONS).increment(1),
@@ -319,6 +319,7 @@ impl Observer {
             Event::ProtocolError {
                 kind,
                 first: true,
+                count,
                 detail,
             } => line!(
                 self,
@@ -326,11 +327,13 @@ impl Observer {
                 name,
                 "STS service broke the protocol, further ones of this kind are only counted",
                 kind = kind.label(),
+                count = count,
                 detail = detail,
             ),
             Event::ProtocolError {
                 kind,
                 first: false,
+                count,
                 detail,
             } => {
                 line!(
@@ -339,6 +342,7 @@ impl Observer {
                     name,
                     "STS service broke the protocol",
                     kind = kind.label(),
+                    count = count,
                     detail = detail
                 );
             }

@@ -223,9 +223,15 @@ impl Dubbing {
                 message,
             },
             FactKind::Complete { .. } => Input::StreamComplete { link },
-            FactKind::Malformed { kind, .. } => Input::Malformed {
+            FactKind::Malformed {
+                kind,
+                count,
+                detail,
+            } => Input::Malformed {
                 link,
                 kind: kind_of(kind),
+                count,
+                detail,
             },
         };
         self.session.handle_input(at, input);

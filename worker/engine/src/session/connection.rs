@@ -308,6 +308,7 @@ impl Session {
     fn init(&mut self) {
         self.inits += 1;
         self.next_sequence = 0;
+        self.answered = None;
         self.pressure = Backpressure::default();
         self.phase_deadline = Some(self.now + self.config.ready_timeout);
         self.outputs.push_back(Output::Init { link: self.link });

@@ -151,6 +151,10 @@ pub enum Input {
         link: LinkId,
         /// What was wrong.
         kind: ProtocolErrorKind,
+        /// How many events this stands for; more than 1 for a flood.
+        count: u64,
+        /// Where, for people.
+        detail: String,
     },
     /// No further [`Input::SegmentReady`]; finish and end the stream.
     InputEnded,
@@ -370,6 +374,8 @@ pub enum ProtocolErrorKind {
     Duplicate,
     /// An answer for a fragment already given up.
     Late,
+    /// Audio that came after that of a later fragment.
+    OutOfOrder,
     /// Said on a connection already given up.
     StaleLink,
     /// Larger than the limits of the protocol.
@@ -386,7 +392,7 @@ pub enum ProtocolErrorKind {
 
 impl ProtocolErrorKind {
     /// Every kind, for metrics that exist from the start.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::BadJson,
         Self::WrongType,
         Self::MissingField,
@@ -394,6 +400,7 @@ impl ProtocolErrorKind {
         Self::UnknownFragment,
         Self::Duplicate,
         Self::Late,
+        Self::OutOfOrder,
         Self::StaleLink,
         Self::Oversize,
         Self::BadValue,
@@ -412,6 +419,7 @@ impl ProtocolErrorKind {
             Self::UnknownFragment => "unknown_fragment",
             Self::Duplicate => "duplicate",
             Self::Late => "late",
+            Self::OutOfOrder => "out_of_order",
             Self::StaleLink => "stale_link",
             Self::Oversize => "oversize",
             Self::BadValue => "bad_value",

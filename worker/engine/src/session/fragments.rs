@@ -170,7 +170,7 @@ impl Session {
         let Some(fragment) = self.fragments.get(id) else {
             return;
         };
-        let (batch, sent) = (fragment.batch, fragment.sequence);
+        let (batch, sent, session) = (fragment.batch, fragment.sequence, fragment.session);
         let rtt = self.now.since(fragment.sent_at);
         // The id is what counts; a sequence that disagrees is only worth a note.
         if sequence.is_some_and(|told| told != sent) {
@@ -178,6 +178,15 @@ impl Session {
                 ProtocolErrorKind::BadValue,
                 &format!("sequence_number of {id}"),
             );
+        }
+        // It is used all the same: segments are held until their turn.
+        match self.answered {
+            Some(last) if session == self.inits && sent < last => self.complain(
+                ProtocolErrorKind::OutOfOrder,
+                &format!("fragment {sent} after {last}"),
+            ),
+            _ if session == self.inits => self.answered = Some(sent),
+            _ => {}
         }
         self.event(Event::FragmentProcessed {
             batch,

@@ -102,6 +102,8 @@ pub struct Session {
     /// Inits so far; tells fragments of an earlier session apart.
     inits: u64,
     next_sequence: u64,
+    /// The highest sequence number that audio came back for since the last init.
+    answered: Option<u64>,
     limit: u32,
     /// The session stems from a `STREAM_NOT_FOUND` and no fragment has come back on it yet.
     unproven: bool,
@@ -142,6 +144,7 @@ impl Session {
             away_since: None,
             inits: 0,
             next_sequence: 0,
+            answered: None,
             limit,
             unproven: false,
             waiting: VecDeque::new(),
@@ -311,7 +314,12 @@ impl Session {
                 self.on_sts_error(link, &error, id.as_deref());
             }
             Input::StreamComplete { link } => self.on_stream_complete(link),
-            Input::Malformed { link, kind } => self.complain(kind, &format!("link {link}")),
+            Input::Malformed {
+                link,
+                kind,
+                count,
+                detail,
+            } => self.complain_of(kind, count, &format!("link {link}: {detail}")),
             Input::InputEnded => self.input_ended = true,
         }
     }
@@ -377,10 +385,16 @@ impl Session {
 
     /// Counts something wrong the service said.
     fn complain(&mut self, kind: ProtocolErrorKind, detail: &str) {
+        self.complain_of(kind, 1, detail);
+    }
+
+    /// Counts `count` things wrong in the same way at once.
+    fn complain_of(&mut self, kind: ProtocolErrorKind, count: u64, detail: &str) {
         let first = self.complaints.insert(kind);
         self.event(Event::ProtocolError {
             kind,
             first,
+            count,
             detail: shorten(detail),
         });
     }

@@ -225,6 +225,8 @@ impl Chaos {
             10 => Input::Malformed {
                 link: old,
                 kind: ProtocolErrorKind::BadJson,
+                count: 1,
+                detail: String::new(),
             },
             11 => Input::AudioChecked { batch, ok: Ok(()) },
             _ => match known {

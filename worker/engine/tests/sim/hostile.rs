@@ -40,6 +40,15 @@ fn error(link: LinkId, code: &str, fatal: bool, id: Option<String>) -> Input {
     }
 }
 
+fn malformed(link: LinkId, kind: ProtocolErrorKind, count: u64) -> Input {
+    Input::Malformed {
+        link,
+        kind,
+        count,
+        detail: "hostile".to_owned(),
+    }
+}
+
 /// Facts told while fragment 0 is out; the service answers it properly a second later.
 const FACTS: [(&str, Fact); 24] = [
     ("an id that is no uuid", |link, _| {
@@ -121,9 +130,8 @@ const FACTS: [(&str, Fact); 24] = [
             reason: "again".into(),
         }
     }),
-    ("not json", |link, _| Input::Malformed {
-        link,
-        kind: ProtocolErrorKind::BadJson,
+    ("not json", |link, _| {
+        malformed(link, ProtocolErrorKind::BadJson, 1)
     }),
     ("slow_down for ever", |link, _| Input::Backpressure {
         link,
@@ -203,10 +211,7 @@ fn ten_thousand_events_in_a_second_change_nothing_and_are_logged_once_per_kind()
                 Some(n),
                 Outcome::Audio,
             ),
-            1 => Input::Malformed {
-                link,
-                kind: ProtocolErrorKind::WrongType,
-            },
+            1 => malformed(link, ProtocolErrorKind::WrongType, 1),
             2 => error(link, "RATE_LIMIT", false, None),
             3 => Input::Ready {
                 link,
@@ -232,9 +237,11 @@ fn ten_thousand_events_in_a_second_change_nothing_and_are_logged_once_per_kind()
         if let Event::ProtocolError {
             kind,
             first,
+            count,
             detail,
         } = event
         {
+            assert_eq!(*count, 1, "{kind}");
             let (all, firsts) = counts.entry(*kind).or_default();
             *all += 1;
             *firsts += usize::from(*first);
@@ -251,6 +258,27 @@ fn ten_thousand_events_in_a_second_change_nothing_and_are_logged_once_per_kind()
     assert_eq!(loud, 4, "one line per kind");
     let dubbed = |(_, with): &(u64, Resolution)| matches!(with, Resolution::Dubbed { .. });
     assert!(world.reference.resolved.iter().all(dubbed));
+}
+
+#[test]
+fn a_flood_counts_every_event_that_was_dropped() {
+    let mut session = Session::new(SessionConfig::default());
+    for count in [9_000, 1] {
+        session.handle_input(At::ZERO, malformed(1, ProtocolErrorKind::Flood, count));
+    }
+    let told: Vec<String> = std::iter::from_fn(|| session.poll_output())
+        .filter_map(|output| match output {
+            Output::Event(event) => Some(event.to_string()),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(
+        told,
+        [
+            "protocol_error kind=flood first=true count=9000 detail=\"link 1: hostile\"",
+            "protocol_error kind=flood first=false detail=\"link 1: hostile\"",
+        ]
+    );
 }
 
 #[test]
