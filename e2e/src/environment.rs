@@ -19,6 +19,7 @@ use crate::{
     run::{self, Run},
     services::{
         Place,
+        cable::Cable,
         echo_sts::{EchoSts, EchoStsOptions},
         media_server::{Kind, MediaServer},
         python_sts::{PythonSts, PythonStsOptions},
@@ -56,6 +57,7 @@ pub struct Builder {
     media_server: Option<Kind>,
     echo_sts: Option<EchoStsOptions>,
     python_sts: Option<PythonStsOptions>,
+    cable: bool,
     more_rtmp_paths: Vec<String>,
     trace: SharedTrace,
 }
@@ -86,6 +88,13 @@ impl Builder {
     #[must_use]
     pub fn python_sts(mut self, options: PythonStsOptions) -> Self {
         self.python_sts = Some(options);
+        self
+    }
+
+    /// Lays a cable between worker and `echo-sts` that can be cut.
+    #[must_use]
+    pub fn cable(mut self) -> Self {
+        self.cable = true;
         self
     }
 
@@ -124,6 +133,7 @@ impl Builder {
             media_server: None,
             echo_sts: None,
             python_sts: None,
+            cable: None,
             trace: self.trace,
             finished: false,
             artifacts,
@@ -135,7 +145,12 @@ impl Builder {
         // From here on a failure drops the environment, which stops what was started.
         environment.media_server = Some(MediaServer::start(kind, &environment.place, &rtmp_paths)?);
         if let Some(options) = self.echo_sts {
-            environment.echo_sts = Some(EchoSts::start(&environment.place, options)?);
+            let echo_sts = environment
+                .echo_sts
+                .insert(EchoSts::start(&environment.place, options)?);
+            if self.cable {
+                environment.cable = Some(Cable::lay(echo_sts.address()?)?);
+            }
         }
         if let Some(options) = self.python_sts {
             environment.python_sts = Some(PythonSts::start(&environment.place, &options)?);
@@ -154,6 +169,7 @@ pub struct Environment {
     media_server: Option<MediaServer>,
     echo_sts: Option<EchoSts>,
     python_sts: Option<PythonSts>,
+    cable: Option<Cable>,
     trace: SharedTrace,
     finished: bool,
     artifacts: Artifacts,
@@ -170,6 +186,7 @@ impl Environment {
             media_server: None,
             echo_sts: None,
             python_sts: None,
+            cable: false,
             more_rtmp_paths: Vec::new(),
             trace: SharedTrace::default(),
         }
@@ -263,11 +280,24 @@ impl Environment {
         Journal::read(&self.place.journal())
     }
 
+    /// The cable between worker and STS service.
+    ///
+    /// # Panics
+    /// When the environment was built without one, which is a mistake of the scenario.
+    pub fn cable(&self) -> &Cable {
+        self.cable
+            .as_ref()
+            .expect("the environment was built without a cable")
+    }
+
     /// Options for a worker of this environment.
     pub fn worker_options(&self) -> WorkerOptions {
+        let cable = self.cable.as_ref();
+        let cable = cable.map(|cable| format!("http://{}", cable.address()));
         let python = self.python_sts.as_ref().map(PythonSts::url);
         let echo = self.echo_sts.as_ref().map(EchoSts::url);
-        let sts = python.or(echo).unwrap_or("http://127.0.0.1:9");
+        let service = python.or(echo).unwrap_or("http://127.0.0.1:9");
+        let sts = cable.unwrap_or_else(|| service.to_owned());
         WorkerOptions::new(&self.stream_id, self.input_url(), self.output_url(), sts)
     }
 

@@ -50,6 +50,7 @@ pub struct Story {
     abrupt: bool,
     extra_time: Duration,
     late_reader: bool,
+    cable: bool,
     trace: SharedTrace,
     tell: Tell,
 }
@@ -70,6 +71,7 @@ impl Story {
             abrupt: false,
             extra_time: Duration::ZERO,
             late_reader: false,
+            cable: false,
             trace: SharedTrace::default(),
             tell: Arc::new(|_| ()),
         }
@@ -140,6 +142,13 @@ impl Story {
         self
     }
 
+    /// Lays a cable between worker and `echo-sts` that can be cut.
+    #[must_use]
+    pub fn cable(mut self) -> Self {
+        self.cable = true;
+        self
+    }
+
     /// Remembers in `trace` what is worth knowing when the run is over.
     #[must_use]
     pub fn trace(mut self, trace: SharedTrace) -> Self {
@@ -168,6 +177,9 @@ impl Story {
         };
         if let Some(kind) = self.media_server {
             builder = builder.media_server(kind);
+        }
+        if self.cable {
+            builder = builder.cable();
         }
         let environment = builder.start()?;
         let publisher = Publisher::start(

@@ -96,6 +96,28 @@ impl Journal {
         Ok(Self { entries })
     }
 
+    /// This journal with that of a later run of `echo-sts` behind it: on this one's clock, with
+    /// sessions counted on.
+    #[must_use]
+    pub fn followed_by(mut self, later: Self) -> Self {
+        let epoch = |journal: &Self| {
+            let first = journal.entries.first();
+            first.map_or(0.0, |entry| entry.time_ms - entry.at_ms)
+        };
+        if self.entries.is_empty() {
+            return later;
+        }
+        let apart = epoch(&later) - epoch(&self);
+        let sessions = self.sessions().last().copied().unwrap_or(0);
+        self.entries
+            .extend(later.entries.into_iter().map(|mut entry| {
+                entry.at_ms += apart;
+                entry.session = entry.session.map(|session| session + sessions);
+                entry
+            }));
+        self
+    }
+
     /// All entries.
     pub fn entries(&self) -> &[JournalEntry] {
         &self.entries
@@ -423,6 +445,36 @@ mod tests {
                 .all(|f| f.abandoned_ms == Some(900.0))
         );
         assert_eq!(journal.in_flight(None).last().unwrap().1, 0);
+    }
+
+    #[test]
+    fn a_journal_goes_on_over_a_restart() {
+        let line = |time_ms, at_ms, session| JournalEntry {
+            time_ms,
+            at_ms,
+            session,
+            ..JournalEntry::default()
+        };
+        let before = Journal {
+            entries: vec![line(1_010.0, 10.0, Some(1)), line(1_020.0, 20.0, Some(2))],
+        };
+        let after = Journal {
+            entries: vec![line(5_001.0, 1.0, None), line(5_003.0, 3.0, Some(1))],
+        };
+        let all = before.followed_by(Journal::default()).followed_by(after);
+        let told: Vec<_> = all
+            .entries()
+            .iter()
+            .map(|entry| (entry.time_ms, entry.at_ms, entry.session))
+            .collect();
+        assert_eq!(
+            told[1..],
+            [
+                (1_020.0, 20.0, Some(2)),
+                (5_001.0, 4_001.0, None),
+                (5_003.0, 4_003.0, Some(3))
+            ]
+        );
     }
 
     #[test]

@@ -55,6 +55,11 @@ impl Context {
         self.settings.media_server()
     }
 
+    /// Seed of what is random in a scenario: `own`, unless the run was given another.
+    pub fn seed(&self, own: u64) -> u64 {
+        self.settings.seed().unwrap_or(own)
+    }
+
     /// A builder for this scenario's environment.
     pub fn environment(&self) -> Builder {
         self.named_environment(self.name)

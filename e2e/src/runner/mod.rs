@@ -2,7 +2,7 @@
 //!
 //! The outside is libtest's (names, filter, `--list`, `--test-threads`, the closing line), so that
 //! `cargo test` and whoever reads its output feel at home. What libtest has no flag for comes from
-//! the environment: [`MEDIA_SERVER_ENV`], [`FIXTURE_ENV`], [`SCENARIOS_ENV`].
+//! the environment: [`MEDIA_SERVER_ENV`], [`FIXTURE_ENV`], [`SCENARIOS_ENV`], [`SEED_ENV`].
 
 mod context;
 mod places;
@@ -27,7 +27,7 @@ use crate::{environment::Trace, run::Run};
 pub use context::Context;
 use places::Places;
 use progress::Progress;
-pub use settings::{FIXTURE_ENV, MEDIA_SERVER_ENV, SCENARIOS_ENV, Settings};
+pub use settings::{FIXTURE_ENV, MEDIA_SERVER_ENV, SCENARIOS_ENV, SEED_ENV, Settings};
 use table::Row;
 pub use verdict::Skipped;
 use verdict::{Verdict, judge};

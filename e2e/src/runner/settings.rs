@@ -19,6 +19,8 @@ pub const FIXTURE_ENV: &str = "E2E_FIXTURE";
 pub const SCENARIOS_ENV: &str = "E2E_SCENARIOS";
 /// Set by whatever runs tests for others to rely on: there nothing is skipped.
 const CI_ENV: &str = "CI";
+/// Seed of what is random in a scenario; unset: each scenario's own.
+pub const SEED_ENV: &str = "E2E_SEED";
 
 /// Programs of this project that scenarios start.
 const OWN_PROGRAMS: [&str; 5] = ["worker", "echo-sts", "rtsp-relay", "publisher", "reaper"];
@@ -34,6 +36,7 @@ pub struct Settings {
     own_fixture: bool,
     scenarios: Option<Vec<String>>,
     ci: bool,
+    seed: Option<u64>,
 }
 
 impl Settings {
@@ -56,6 +59,12 @@ impl Settings {
                 value
                     .parse()
                     .with_context(|| format!("{MEDIA_SERVER_ENV}={value}"))
+            })
+            .transpose()?;
+        let seed = text(SEED_ENV)?
+            .map(|value| {
+                let number = value.parse();
+                number.with_context(|| format!("{SEED_ENV}={value}: allowed is a whole number"))
             })
             .transpose()?;
         let own = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fixtures/clock-60s.mp4");
@@ -84,6 +93,7 @@ impl Settings {
             fixture: given.unwrap_or(own),
             scenarios,
             ci: get(CI_ENV).is_some_and(|value| !value.is_empty()),
+            seed,
         })
     }
 
@@ -136,6 +146,11 @@ impl Settings {
 
     pub(super) fn in_ci(&self) -> bool {
         self.ci
+    }
+
+    /// Seed of what is random, if it was given.
+    pub fn seed(&self) -> Option<u64> {
+        self.seed
     }
 
     pub(super) fn media_server_name(&self) -> String {
@@ -195,6 +210,17 @@ mod tests {
         assert_eq!(
             error,
             "E2E_SCENARIOS: no scenario \"sync\", there are: full_pipeline, av_sync"
+        );
+    }
+
+    #[test]
+    fn a_seed_is_a_whole_number() {
+        assert_eq!(read(&[]).unwrap().seed(), None);
+        assert_eq!(read(&[(SEED_ENV, "7")]).unwrap().seed(), Some(7));
+        let error = format!("{:#}", read(&[(SEED_ENV, "-1")]).unwrap_err());
+        assert!(
+            error.starts_with("E2E_SEED=-1: allowed is a whole number"),
+            "{error}"
         );
     }
 

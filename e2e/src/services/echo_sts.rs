@@ -1,6 +1,6 @@
 //! The `echo-sts` process of one environment.
 
-use std::{path::PathBuf, time::Duration};
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use anyhow::{Context as _, Result};
 
@@ -60,6 +60,8 @@ pub struct EchoSts {
     process: Process,
     url: String,
     journal: PathBuf,
+    /// Journals of the processes before this one.
+    earlier: Vec<PathBuf>,
 }
 
 impl EchoSts {
@@ -76,6 +78,7 @@ impl EchoSts {
             process,
             url,
             journal,
+            earlier: Vec::new(),
         })
     }
 
@@ -84,22 +87,31 @@ impl EchoSts {
         &self.url
     }
 
+    /// Where it listens.
+    ///
+    /// # Errors
+    /// When its URL is not what it should be.
+    pub fn address(&self) -> Result<SocketAddr> {
+        let address = self.url.trim_start_matches("http://");
+        address
+            .parse()
+            .with_context(|| format!("{} has no address", self.url))
+    }
+
     /// The process.
     pub fn process(&self) -> &Process {
         &self.process
     }
 
-    /// File of the journal.
-    pub fn journal_path(&self) -> &std::path::Path {
-        &self.journal
-    }
-
-    /// The journal so far.
+    /// The journal so far, over all restarts.
     ///
     /// # Errors
     /// When it cannot be read.
     pub fn journal(&self) -> Result<Journal> {
-        Journal::read(&self.journal)
+        let files = self.earlier.iter().chain([&self.journal]);
+        files
+            .map(|file| Journal::read(file))
+            .try_fold(Journal::default(), |all, next| Ok(all.followed_by(next?)))
     }
 
     /// Waits until the journal fulfils `is_so`, and returns it.
@@ -148,6 +160,12 @@ impl EchoSts {
     /// When it does not start.
     pub fn restart(&mut self) -> Result<()> {
         self.process.stop(STOP_GRACE);
+        // A new process begins with an empty file.
+        let name = format!("journal-{}.jsonl", self.earlier.len() + 1);
+        let kept = self.journal.with_file_name(name);
+        std::fs::rename(&self.journal, &kept)
+            .with_context(|| format!("cannot keep the journal as {}", kept.display()))?;
+        self.earlier.push(kept);
         let address = self.url.trim_start_matches("http://");
         (self.process, _) = spawn(&self.place, &self.options, address, &self.journal)?;
         Ok(())

@@ -1,5 +1,6 @@
 //! The programs an environment is made of, each behind a typed handle.
 
+pub mod cable;
 pub mod echo_sts;
 pub mod media_server;
 pub mod publisher;

@@ -1,0 +1,412 @@
+//! A network cable between two programs: a TCP forwarder that can be cut or fall silent.
+//!
+//! Each connection has two threads, one per direction, with one buffer each: what the far end does
+//! not take stays with the near end's kernel. While the cable is silent nothing passes in either
+//! direction and nothing is lost; both ends only see that the other says nothing.
+
+use std::io::{ErrorKind, Read as _, Write as _};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+
+use crate::wait::{self, Look};
+
+/// Connections at once; one more is refused.
+const MAX_CONNECTIONS: usize = 16;
+/// What may be on its way in one direction.
+const BUFFER: usize = 64 * 1024;
+/// How often a thread that waits for bytes looks whether it has been cut.
+const TICK: Duration = Duration::from_millis(10);
+/// How long connecting to the far end may take.
+const CONNECT_PATIENCE: Duration = Duration::from_secs(2);
+/// How long a cut may take.
+const CUT_PATIENCE: Duration = Duration::from_secs(5);
+
+/// How a connection is cut.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cut {
+    /// Both ends are told that the other has closed (FIN).
+    Close,
+    /// Both ends are told that the other knows of no connection (RST).
+    Reset,
+}
+
+/// A cable that forwards connections to one address.
+#[derive(Debug)]
+pub struct Cable {
+    address: SocketAddr,
+    shared: Arc<Shared>,
+    acceptor: Option<JoinHandle<()>>,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    over: AtomicBool,
+    silent: AtomicBool,
+    connections: Mutex<Vec<Arc<Connection>>>,
+}
+
+/// The sockets are shared, never duplicated, so that closing them ends the connection.
+#[derive(Debug)]
+struct Connection {
+    near: TcpStream,
+    far: TcpStream,
+    cut: AtomicBool,
+    /// Directions that are not over.
+    open: AtomicU8,
+}
+
+impl Cable {
+    /// Lays a cable from a free local port to `far`, which need not be there yet.
+    ///
+    /// # Errors
+    /// When there is no port.
+    pub fn lay(far: SocketAddr) -> Result<Self> {
+        let listener = TcpListener::bind("127.0.0.1:0").context("no port for a cable")?;
+        listener.set_nonblocking(true)?;
+        let address = listener.local_addr()?;
+        let shared = Arc::new(Shared::default());
+        let theirs = Arc::clone(&shared);
+        let acceptor = std::thread::Builder::new()
+            .name("cable".to_owned())
+            .spawn(move || accept(&listener, far, &theirs))?;
+        Ok(Self {
+            address,
+            shared,
+            acceptor: Some(acceptor),
+        })
+    }
+
+    /// The near end.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Connections there are.
+    pub fn connections(&self) -> usize {
+        self.shared.connections().len()
+    }
+
+    /// Lets nothing pass from now on, in both directions. Connections stay, new ones are accepted.
+    pub fn silence(&self) {
+        self.shared.silent.store(true, Ordering::Relaxed);
+    }
+
+    /// Lets everything pass again, first what was held.
+    pub fn restore(&self) {
+        self.shared.silent.store(false, Ordering::Relaxed);
+    }
+
+    /// Cuts every connection there is and says how many; what is on its way is lost. New ones are
+    /// accepted at once.
+    ///
+    /// # Errors
+    /// When one does not end.
+    pub fn cut(&self, how: Cut) -> Result<usize> {
+        let cut: Vec<_> = self.shared.connections().clone();
+        for connection in &cut {
+            connection.cut(how);
+        }
+        // The last owner closes the sockets.
+        let (count, ending): (_, Vec<_>) = (cut.len(), cut.iter().map(Arc::downgrade).collect());
+        drop(cut);
+        wait::until("cut connections to be gone", CUT_PATIENCE, || {
+            let left = ending.iter().filter(|one| one.strong_count() > 0).count();
+            Ok(match left {
+                0 => Look::Done(()),
+                left => Look::NotYet(format!("{left} of {count} are there")),
+            })
+        })?;
+        Ok(count)
+    }
+}
+
+impl Drop for Cable {
+    fn drop(&mut self) {
+        self.shared.over.store(true, Ordering::Relaxed);
+        for connection in self.shared.connections().iter() {
+            connection.cut(Cut::Close);
+        }
+        if let Some(acceptor) = self.acceptor.take() {
+            let _ = acceptor.join();
+        }
+    }
+}
+
+impl Shared {
+    fn connections(&self) -> MutexGuard<'_, Vec<Arc<Connection>>> {
+        let connections = self.connections.lock();
+        connections.unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits while the cable is silent.
+    fn pass(&self, connection: &Connection) {
+        while self.silent.load(Ordering::Relaxed) && !connection.is_cut() {
+            std::thread::park_timeout(TICK);
+        }
+    }
+}
+
+impl Connection {
+    fn cut(&self, how: Cut) {
+        if how == Cut::Reset {
+            for socket in [&self.near, &self.far] {
+                // With nothing to linger for, closing resets.
+                let _ = rustix::net::sockopt::set_socket_linger(socket, Some(Duration::ZERO));
+            }
+        }
+        self.cut.store(true, Ordering::Relaxed);
+    }
+
+    fn is_cut(&self) -> bool {
+        self.cut.load(Ordering::Relaxed)
+    }
+}
+
+fn accept(listener: &TcpListener, far: SocketAddr, shared: &Arc<Shared>) {
+    while !shared.over.load(Ordering::Relaxed) {
+        match listener.accept() {
+            Ok((near, _)) => {
+                // Whatever goes wrong drops the socket, which is what the near end then sees.
+                let _ = connect(near, far, shared);
+            }
+            Err(_) => std::thread::park_timeout(TICK),
+        }
+    }
+}
+
+fn connect(near: TcpStream, far: SocketAddr, shared: &Arc<Shared>) -> std::io::Result<()> {
+    if shared.connections().len() >= MAX_CONNECTIONS {
+        return Ok(());
+    }
+    let far = TcpStream::connect_timeout(&far, CONNECT_PATIENCE)?;
+    for socket in [&near, &far] {
+        socket.set_nonblocking(false)?;
+        socket.set_nodelay(true)?;
+        socket.set_read_timeout(Some(TICK))?;
+        socket.set_write_timeout(Some(TICK))?;
+    }
+    let connection = Arc::new(Connection {
+        near,
+        far,
+        cut: AtomicBool::new(false),
+        open: AtomicU8::new(2),
+    });
+    shared.connections().push(Arc::clone(&connection));
+    // Half of it without the other would be no connection.
+    let back = spawn(&connection, shared, Direction::Back);
+    let forth = back.and_then(|()| spawn(&connection, shared, Direction::Forth));
+    if forth.is_err() {
+        connection.cut(Cut::Close);
+        forget(&connection, shared);
+    }
+    forth
+}
+
+#[derive(Clone, Copy)]
+enum Direction {
+    Forth,
+    Back,
+}
+
+fn spawn(
+    connection: &Arc<Connection>,
+    shared: &Arc<Shared>,
+    direction: Direction,
+) -> std::io::Result<()> {
+    let (connection, shared) = (Arc::clone(connection), Arc::clone(shared));
+    let pump = move || {
+        let (from, to) = match direction {
+            Direction::Forth => (&connection.near, &connection.far),
+            Direction::Back => (&connection.far, &connection.near),
+        };
+        if pump(from, to, &connection, &shared).is_none() {
+            // An end is gone without a goodbye, or it was cut: so is the other direction.
+            connection.cut(Cut::Close);
+        }
+        // The connection is over when both directions are.
+        if connection.is_cut() || connection.open.fetch_sub(1, Ordering::Relaxed) == 1 {
+            forget(&connection, &shared);
+        }
+    };
+    let thread = std::thread::Builder::new().name("cable-pump".to_owned());
+    thread.spawn(pump).map(drop)
+}
+
+fn forget(connection: &Arc<Connection>, shared: &Shared) {
+    let mut connections = shared.connections();
+    connections.retain(|known| !Arc::ptr_eq(known, connection));
+}
+
+/// Forwards one direction up to its end, which it passes on; `None` if it broke or was cut.
+fn pump(
+    mut from: &TcpStream,
+    mut to: &TcpStream,
+    connection: &Connection,
+    shared: &Shared,
+) -> Option<()> {
+    let mut buffer = vec![0; BUFFER];
+    loop {
+        let read = patiently(connection, || from.read(&mut buffer))?;
+        shared.pass(connection);
+        let mut rest = &buffer[..read];
+        while !rest.is_empty() {
+            let written = patiently(connection, || to.write(rest))?;
+            rest = &rest[written..];
+        }
+        if read == 0 {
+            return to.shutdown(Shutdown::Write).ok();
+        }
+    }
+}
+
+/// Tries until it works; `None` if it fails for good, or the connection was cut meanwhile.
+fn patiently<T>(
+    connection: &Connection,
+    mut attempt: impl FnMut() -> std::io::Result<T>,
+) -> Option<T> {
+    while !connection.is_cut() {
+        match attempt() {
+            Ok(done) => return Some(done),
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    ErrorKind::WouldBlock | ErrorKind::TimedOut | ErrorKind::Interrupted
+                ) => {}
+            Err(_) => return None,
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Instant;
+
+    /// The far end, a cable, and both ends of a connection over it.
+    fn connected() -> (Cable, TcpStream, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let cable = Cable::lay(listener.local_addr().unwrap()).unwrap();
+        let near = TcpStream::connect(cable.address()).unwrap();
+        let (far, _) = listener.accept().unwrap();
+        for end in [&near, &far] {
+            end.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+        }
+        wait::until("the connection", CUT_PATIENCE, || {
+            Ok(match cable.connections() {
+                1 => Look::Done(()),
+                other => Look::NotYet(format!("{other} connections")),
+            })
+        })
+        .unwrap();
+        (cable, near, far)
+    }
+
+    fn receive(mut end: &TcpStream, length: usize) -> Vec<u8> {
+        let mut bytes = vec![0; length];
+        end.read_exact(&mut bytes).unwrap();
+        bytes
+    }
+
+    fn gone(cable: &Cable) {
+        wait::until("no connection", CUT_PATIENCE, || {
+            Ok(match cable.connections() {
+                0 => Look::Done(()),
+                left => Look::NotYet(format!("{left} left")),
+            })
+        })
+        .unwrap();
+    }
+
+    #[test]
+    fn bytes_pass_both_ways_whole_and_in_order() {
+        let (cable, mut near, mut far) = connected();
+        let sent: Vec<u8> = (0..3_000_000_u32).map(|n| (n % 251) as u8).collect();
+        let copy = sent.clone();
+        let writer = std::thread::spawn(move || {
+            near.write_all(&copy).unwrap();
+            near.shutdown(Shutdown::Write).unwrap();
+            near
+        });
+        let mut got = Vec::new();
+        far.read_to_end(&mut got).unwrap();
+        assert!(got == sent);
+        // The other direction is open still.
+        let near = writer.join().unwrap();
+        far.write_all(b"back").unwrap();
+        assert_eq!(receive(&near, 4), b"back");
+        drop(far);
+        gone(&cable);
+    }
+
+    #[test]
+    fn a_silent_cable_holds_everything_and_loses_nothing() {
+        let (cable, mut near, mut far) = connected();
+        cable.silence();
+        near.write_all(b"forth").unwrap();
+        far.write_all(b"back").unwrap();
+        far.set_read_timeout(Some(Duration::from_millis(200)))
+            .unwrap();
+        let error = far.read(&mut [0]).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::WouldBlock);
+        assert_eq!(cable.connections(), 1);
+        cable.restore();
+        assert_eq!(receive(&far, 5), b"forth");
+        assert_eq!(receive(&near, 4), b"back");
+    }
+
+    #[test]
+    fn a_cut_is_seen_at_both_ends_as_what_it_is() {
+        let reset = Err(ErrorKind::ConnectionReset);
+        for (how, seen) in [(Cut::Close, Ok(0)), (Cut::Reset, reset)] {
+            for silent in [false, true] {
+                let (cable, mut near, mut far) = connected();
+                if silent {
+                    cable.silence();
+                }
+                let started = Instant::now();
+                assert_eq!(cable.cut(how).unwrap(), 1);
+                assert!(started.elapsed() < Duration::from_secs(1));
+                for end in [&mut near, &mut far] {
+                    let read = end.read(&mut [0]).map_err(|error| error.kind());
+                    assert_eq!(read, seen, "{how:?}");
+                }
+                assert_eq!(cable.cut(how).unwrap(), 0);
+            }
+        }
+    }
+
+    #[test]
+    fn a_cut_ends_a_connection_whose_far_end_takes_nothing() {
+        let (cable, mut near, _far) = connected();
+        near.set_write_timeout(Some(Duration::from_millis(200)))
+            .unwrap();
+        while near.write(&[0; 4096]).is_ok() {}
+        assert_eq!(cable.cut(Cut::Reset).unwrap(), 1);
+    }
+
+    #[test]
+    fn connections_are_bounded_and_a_far_end_that_is_not_there_refuses() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let cable = Cable::lay(listener.local_addr().unwrap()).unwrap();
+        let ends: Vec<_> = (0..=MAX_CONNECTIONS)
+            .map(|_| TcpStream::connect(cable.address()).unwrap())
+            .collect();
+        let mut last = &ends[MAX_CONNECTIONS];
+        last.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+        assert_eq!(last.read(&mut [0]).unwrap(), 0);
+        assert_eq!(cable.connections(), MAX_CONNECTIONS);
+
+        let address = listener.local_addr().unwrap();
+        drop(listener);
+        let cable = Cable::lay(address).unwrap();
+        let mut near = TcpStream::connect(cable.address()).unwrap();
+        assert_eq!(near.read(&mut [0]).unwrap(), 0);
+        assert_eq!(cable.connections(), 0);
+    }
+}
