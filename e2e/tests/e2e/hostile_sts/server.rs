@@ -1,0 +1,333 @@
+//! A Socket.IO server of a few lines, byte for byte in our hands: it plays a list of offences, one
+//! per fragment, whatever connection the fragment comes over.
+
+use std::collections::BTreeMap;
+use std::f64::consts::TAU;
+use std::io::ErrorKind;
+use std::net::{TcpListener, TcpStream};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, anyhow};
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use serde_json::{Value, json};
+use sts_protocol::{event, mark};
+use tungstenite::{Message, WebSocket};
+
+/// How often the server looks for something to do while nobody says anything.
+const TICK: Duration = Duration::from_millis(20);
+/// How long it waits until a peer takes a message.
+const WRITE_PATIENCE: Duration = Duration::from_secs(5);
+/// It never pings: the promise is longer than the run.
+const HELLO: &str =
+    r#"0{"sid":"x","upgrades":[],"pingInterval":120000,"pingTimeout":60000,"maxPayload":52428800}"#;
+
+/// What the server does with a fragment.
+pub(super) type Act = fn(&mut Wire<'_>, &Fragment) -> Result<()>;
+/// What it says to the n-th `stream:init`, from 0.
+pub(super) type Welcome = fn(&mut Wire<'_>, usize) -> Result<()>;
+
+/// What the server has done.
+#[derive(Debug, Default)]
+pub(super) struct Played {
+    /// Ids of the fragments that came, in order: the n-th was answered with the n-th act.
+    pub(super) fragments: Vec<String>,
+    /// Fragments that the worker has said it applied, and how often.
+    pub(super) applied: BTreeMap<String, u32>,
+    /// Connections that joined.
+    pub(super) connections: usize,
+    /// How long each [`Wire::flood`] took.
+    pub(super) floods: Vec<Duration>,
+}
+
+/// A server that runs until it is dropped.
+pub(super) struct Server {
+    pub(super) url: String,
+    stop: Arc<AtomicBool>,
+    played: Arc<Mutex<Played>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Server {
+    /// Starts it on a free port. Fragments beyond the last act are answered well.
+    pub(super) fn start(welcome: Welcome, acts: Vec<Act>) -> Result<Self> {
+        let listener = TcpListener::bind("127.0.0.1:0")?;
+        listener.set_nonblocking(true)?;
+        let url = format!("http://{}", listener.local_addr()?);
+        let (stop, played) = (Arc::default(), Arc::default());
+        let (stopped, played_there) = (Arc::clone(&stop), Arc::clone(&played));
+        let thread = std::thread::Builder::new()
+            .name("hostile-sts".to_owned())
+            .spawn(move || {
+                let mut script = Script {
+                    welcome,
+                    acts,
+                    held: Vec::new(),
+                    due: Vec::new(),
+                    played: played_there,
+                };
+                while !AtomicBool::load(&stopped, Ordering::Relaxed) {
+                    match listener.accept() {
+                        // A connection that breaks is what some offences are for.
+                        Ok((stream, _)) => drop(serve(stream, &mut script, &stopped)),
+                        Err(_) => std::thread::park_timeout(TICK),
+                    }
+                }
+            })?;
+        Ok(Self {
+            url,
+            stop,
+            played,
+            thread: Some(thread),
+        })
+    }
+
+    /// What it has done so far.
+    pub(super) fn played(&self) -> MutexGuard<'_, Played> {
+        lock(&self.played)
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+fn lock(played: &Mutex<Played>) -> MutexGuard<'_, Played> {
+    played.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// What outlives a connection.
+struct Script {
+    welcome: Welcome,
+    acts: Vec<Act>,
+    held: Vec<Value>,
+    due: Vec<(Instant, Value)>,
+    played: Arc<Mutex<Played>>,
+}
+
+/// A connection, as an offence sees it.
+pub(super) struct Wire<'a> {
+    socket: WebSocket<TcpStream>,
+    script: &'a mut Script,
+}
+
+/// `fragment:data`.
+pub(super) struct Fragment {
+    pub(super) id: String,
+    pub(super) sequence: u64,
+    /// Length of its audio.
+    duration_ms: u64,
+    /// The M4A file, in base64.
+    pub(super) audio: String,
+}
+
+impl Fragment {
+    fn read(payload: &Value) -> Result<Self> {
+        let audio = &payload["audio"];
+        let text = |value: &Value| value.as_str().map(str::to_owned);
+        Ok(Self {
+            id: text(&payload["fragment_id"]).context("no fragment_id")?,
+            sequence: payload["sequence_number"].as_u64().context("no number")?,
+            duration_ms: audio["duration_ms"].as_u64().context("no duration")?,
+            audio: text(&audio["data_base64"]).context("no audio")?,
+        })
+    }
+
+    /// `fragment:processed` with this as `dubbed_audio`.
+    pub(super) fn answer(&self, audio: &Value) -> Value {
+        json!({ "fragment_id": self.id, "stream_id": "test", "sequence_number": self.sequence,
+            "status": "success", "processing_time_ms": 1, "dubbed_audio": audio })
+    }
+
+    /// An answer whose audio has this label and content.
+    pub(super) fn answer_with(&self, format: &str, base64: &str) -> Value {
+        self.answer(
+            &json!({ "format": format, "sample_rate_hz": 48_000, "channels": 1,
+            "duration_ms": self.duration_ms, "data_base64": base64 }),
+        )
+    }
+
+    /// `fragment:ack`.
+    pub(super) fn ack(&self) -> Value {
+        json!({ "fragment_id": self.id, "status": "queued", "queue_position": null })
+    }
+
+    /// A good answer: the marker tone, as long as the fragment.
+    pub(super) fn good(&self) -> Value {
+        self.answer_with("wav", &self.marker())
+    }
+
+    /// The marker tone as a WAV file, in base64.
+    pub(super) fn marker(&self) -> String {
+        BASE64_STANDARD.encode(marker(self.duration_ms))
+    }
+}
+
+impl Wire<'_> {
+    /// Sends an event.
+    pub(super) fn emit(&mut self, event: &str, payload: &Value) -> Result<()> {
+        self.raw(&format!("42{}", json!([event, payload])))
+    }
+
+    /// Sends this and nothing else.
+    pub(super) fn raw(&mut self, text: &str) -> Result<()> {
+        Ok(self.socket.send(Message::text(text))?)
+    }
+
+    /// Sends a binary message.
+    pub(super) fn binary(&mut self, bytes: &'static [u8]) -> Result<()> {
+        Ok(self.socket.send(Message::binary(bytes))?)
+    }
+
+    /// Sends `fragment:processed`.
+    pub(super) fn processed(&mut self, payload: &Value) -> Result<()> {
+        self.emit(event::FRAGMENT_PROCESSED, payload)
+    }
+
+    /// Keeps an answer back until [`release`](Self::release), also over connections.
+    pub(super) fn hold(&mut self, answer: Value) {
+        self.script.held.push(answer);
+    }
+
+    /// Sends what was held.
+    pub(super) fn release(&mut self) -> Result<()> {
+        for answer in std::mem::take(&mut self.script.held) {
+            self.processed(&answer)?;
+        }
+        Ok(())
+    }
+
+    /// Sends what was held after this long.
+    pub(super) fn release_later(&mut self, after: Duration) {
+        for answer in std::mem::take(&mut self.script.held) {
+            self.later(after, answer);
+        }
+    }
+
+    /// Sends an answer after this long.
+    pub(super) fn later(&mut self, after: Duration, answer: Value) {
+        self.script.due.push((Instant::now() + after, answer));
+    }
+
+    /// Sends so many packets as fast as they are taken, and notes how long it took.
+    pub(super) fn flood<'a>(&mut self, packets: impl Iterator<Item = &'a str>) -> Result<()> {
+        let started = Instant::now();
+        for packet in packets {
+            self.socket.write(Message::text(packet))?;
+        }
+        self.socket.flush()?;
+        lock(&self.script.played).floods.push(started.elapsed());
+        Ok(())
+    }
+
+    fn take(&mut self, name: &str, payload: &Value) -> Result<()> {
+        match name {
+            event::STREAM_INIT => {
+                let mut played = lock(&self.script.played);
+                let number = played.connections;
+                played.connections += 1;
+                drop(played);
+                (self.script.welcome)(self, number)
+            }
+            event::STREAM_END => self.emit(
+                event::STREAM_COMPLETE,
+                &json!({ "stream_id": "test", "total_fragments": 1 }),
+            ),
+            event::FRAGMENT_DATA => {
+                let fragment = Fragment::read(payload)?;
+                let mut played = lock(&self.script.played);
+                let act = self.script.acts.get(played.fragments.len()).copied();
+                played.fragments.push(fragment.id.clone());
+                drop(played);
+                match act {
+                    Some(act) => act(self, &fragment),
+                    None => self.processed(&fragment.good()),
+                }
+            }
+            event::FRAGMENT_ACK => {
+                let id = payload["fragment_id"].as_str().unwrap_or_default();
+                let mut played = lock(&self.script.played);
+                *played.applied.entry(id.to_owned()).or_default() += 1;
+                Ok(())
+            }
+            other => Err(anyhow!("the worker sent {other}")),
+        }
+    }
+
+    fn send_due(&mut self) -> Result<()> {
+        let now = Instant::now();
+        let (due, rest) = std::mem::take(&mut self.script.due)
+            .into_iter()
+            .partition::<Vec<_>, _>(|(at, _)| *at <= now);
+        self.script.due = rest;
+        due.iter()
+            .try_for_each(|(_, answer)| self.processed(answer))
+    }
+}
+
+/// Serves one connection to its end.
+fn serve(stream: TcpStream, script: &mut Script, stop: &AtomicBool) -> Result<()> {
+    stream.set_nonblocking(false)?;
+    stream.set_nodelay(true)?;
+    stream.set_read_timeout(Some(TICK))?;
+    stream.set_write_timeout(Some(WRITE_PATIENCE))?;
+    let socket = tungstenite::accept(stream).map_err(|error| anyhow!("{error}"))?;
+    let mut wire = Wire { socket, script };
+    wire.raw(HELLO)?;
+    while !stop.load(Ordering::Relaxed) {
+        wire.send_due()?;
+        let text = match wire.socket.read() {
+            Ok(Message::Text(text)) => text.to_string(),
+            Ok(Message::Close(_)) => return Ok(()),
+            Ok(_) => continue,
+            Err(tungstenite::Error::Io(error))
+                if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) =>
+            {
+                continue;
+            }
+            Err(error) => return Err(error.into()),
+        };
+        if text.starts_with("40") {
+            wire.raw(r#"40{"sid":"y"}"#)?;
+        } else if let Some(event) = text.strip_prefix("42") {
+            let event: Value = serde_json::from_str(event)?;
+            wire.take(event[0].as_str().unwrap_or_default(), &event[1])?;
+        }
+    }
+    Ok(())
+}
+
+/// A WAV file, 48 kHz mono, that holds nothing but the marker tone.
+fn marker(duration_ms: u64) -> Vec<u8> {
+    const RATE: u32 = 48_000;
+    let frames = u32::try_from(duration_ms).unwrap_or(0) * (RATE / 1_000);
+    let peak = 10_f64.powf(mark::TONE_DBFS / 20.0) * f64::from(i16::MAX);
+    let ramp = mark::RAMP_SECONDS * f64::from(RATE);
+    let mut wav = Vec::with_capacity(44 + 2 * frames as usize);
+    wav.extend(b"RIFF");
+    wav.extend((36 + 2 * frames).to_le_bytes());
+    wav.extend(b"WAVEfmt ");
+    wav.extend(16_u32.to_le_bytes());
+    wav.extend(1_u16.to_le_bytes());
+    wav.extend(1_u16.to_le_bytes());
+    wav.extend(RATE.to_le_bytes());
+    wav.extend((2 * RATE).to_le_bytes());
+    wav.extend(2_u16.to_le_bytes());
+    wav.extend(16_u16.to_le_bytes());
+    wav.extend(b"data");
+    wav.extend((2 * frames).to_le_bytes());
+    for n in 0..frames {
+        let edge = (f64::from(n.min(frames - 1 - n)) / ramp).min(1.0);
+        let phase = TAU * mark::TONE_HZ * f64::from(n) / f64::from(RATE);
+        wav.extend(((peak * edge * phase.sin()) as i16).to_le_bytes());
+    }
+    wav
+}
