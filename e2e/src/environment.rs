@@ -277,7 +277,11 @@ impl Environment {
     /// # Errors
     /// When there is none or its journal cannot be read.
     pub fn journal(&self) -> Result<Journal> {
-        Journal::read(&self.place.journal())
+        match &self.echo_sts {
+            // It has more than one after a restart.
+            Some(echo_sts) => echo_sts.journal(),
+            None => Journal::read(&self.place.journal()),
+        }
     }
 
     /// The cable between worker and STS service.

@@ -33,6 +33,11 @@ pub(super) fn noise(wire: &mut Wire<'_>, fragment: &Fragment) -> Result<()> {
     wire.processed(&fragment.answer_with("mp3", &"QUJD".repeat(4_000)))
 }
 
+/// A WAV file of 32-bit floats, all of them NaN: the encoder once gave nothing any more.
+pub(super) fn no_numbers(wire: &mut Wire<'_>, fragment: &Fragment) -> Result<()> {
+    wire.processed(&fragment.answer_with("wav", &fragment.not_a_number()))
+}
+
 pub(super) fn mislabelled(wire: &mut Wire<'_>, fragment: &Fragment) -> Result<()> {
     wire.processed(&fragment.answer_with("mp3", &fragment.marker()))
 }
@@ -223,15 +228,6 @@ pub(super) fn flood(wire: &mut Wire<'_>, fragment: &Fragment) -> Result<()> {
 
 pub(super) fn too_large(wire: &mut Wire<'_>, fragment: &Fragment) -> Result<()> {
     wire.processed(&fragment.answer_with("wav", &"QUJD".repeat(3_500_000)))
-}
-
-/// JSON that is 15 MB on the wire and would be a hundred times that in memory.
-pub(super) fn structure(wire: &mut Wire<'_>, fragment: &Fragment) -> Result<()> {
-    let objects = r#"{"":0},"#.repeat(15_000_000 / 7);
-    wire.raw(&format!(
-        r#"42["fragment:processed",{{"transcript":[{objects}0]}}]"#
-    ))?;
-    good(wire, fragment)
 }
 
 /// The connection breaks on it, and takes the fragment along.

@@ -40,6 +40,7 @@ const OFFENCES: &[Offence] = &[
     Offence("not base64", not_base64, &[("bad_value", 1)], "bad_audio"),
     Offence("truncated audio", truncated, &[], "bad_audio"),
     Offence("noise called MP3", noise, &[], "bad_audio"),
+    Offence("samples that are no numbers", no_numbers, &[], "bad_audio"),
     Offence("WAV called MP3", mislabelled, &[], "dubbed"),
     Offence("no audio", no_audio, &[("missing_field", 1)], "bad_audio"),
     Offence("audio is a list", listed, &[("wrong_type", 1)], "bad_audio"),
@@ -119,12 +120,6 @@ const OFFENCES: &[Offence] = &[
     Offence("a binary event", binary, &[("wrong_type", 1)], "dubbed"),
     Offence("10,000 events in a second", flood, &[], "dubbed"),
     Offence("14 MB of audio", too_large, &[("oversize", 1)], "bad_audio"),
-    Offence(
-        "15 MB of tiny objects",
-        structure,
-        &[("oversize", 1)],
-        "dubbed",
-    ),
     Offence(
         "a message of 20 MB",
         huge,

@@ -169,6 +169,12 @@ impl Fragment {
     pub(super) fn marker(&self) -> String {
         BASE64_STANDARD.encode(marker(self.duration_ms))
     }
+
+    /// As many samples as the fragment has, none of them a number, in base64.
+    pub(super) fn not_a_number(&self) -> String {
+        let frames = frames(self.duration_ms) as usize;
+        BASE64_STANDARD.encode(wav(3, &f32::NAN.to_le_bytes().repeat(frames)))
+    }
 }
 
 impl Wire<'_> {
@@ -305,29 +311,43 @@ fn serve(stream: TcpStream, script: &mut Script, stop: &AtomicBool) -> Result<()
     Ok(())
 }
 
-/// A WAV file, 48 kHz mono, that holds nothing but the marker tone.
+const RATE: u32 = 48_000;
+
+fn frames(duration_ms: u64) -> u32 {
+    u32::try_from(duration_ms).unwrap_or(0) * (RATE / 1_000)
+}
+
+/// A WAV file that holds nothing but the marker tone.
 fn marker(duration_ms: u64) -> Vec<u8> {
-    const RATE: u32 = 48_000;
-    let frames = u32::try_from(duration_ms).unwrap_or(0) * (RATE / 1_000);
+    let frames = frames(duration_ms);
     let peak = 10_f64.powf(mark::TONE_DBFS / 20.0) * f64::from(i16::MAX);
     let ramp = mark::RAMP_SECONDS * f64::from(RATE);
-    let mut wav = Vec::with_capacity(44 + 2 * frames as usize);
-    wav.extend(b"RIFF");
-    wav.extend((36 + 2 * frames).to_le_bytes());
-    wav.extend(b"WAVEfmt ");
-    wav.extend(16_u32.to_le_bytes());
-    wav.extend(1_u16.to_le_bytes());
-    wav.extend(1_u16.to_le_bytes());
-    wav.extend(RATE.to_le_bytes());
-    wav.extend((2 * RATE).to_le_bytes());
-    wav.extend(2_u16.to_le_bytes());
-    wav.extend(16_u16.to_le_bytes());
-    wav.extend(b"data");
-    wav.extend((2 * frames).to_le_bytes());
+    let mut samples = Vec::with_capacity(2 * frames as usize);
     for n in 0..frames {
         let edge = (f64::from(n.min(frames - 1 - n)) / ramp).min(1.0);
         let phase = TAU * mark::TONE_HZ * f64::from(n) / f64::from(RATE);
-        wav.extend(((peak * edge * phase.sin()) as i16).to_le_bytes());
+        samples.extend(((peak * edge * phase.sin()) as i16).to_le_bytes());
     }
+    wav(1, &samples)
+}
+
+/// A WAV file, 48 kHz mono, of 16-bit numbers (`format` 1) or 32-bit floats (3).
+fn wav(format: u16, samples: &[u8]) -> Vec<u8> {
+    let width: u16 = if format == 3 { 4 } else { 2 };
+    let size = samples.len() as u32;
+    let mut wav = Vec::with_capacity(44 + samples.len());
+    wav.extend(b"RIFF");
+    wav.extend((36 + size).to_le_bytes());
+    wav.extend(b"WAVEfmt ");
+    wav.extend(16_u32.to_le_bytes());
+    wav.extend(format.to_le_bytes());
+    wav.extend(1_u16.to_le_bytes());
+    wav.extend(RATE.to_le_bytes());
+    wav.extend((u32::from(width) * RATE).to_le_bytes());
+    wav.extend(width.to_le_bytes());
+    wav.extend((8 * width).to_le_bytes());
+    wav.extend(b"data");
+    wav.extend(size.to_le_bytes());
+    wav.extend(samples);
     wav
 }
