@@ -100,11 +100,13 @@ impl Default for Backpressure {
 }
 
 impl Backpressure {
-    /// Records a `backpressure` event.
-    pub fn on(&mut self, at: At, action: BackpressureAction, delay: Option<Duration>) {
-        if let Transition::To(next) = self.pace.on(at, action, delay) {
-            self.pace = next;
-        }
+    /// Records a `backpressure` event; returns whether it changes the pace.
+    pub fn on(&mut self, at: At, action: BackpressureAction, delay: Option<Duration>) -> bool {
+        let Transition::To(next) = self.pace.on(at, action, delay) else {
+            return false;
+        };
+        self.pace = next;
+        true
     }
 
     /// Records that a fragment was sent.

@@ -197,6 +197,8 @@ pub enum Event {
         action: BackpressureAction,
         /// `recommended_delay_ms`, if given.
         delay: Option<Duration>,
+        /// It is another pace than before; a repetition is not worth a line in the log.
+        changed: bool,
     },
     /// The service said something wrong.
     ProtocolError {
@@ -475,9 +477,16 @@ impl fmt::Display for Event {
                 write!(f, " batch={batch} reason={reason}")
             }
             Self::Breaker { from, to } => write!(f, " from={from} to={to}"),
-            Self::Backpressure { action, delay } => {
+            Self::Backpressure {
+                action,
+                delay,
+                changed,
+            } => {
                 write!(f, " action={action}")?;
-                delay.map_or(Ok(()), |delay| write!(f, " delay_ms={}", delay.as_millis()))
+                if let Some(delay) = delay {
+                    write!(f, " delay_ms={}", delay.as_millis())?;
+                }
+                f.write_str(if *changed { "" } else { " again" })
             }
             Self::ProtocolError {
                 kind,

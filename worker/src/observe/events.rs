@@ -306,7 +306,9 @@ impl Observer {
                     to = to.label()
                 );
             }
-            Event::Backpressure { action, delay } => {
+            // A service that repeats itself every millisecond fills no disk.
+            Event::Backpressure { changed: false, .. } => {}
+            Event::Backpressure { action, delay, .. } => {
                 line!(
                     self,
                     info,

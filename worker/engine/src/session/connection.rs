@@ -102,8 +102,12 @@ impl Session {
         if !self.phase.is_connected() {
             return self.complain(ProtocolErrorKind::Unexpected, "backpressure");
         }
-        self.event(Event::Backpressure { action, delay });
-        self.pressure.on(self.now, action, delay);
+        let changed = self.pressure.on(self.now, action, delay);
+        self.event(Event::Backpressure {
+            action,
+            delay,
+            changed,
+        });
     }
 
     pub(super) fn on_sts_error(&mut self, link: LinkId, error: &StsError, id: Option<&str>) {
