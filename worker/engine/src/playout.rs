@@ -109,8 +109,13 @@ pub struct Playout {
     config: PlayoutConfig,
     slots: VecDeque<Slot>,
     recent: VecDeque<Offsets>,
-    /// Content latency of the first pair.
+    /// Content latency the run began with.
     target: Duration,
+    /// Playing offset of the first pair, ns, while it is still learnt how old that pair really was:
+    /// a start is slow, and what comes late at ingest looks younger than it is.
+    began: Option<i64>,
+    /// Pairs learnt from, up to [`WINDOW`].
+    learnt: usize,
     /// When the newest pair became ready.
     last_ready: Option<At>,
     /// Pairs in time since the last stall.
@@ -127,6 +132,8 @@ impl Playout {
             slots: VecDeque::new(),
             recent: VecDeque::new(),
             target: Duration::ZERO,
+            began: None,
+            learnt: 0,
             last_ready: None,
             in_time: 0,
             catching_up: false,
@@ -142,6 +149,7 @@ impl Playout {
         };
         if self.slots.is_empty() {
             self.target = begin.since(pair.captured);
+            self.began = Some(offset(begin, pair.start));
             self.events.push_back(Event::OutputStarted {
                 batch: pair.batch,
                 latency: self.target,
@@ -243,6 +251,7 @@ impl Playout {
         let hole = pair.start.since(previous.pair.end);
         if hole > DISCONTINUITY {
             self.recent.clear();
+            self.began = None;
         }
         let turn = previous.finish() + hole;
         let late = at.since(turn);
@@ -257,9 +266,18 @@ impl Playout {
         at.max(turn)
     }
 
-    /// Remembers when a pair became ready, unless it was held up by the one before: then it is the
+    /// Learns from a pair's arrival, and from when it became ready, unless it was held up by the one before: then it is the
     /// earlier by a whole pair and says nothing that the other has not said.
     fn learn(&mut self, at: At, pair: &Pair, media: Duration) {
+        let captured = offset(pair.captured, pair.start);
+        self.learnt += 1;
+        if self.learnt > WINDOW {
+            self.began = None;
+        }
+        if let Some(began) = self.began {
+            let age = u64::try_from(began.saturating_sub(captured)).unwrap_or(0);
+            self.target = self.target.max(Duration::from_nanos(age));
+        }
         let before = self.last_ready.replace(at);
         if before.is_some_and(|before| at.since(before) < media / 4) {
             return;
@@ -268,7 +286,7 @@ impl Playout {
             self.recent.pop_front();
         }
         self.recent.push_back(Offsets {
-            captured: offset(pair.captured, pair.start),
+            captured,
             ready: offset(at, pair.start),
         });
     }

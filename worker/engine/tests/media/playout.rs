@@ -196,6 +196,27 @@ fn one_answer_seven_seconds_late_is_one_stall_and_is_won_back_within_minutes() {
     );
 }
 
+/// The first unit came 250 ms late at ingest, as at every start. The run's latency was taken to be as
+/// much lower than it was, and the head room was won back as if it were a stall's.
+#[test]
+fn a_slow_start_at_ingest_does_not_spend_the_head_room() {
+    let mut made = pairs([2_000; 40]);
+    made[0].captured += 250;
+    made[12].ready += 1_300;
+    let config = PlayoutConfig {
+        head_room: ms(500),
+        ..PlayoutConfig::default()
+    };
+    let run = play_with(config, made);
+    assert_eq!(run.stalls, [(12, ms(800))], "{:?}", run.events);
+    assert_eq!(run.latency_ms(11), 8_500);
+    assert!(
+        (8_500..=8_525).contains(&run.latency_ms(39)),
+        "{}",
+        run.latency_ms(39)
+    );
+}
+
 /// With short pairs a late answer holds up several others. Its latency came back in two goes, the
 /// second only when all of them were forgotten, and with a line in between that said it was back.
 #[test]
