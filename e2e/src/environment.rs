@@ -21,7 +21,7 @@ use crate::{
         Place,
         cable::Cable,
         echo_sts::{EchoSts, EchoStsOptions},
-        media_server::{Kind, MediaServer},
+        media_server::{Input, Kind, MediaServer},
         python_sts::{PythonSts, PythonStsOptions},
         worker::{Worker, WorkerOptions},
     },
@@ -55,6 +55,7 @@ pub struct Builder {
     name: String,
     stream_id: String,
     media_server: Option<Kind>,
+    input: Input,
     echo_sts: Option<EchoStsOptions>,
     python_sts: Option<PythonStsOptions>,
     cable: bool,
@@ -67,6 +68,13 @@ impl Builder {
     #[must_use]
     pub fn media_server(mut self, kind: Kind) -> Self {
         self.media_server = Some(kind);
+        self
+    }
+
+    /// What happens to the input on its way to the worker.
+    #[must_use]
+    pub fn input(mut self, input: Input) -> Self {
+        self.input = input;
         self
     }
 
@@ -143,7 +151,8 @@ impl Builder {
         let mut rtmp_paths = vec![environment.output_path()];
         rtmp_paths.extend(self.more_rtmp_paths);
         // From here on a failure drops the environment, which stops what was started.
-        environment.media_server = Some(MediaServer::start(kind, &environment.place, &rtmp_paths)?);
+        let server = MediaServer::start(kind, self.input, &environment.place, &rtmp_paths)?;
+        environment.media_server = Some(server);
         if let Some(options) = self.echo_sts {
             let echo_sts = environment
                 .echo_sts
@@ -184,6 +193,7 @@ impl Environment {
             name: name.into(),
             stream_id: "test".into(),
             media_server: None,
+            input: Input::default(),
             echo_sts: None,
             python_sts: None,
             cable: false,

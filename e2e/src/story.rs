@@ -18,8 +18,9 @@ use crate::probe::frames::{self, CodedFrames};
 use crate::probe::journal::Journal;
 use crate::probe::logs::Log;
 use crate::probe::metrics::Scrape;
+use crate::report;
 use crate::services::echo_sts::EchoStsOptions;
-use crate::services::media_server::Kind;
+use crate::services::media_server::{Input, Kind};
 use crate::services::publisher::{Publisher, Sent};
 use crate::services::python_sts::PythonStsOptions;
 use crate::services::recorder::{LateReader, LateReport};
@@ -42,6 +43,7 @@ pub struct Story {
     clip: PathBuf,
     clip_length: Duration,
     media_server: Option<Kind>,
+    input: Input,
     sts: EchoStsOptions,
     python_sts: Option<PythonStsOptions>,
     worker: Vec<Change>,
@@ -63,6 +65,7 @@ impl Story {
             clip: clip.into(),
             clip_length: length,
             media_server: None,
+            input: Input::default(),
             sts: EchoStsOptions::default(),
             python_sts: None,
             worker: Vec::new(),
@@ -81,6 +84,13 @@ impl Story {
     #[must_use]
     pub fn media_server(mut self, kind: Option<Kind>) -> Self {
         self.media_server = kind;
+        self
+    }
+
+    /// Brings the input to the worker exactly as it is published.
+    #[must_use]
+    pub fn verbatim_input(mut self) -> Self {
+        self.input = Input::Verbatim;
         self
     }
 
@@ -170,7 +180,9 @@ impl Story {
     pub fn run(self, during: impl FnOnce(&mut Live) -> Result<()>) -> Result<Evidence> {
         let began = Instant::now();
         (self.tell)("starting services");
-        let builder = Environment::builder(&self.name).trace(self.trace);
+        let builder = Environment::builder(&self.name)
+            .input(self.input)
+            .trace(self.trace);
         let mut builder = match self.python_sts {
             Some(options) => builder.python_sts(options),
             None => builder.echo_sts(self.sts),
@@ -210,46 +222,53 @@ impl Story {
             sent_at,
             tell: self.tell,
         };
-        during(&mut live)?;
         let limit = self.clip_length + LATENCY + self.extra_time;
-        let late = if self.late_reader {
-            Some(live.read_late(limit)?)
-        } else {
-            None
+        let ran = during(&mut live)
+            .and_then(|()| live.play(limit, self.late_reader))
+            .and_then(|late| {
+                live.worker
+                    .expect_exit(self.exit, Duration::from_secs(10))?;
+                Ok(late)
+            });
+        (live.tell)("collecting");
+        let mut evidence = Evidence {
+            kind: live.environment.media_server().kind(),
+            directory: live.environment.artifacts().dir().to_owned(),
+            clip: self.clip,
+            recording: Err("the run did not come to its end".to_owned()),
+            journal: live.environment.journal().unwrap_or_default(),
+            log: live.worker.log(),
+            // It may be gone within a scrape's interval of its start.
+            metrics: live.worker.metrics().unwrap_or_default(),
+            samples: live.worker.metrics_over_time().unwrap_or_default(),
+            sent: live.publisher.done(),
+            reading_after,
+            first_packet_ms,
+            late: None,
+            took: began.elapsed(),
         };
-        live.watch(limit)?;
-        live.worker
-            .expect_exit(self.exit, Duration::from_secs(10))?;
-        let sent = live.publisher.done();
-        let settles = self.exit == 0 && !self.abrupt;
+        match ran {
+            Ok(late) => evidence.late = late,
+            Err(error) => {
+                // Whoever looks for the reason gets the page too; what happened is said already.
+                let _ = report::write(&evidence, &self.name);
+                return Err(error);
+            }
+        }
         let Live {
             environment,
             worker,
-            tell,
             ..
         } = live;
-        tell("collecting");
         let recorded = environment.keep_recording(RECORDING_PATIENCE);
-        let evidence = Evidence {
-            kind: environment.media_server().kind(),
-            directory: environment.artifacts().dir().to_owned(),
-            clip: self.clip,
-            recording: recorded.map_err(|error| format!("{error:#}")),
-            journal: environment.journal()?,
-            log: worker.log(),
-            metrics: if settles {
-                worker.final_metrics()?
-            } else {
-                // It may be gone within a scrape's interval of its start.
-                worker.metrics().unwrap_or_default()
-            },
-            samples: worker.metrics_over_time()?,
-            sent,
-            reading_after,
-            first_packet_ms,
-            late,
-            took: began.elapsed(),
-        };
+        evidence.recording = recorded.map_err(|error| format!("{error:#}"));
+        evidence.journal = environment.journal()?;
+        evidence.log = worker.log();
+        if self.exit == 0 && !self.abrupt {
+            evidence.metrics = worker.final_metrics()?;
+        }
+        evidence.samples = worker.metrics_over_time()?;
+        evidence.took = began.elapsed();
         environment.keep_metrics(&worker)?;
         drop(worker);
         environment.finish()?;
@@ -278,6 +297,17 @@ impl Live {
     /// Says what is going on.
     pub fn tell(&self, what: &str) {
         (self.tell)(what);
+    }
+
+    /// Lets the run come to its end, and a player join it on the way if one is wanted.
+    fn play(&self, limit: Duration, late_reader: bool) -> Result<Option<LateReport>> {
+        let late = if late_reader {
+            Some(self.read_late(limit)?)
+        } else {
+            None
+        };
+        self.watch(limit)?;
+        Ok(late)
     }
 
     /// Waits for the output to run and plays some of it as a player that comes late does.

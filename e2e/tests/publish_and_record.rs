@@ -14,7 +14,7 @@ use e2e::process::{Group, Spawn};
 use e2e::programs;
 use e2e::run::Run;
 use e2e::services::Place;
-use e2e::services::media_server::{Kind, MediaServer};
+use e2e::services::media_server::{Input, Kind, MediaServer};
 use e2e::services::publisher::{Publisher, Sent};
 use e2e::services::recorder::LateReader;
 
@@ -80,6 +80,7 @@ fn a_clip_goes_through_the_media_server_when_it_is_told_to() {
     let clip = clip(directory.path());
     let server = MediaServer::start(
         Kind::choose(None).unwrap(),
+        Input::Usual,
         &place,
         &["live/test/out".into()],
     )
@@ -152,6 +153,7 @@ fn a_late_reader_plays_from_a_keyframe_and_the_recording_is_exact() {
     let clip = clip(directory.path());
     let server = MediaServer::start(
         Kind::choose(None).unwrap(),
+        Input::Usual,
         &place,
         &["live/test/out".into()],
     )

@@ -31,7 +31,7 @@ use model::{Run, Timeline};
 use page::Page;
 
 /// Name of the page in the artifacts.
-const FILE: &str = "report.html";
+pub const FILE: &str = "report.html";
 
 /// Writes `report.html` beside the run's artifacts and returns its path.
 ///

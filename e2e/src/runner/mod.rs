@@ -147,6 +147,10 @@ fn failed(scenario: Scenario, text: &str, traces: &[Trace]) -> Failed {
         message += trace.last_lines.as_deref().unwrap_or_default();
         if let Some(dir) = &trace.artifacts {
             let _ = writeln!(message, "logs: {}", table::short(dir));
+            let report = dir.join(crate::report::FILE);
+            if report.is_file() {
+                let _ = writeln!(message, "report: {}", table::short(&report));
+            }
         }
     }
     Failed::from(message)

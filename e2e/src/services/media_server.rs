@@ -76,8 +76,8 @@ impl FromStr for Kind {
     }
 }
 
-/// Half of a media server, for scenarios that break one. MediaMTX is one process: either half is
-/// all of it.
+/// Half of a media server, for scenarios that break one. MediaMTX alone is one process: either half
+/// is all of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Half {
     /// The input side.
@@ -88,12 +88,28 @@ pub enum Half {
 
 /// A running media server.
 #[derive(Debug)]
-pub struct MediaServer(Server);
+pub struct MediaServer {
+    /// The RTSP half, unless `server` has it.
+    relay: Option<RtspRelay>,
+    server: Server,
+}
 
 #[derive(Debug)]
 enum Server {
     MediaMtx(MediaMtx),
-    Default { relay: RtspRelay, nginx: Nginx },
+    Nginx(Nginx),
+}
+
+/// What happens to the input on its way through the media server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Input {
+    /// Whatever the media server does with it.
+    #[default]
+    Usual,
+    /// Not a byte of it is changed. MediaMTX puts sender reports of its own in the place of the
+    /// publisher's, by the time of arrival, so what a camera's clocks do cannot be shown through it:
+    /// our relay takes the RTSP half then.
+    Verbatim,
 }
 
 impl MediaServer {
@@ -102,39 +118,34 @@ impl MediaServer {
     ///
     /// # Errors
     /// When it is not installed, does not start, or a path has no slash.
-    pub fn start(kind: Kind, place: &Place, rtmp_paths: &[String]) -> Result<Self> {
+    pub fn start(kind: Kind, input: Input, place: &Place, rtmp_paths: &[String]) -> Result<Self> {
+        let relayed = kind == Kind::Default || input == Input::Verbatim;
+        let relay = relayed.then(|| RtspRelay::start(place)).transpose()?;
         let server = match kind {
             Kind::MediaMtx => Server::MediaMtx(MediaMtx::start(place, rtmp_paths)?),
-            Kind::Default => Server::Default {
-                relay: RtspRelay::start(place)?,
-                nginx: Nginx::start(place, rtmp_paths)?,
-            },
+            Kind::Default => Server::Nginx(Nginx::start(place, rtmp_paths)?),
         };
-        Ok(Self(server))
+        Ok(Self { relay, server })
     }
 
     /// Which kind it is.
     pub fn kind(&self) -> Kind {
-        match &self.0 {
+        match &self.server {
             Server::MediaMtx(_) => Kind::MediaMtx,
-            Server::Default { .. } => Kind::Default,
+            Server::Nginx(_) => Kind::Default,
         }
     }
 
     /// URL at which `path` is published and read over RTSP.
     pub fn rtsp_url(&self, path: &str) -> String {
-        let address = match &self.0 {
-            Server::MediaMtx(server) => server.rtsp_addr(),
-            Server::Default { relay, .. } => relay.rtsp_addr(),
-        };
-        format!("rtsp://{address}/{path}")
+        format!("rtsp://{}/{path}", self.rtsp_half().0)
     }
 
     /// URL at which `path` is published and read over RTMP.
     pub fn rtmp_url(&self, path: &str) -> String {
-        let address = match &self.0 {
+        let address = match &self.server {
             Server::MediaMtx(server) => server.rtmp_addr(),
-            Server::Default { nginx, .. } => nginx.rtmp_addr(),
+            Server::Nginx(nginx) => nginx.rtmp_addr(),
         };
         format!("rtmp://{address}/{path}")
     }
@@ -145,10 +156,7 @@ impl MediaServer {
     /// # Errors
     /// When the server does not answer.
     pub fn readers(&self, path: &str) -> Result<Option<usize>> {
-        let api = match &self.0 {
-            Server::MediaMtx(server) => server.api_addr(),
-            Server::Default { relay, .. } => relay.api_addr(),
-        };
+        let (_, api) = self.rtsp_half();
         let Some(_) = ready_path(&api, path)? else {
             return Ok(None);
         };
@@ -184,9 +192,9 @@ impl MediaServer {
     /// # Errors
     /// When the server does not answer.
     pub fn is_rtmp_published(&self, path: &str) -> Result<bool> {
-        match &self.0 {
+        match &self.server {
             Server::MediaMtx(server) => Ok(ready_path(&server.api_addr(), path)?.is_some()),
-            Server::Default { nginx, .. } => nginx.is_published(path),
+            Server::Nginx(nginx) => nginx.is_published(path),
         }
     }
 
@@ -212,9 +220,9 @@ impl MediaServer {
     /// # Errors
     /// When the directory cannot be read.
     pub fn recordings(&self, path: &str) -> Result<Vec<PathBuf>> {
-        match &self.0 {
+        match &self.server {
             Server::MediaMtx(server) => server.recordings(path),
-            Server::Default { nginx, .. } => nginx.recordings(path),
+            Server::Nginx(nginx) => nginx.recordings(path),
         }
     }
 
@@ -235,10 +243,10 @@ impl MediaServer {
                 let Some(last) = self.recordings(path)?.pop() else {
                     return Ok(Look::NotYet("no recording".into()));
                 };
-                let closed = match &self.0 {
+                let closed = match &self.server {
                     Server::MediaMtx(server) => server.is_closed(&last)?,
                     // nginx closes the file before it takes the stream off its list.
-                    Server::Default { .. } => true,
+                    Server::Nginx(_) => true,
                 };
                 Ok(if closed {
                     Look::Done(last)
@@ -264,10 +272,10 @@ impl MediaServer {
     /// # Errors
     /// When it does not start.
     pub fn restart(&mut self, half: Half) -> Result<()> {
-        match (&mut self.0, half) {
-            (Server::MediaMtx(server), _) => server.restart(),
-            (Server::Default { relay, .. }, Half::Rtsp) => relay.restart(),
-            (Server::Default { nginx, .. }, Half::Rtmp) => nginx.restart(),
+        match (&mut self.relay, half, &mut self.server) {
+            (Some(relay), Half::Rtsp, _) => relay.restart(),
+            (_, _, Server::MediaMtx(server)) => server.restart(),
+            (_, _, Server::Nginx(nginx)) => nginx.restart(),
         }
     }
 
@@ -282,18 +290,27 @@ impl MediaServer {
 
     /// The process of a half.
     pub fn process(&self, half: Half) -> &Process {
-        match (&self.0, half) {
-            (Server::MediaMtx(server), _) => server.process(),
-            (Server::Default { relay, .. }, Half::Rtsp) => relay.process(),
-            (Server::Default { nginx, .. }, Half::Rtmp) => nginx.process(),
+        match (&self.relay, half, &self.server) {
+            (Some(relay), Half::Rtsp, _) => relay.process(),
+            (_, _, Server::MediaMtx(server)) => server.process(),
+            (_, _, Server::Nginx(nginx)) => nginx.process(),
+        }
+    }
+
+    /// Addresses of the RTSP half and of its API.
+    fn rtsp_half(&self) -> (String, String) {
+        match (&self.relay, &self.server) {
+            (Some(relay), _) => (relay.rtsp_addr(), relay.api_addr()),
+            (None, Server::MediaMtx(server)) => (server.rtsp_addr(), server.api_addr()),
+            (None, Server::Nginx(_)) => unreachable!("nginx comes with a relay"),
         }
     }
 
     /// Leased ports on which something still listens: none after everything was stopped.
     pub fn busy_ports(&self) -> Vec<u16> {
-        match &self.0 {
+        match &self.server {
             Server::MediaMtx(server) => server.busy_ports(),
-            Server::Default { nginx, .. } => nginx.busy_ports(),
+            Server::Nginx(nginx) => nginx.busy_ports(),
         }
     }
 }

@@ -42,8 +42,8 @@ impl Viewer {
         let spawn = place
             .spawn(name, programs::tool("ffmpeg")?)
             .args(["-hide_banner", "-nostdin", "-nostats", "-loglevel", "error"])
-            // What is looked at before playing arrives in a lump: as little as possible.
-            .args(["-fflags", "nobuffer", "-analyzeduration", "500000"])
+            // What is looked at before playing arrives in a lump: little, but a keyframe must be in it.
+            .args(["-fflags", "nobuffer", "-analyzeduration", "2000000"])
             .args(["-rw_timeout", &SILENCE.as_micros().to_string(), "-i", url])
             .args(["-map", "0:v:0", "-c", "copy"])
             .args(SLICES)

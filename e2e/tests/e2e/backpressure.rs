@@ -24,7 +24,7 @@ use e2e::runner::Context;
 use e2e::services::echo_sts::EchoStsOptions;
 use e2e::story::{Evidence, Live};
 use sts_protocol::{
-    BackpressureAction, BackpressureConfig, Direction, SimulateBackpressure, event,
+    BackpressureAction, BackpressureConfig, Direction, LatencyConfig, SimulateBackpressure, event,
 };
 
 use crate::stage::Stage;
@@ -42,6 +42,11 @@ const TOLERANCE_MS: f64 = 40.0;
 /// What "at once" may take on a busy machine; the next segment is five times as far.
 const AT_ONCE_MS: f64 = 400.0;
 
+/// The first answer is slow, so that output starts late enough to be never more than 5 s behind what
+/// it began with: MediaMTX would not record it.
+const FIRST_ANSWER: Duration = Duration::from_millis(3_600);
+const ANSWER_MS: u64 = 200;
+
 const AUTOMATIC_CLIP: u32 = 16;
 const AUTOMATIC_SEGMENTS: u64 = 8;
 
@@ -54,7 +59,7 @@ pub(crate) fn run(stage: &Context) -> Result<()> {
 fn tell(stage: &Context) -> Result<Evidence> {
     stage
         .story(cached(&spec(CLIP))?, Duration::from_secs(CLIP.into()))
-        .sts(sts(Duration::from_millis(200)))
+        .sts(sts(FIRST_ANSWER))
         .worker(|options| options.segment_duration = Some(SEGMENT))
         .run(change_the_pace)
 }
@@ -108,6 +113,19 @@ fn change_the_pace(live: &mut Live) -> Result<()> {
         thread::sleep(MIDWAY);
         Ok(record)
     };
+    live.environment
+        .echo_sts()
+        .wait_journal("a fragment", PATIENCE, |journal| {
+            journal
+                .events(Direction::In, event::FRAGMENT_DATA)
+                .next()
+                .is_some()
+        })?;
+    control.latency(LatencyConfig {
+        stream_id: Some(stream_id.to_owned()),
+        base_ms: ANSWER_MS,
+        ..LatencyConfig::default()
+    })?;
     until("fragment_processed", 2)?;
     say(BackpressureAction::Pause, None)?;
     until("segment_ready", 5)?;

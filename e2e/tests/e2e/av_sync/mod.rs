@@ -106,6 +106,7 @@ fn short(
     let evidence = stage
         .part(part, clip, Duration::from_secs(spec.seconds.into()))
         .sts(sts)
+        .verbatim_input()
         .publisher(faults)
         .worker(|options| options.segment_duration = Some(SEGMENT))
         .run(|_| Ok(()))?;
