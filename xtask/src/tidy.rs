@@ -2,6 +2,7 @@
 //! and what to do; nothing here compiles or runs anything, so it takes a fraction of a second.
 
 mod confined;
+mod coverage;
 mod documents;
 mod elements;
 mod files;
@@ -133,6 +134,7 @@ const RULES: &[Rule] = &[
     documents::exit_codes_are_documented,
     documents::commands_exist,
     documents::links_lead_somewhere,
+    coverage::proofs_exist,
     files::files_stay_readable,
     files::snapshots_have_a_source,
 ];

@@ -219,7 +219,7 @@ fn resolve(document: &str, target: &str) -> String {
     parts.join("/")
 }
 
-fn backticked(line: &str) -> impl Iterator<Item = &str> {
+pub(super) fn backticked(line: &str) -> impl Iterator<Item = &str> {
     line.split('`').skip(1).step_by(2)
 }
 
