@@ -23,6 +23,16 @@ use crate::stage;
 /// data arrives and its next fragment follows at once, so equality would depend on microseconds.
 pub(crate) const TIMEOUT_SEEN: Duration = Duration::from_millis(7_900);
 
+/// Why a segment may fall back, as metric and log name it.
+pub(crate) const REASONS: [&str; 6] = [
+    "timeout",
+    "error",
+    "breaker_open",
+    "disconnected",
+    "backpressure",
+    "bad_audio",
+];
+
 const STALLS: &str = "worker_output_stalls_total";
 
 /// The wire between the worker and `echo-sts`.
@@ -219,14 +229,7 @@ pub(crate) fn require_outcome(
         "applied by the journal: {applied:?}, dubbed: {dubbed:?}"
     );
 
-    for reason in [
-        "timeout",
-        "error",
-        "breaker_open",
-        "disconnected",
-        "backpressure",
-        "bad_audio",
-    ] {
+    for reason in REASONS {
         let counted = evidence.count("worker_fallback_total", &[("reason", reason)])?;
         let wanted = expected.values().filter(|known| **known == reason).count() as u64;
         ensure!(

@@ -115,14 +115,7 @@ fn counted(evidence: &Evidence, fates: &[Fate]) -> Result<()> {
             *reasons.entry(reason).or_default() += 1;
         }
     }
-    for reason in [
-        "timeout",
-        "error",
-        "breaker_open",
-        "disconnected",
-        "backpressure",
-        "bad_audio",
-    ] {
+    for reason in wire::REASONS {
         let counted = evidence.count("worker_fallback_total", &[("reason", reason)])?;
         let wanted = reasons.remove(reason).unwrap_or(0);
         ensure!(
