@@ -113,7 +113,7 @@ async def main():
     listener = socket.socket()
     listener.bind(("127.0.0.1", 0))
     listener.listen(16)
-    config = uvicorn.Config(socketio.ASGIApp(server), log_level="error", ws="websockets",
+    config = uvicorn.Config(socketio.ASGIApp(server), log_level="error",
                             timeout_graceful_shutdown=1)
     serving = asyncio.create_task(uvicorn.Server(config).serve(sockets=[listener]))
     asyncio.create_task(orders())
