@@ -114,7 +114,7 @@ pub struct Playout {
     /// Playing offset of the first pair, ns, while it is still learnt how old that pair really was:
     /// a start is slow, and what comes late at ingest looks younger than it is.
     began: Option<i64>,
-    /// Pairs learnt from, up to [`WINDOW`].
+    /// Pairs so far.
     learnt: usize,
     /// When the newest pair became ready.
     last_ready: Option<At>,
@@ -266,8 +266,8 @@ impl Playout {
         at.max(turn)
     }
 
-    /// Learns from a pair's arrival, and from when it became ready, unless it was held up by the one before: then it is the
-    /// earlier by a whole pair and says nothing that the other has not said.
+    /// Learns from a pair's arrival, and from when it became ready, unless the one before held it up:
+    /// then it is the earlier by a whole pair and says nothing that the other has not said.
     fn learn(&mut self, at: At, pair: &Pair, media: Duration) {
         let captured = offset(pair.captured, pair.start);
         self.learnt += 1;
