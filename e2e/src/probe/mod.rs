@@ -7,3 +7,13 @@ pub mod frames;
 pub mod journal;
 pub mod logs;
 pub mod metrics;
+
+/// Why a segment may fall back, as metric and log name it.
+pub const FALLBACK_REASONS: [&str; 6] = [
+    "timeout",
+    "error",
+    "breaker_open",
+    "disconnected",
+    "backpressure",
+    "bad_audio",
+];

@@ -6,6 +6,7 @@ use sts_protocol::{Direction, event};
 
 use super::model::{Outcome, Timeline};
 use crate::probe::{
+    FALLBACK_REASONS,
     journal::Journal,
     logs::{Level, Log},
     metrics::Scrape,
@@ -226,14 +227,7 @@ pub(super) fn counts(scrape: &Scrape, log: &Log, journal: &Journal) -> Vec<Count
         count("dubbed audio on air", None, Some(on_air), applied),
         count("failed or timed out", fragments("failed"), failed, None),
     ];
-    for reason in [
-        "timeout",
-        "error",
-        "breaker_open",
-        "disconnected",
-        "backpressure",
-        "bad_audio",
-    ] {
+    for reason in FALLBACK_REASONS {
         all.push(count(
             &format!("fallback: {reason}"),
             metric("worker_fallback_total", &[("reason", reason)]),

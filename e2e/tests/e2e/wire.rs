@@ -10,6 +10,7 @@ use std::ops::Range;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
+use e2e::probe::FALLBACK_REASONS;
 use e2e::probe::audio::Verdict;
 use e2e::probe::journal::{Fragment, Journal};
 use e2e::probe::logs::{Log, Record};
@@ -22,16 +23,6 @@ use crate::stage;
 /// The worker's `timeout_ms` as `echo-sts` can measure it: the worker's clock starts before the
 /// data arrives and its next fragment follows at once, so equality would depend on microseconds.
 pub(crate) const TIMEOUT_SEEN: Duration = Duration::from_millis(7_900);
-
-/// Why a segment may fall back, as metric and log name it.
-pub(crate) const REASONS: [&str; 6] = [
-    "timeout",
-    "error",
-    "breaker_open",
-    "disconnected",
-    "backpressure",
-    "bad_audio",
-];
 
 const STALLS: &str = "worker_output_stalls_total";
 
@@ -229,7 +220,7 @@ pub(crate) fn require_outcome(
         "applied by the journal: {applied:?}, dubbed: {dubbed:?}"
     );
 
-    for reason in REASONS {
+    for reason in FALLBACK_REASONS {
         let counted = evidence.count("worker_fallback_total", &[("reason", reason)])?;
         let wanted = expected.values().filter(|known| **known == reason).count() as u64;
         ensure!(

@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use e2e::clock::ClipSpec;
+use e2e::probe::FALLBACK_REASONS;
 use e2e::probe::audio::Verdict;
 use e2e::runner::Context;
 use e2e::story::{Evidence, Live};
@@ -115,7 +116,7 @@ fn counted(evidence: &Evidence, fates: &[Fate]) -> Result<()> {
             *reasons.entry(reason).or_default() += 1;
         }
     }
-    for reason in wire::REASONS {
+    for reason in FALLBACK_REASONS {
         let counted = evidence.count("worker_fallback_total", &[("reason", reason)])?;
         let wanted = reasons.remove(reason).unwrap_or(0);
         ensure!(
