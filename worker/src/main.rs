@@ -8,7 +8,7 @@ use worker::config::Config;
 use worker::error::WorkerError;
 use worker::observe::Observer;
 use worker::telemetry::{http, logging, metrics};
-use worker::{exit, media, runner};
+use worker::{exit, runner};
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -33,7 +33,7 @@ fn main() -> ExitCode {
 }
 
 fn start(config: Config, run_id: &str) -> Result<(), WorkerError> {
-    media::init().map_err(WorkerError::Unexpected)?;
+    dub_media::init().map_err(WorkerError::Unexpected)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()

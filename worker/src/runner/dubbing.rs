@@ -11,11 +11,11 @@ use tokio::sync::mpsc;
 
 use crate::config::Config;
 use crate::error::WorkerError;
-use crate::media::audio::{self, AudioError, Budget, Label, Pcm};
-use crate::media::fit;
-use crate::media::format::{AacFormat, FRAME_SAMPLES};
-use crate::sts::{
-    self, DubbedAudio, FactKind, InitParams, MalformedKind, OutgoingFragment, StsClient, StsFact,
+use dub_media::audio::{self, AudioError, Budget, Label, Pcm};
+use dub_media::fit;
+use dub_media::format::{AacFormat, FRAME_SAMPLES};
+use sts_client::{
+    DubbedAudio, FactKind, InitParams, MalformedKind, OutgoingFragment, StsClient, StsFact,
 };
 
 /// How long decoding an answer may take; 6 s of audio need 25 ms.
@@ -84,12 +84,15 @@ impl Dubbing {
             timeout_ms: sts.timeout.as_millis() as u32,
             ..InitParams::default()
         };
-        let mut client_config =
-            sts::StsClientConfig::new(sts.url.secret(), &config.stream_id, &config.worker_id);
+        let mut client_config = sts_client::StsClientConfig::new(
+            sts.url.secret(),
+            &config.stream_id,
+            &config.worker_id,
+        );
         client_config.token = sts
             .token
             .as_ref()
-            .map(|token| sts::Secret::new(token.0.clone()));
+            .map(|token| sts_client::Secret::new(token.0.clone()));
         client_config.init = init.clone();
         let (client, facts) = StsClient::new(client_config)
             .map_err(|error| WorkerError::Usage(format!("--sts-service-url: {error}")))?;
@@ -178,8 +181,8 @@ impl Dubbing {
             FactKind::Ready { max_inflight, .. } => Input::Ready { link, max_inflight },
             FactKind::Acked { id, status } => {
                 let status = match status {
-                    sts::AckStatus::Queued => AckStatus::Queued,
-                    sts::AckStatus::Processing => AckStatus::Processing,
+                    sts_client::AckStatus::Queued => AckStatus::Queued,
+                    sts_client::AckStatus::Processing => AckStatus::Processing,
                 };
                 Input::Acked { link, id, status }
             }
@@ -198,9 +201,9 @@ impl Dubbing {
             }
             FactKind::Backpressure { action, delay } => {
                 let action = match action {
-                    sts::BackpressureAction::None => BackpressureAction::None,
-                    sts::BackpressureAction::SlowDown => BackpressureAction::SlowDown,
-                    sts::BackpressureAction::Pause => BackpressureAction::Pause,
+                    sts_client::BackpressureAction::None => BackpressureAction::None,
+                    sts_client::BackpressureAction::SlowDown => BackpressureAction::SlowDown,
+                    sts_client::BackpressureAction::Pause => BackpressureAction::Pause,
                 };
                 Input::Backpressure {
                     link,
@@ -238,9 +241,9 @@ impl Dubbing {
     }
 
     /// Keeps an answer until the session says what becomes of it.
-    fn hold(&mut self, id: &str, outcome: sts::Outcome) -> Outcome {
+    fn hold(&mut self, id: &str, outcome: sts_client::Outcome) -> Outcome {
         let held = match outcome {
-            sts::Outcome::Failed {
+            sts_client::Outcome::Failed {
                 code,
                 message,
                 retryable,
@@ -251,8 +254,8 @@ impl Dubbing {
                     message,
                 };
             }
-            sts::Outcome::Audio(audio) => Held::Answer(audio),
-            sts::Outcome::BadAudio { reason } => Held::Unusable(reason),
+            sts_client::Outcome::Audio(audio) => Held::Answer(audio),
+            sts_client::Outcome::BadAudio { reason } => Held::Unusable(reason),
         };
         if let Some(id) = FragmentId::parse(id) {
             // A repeated answer never replaces the first, which may be in use.

@@ -8,11 +8,11 @@ use tokio::sync::mpsc;
 
 use crate::config::Config;
 use crate::error::WorkerError;
-use crate::media::format::{AacFormat, FRAME_SAMPLES};
-use crate::media::ingest::{CHANNEL_CAPACITY, Ingest, IngestError, IngestFact};
-use crate::media::timeline::{Alignment, Placed, Timeline, TimelineConfig};
-use crate::media::{AacFrame, AccessUnit, encoder};
 use crate::observe::{Fact, Observer};
+use dub_media::format::{AacFormat, FRAME_SAMPLES};
+use dub_media::ingest::{CHANNEL_CAPACITY, Ingest, IngestError, IngestFact};
+use dub_media::timeline::{Alignment, Placed, Timeline, TimelineConfig};
+use dub_media::{AacFrame, AccessUnit, encoder};
 
 /// Waits before the retries of a lost or absent input.
 const RETRIES: [Duration; 3] = [

@@ -18,9 +18,9 @@ use self::output::{Outgoing, Output};
 use self::turns::{Behind, Turns};
 use crate::config::Config;
 use crate::error::WorkerError;
-use crate::media::segment_files::{SegmentFile, SegmentFiles};
-use crate::media::{AacFrame, egress, m4a};
 use crate::observe::{Fact, Observer};
+use dub_media::segment_files::{SegmentFile, SegmentFiles};
+use dub_media::{AacFrame, egress, m4a};
 
 /// Patience with the output's TCP connection at the start.
 const REACH_OUTPUT: Duration = Duration::from_secs(5);

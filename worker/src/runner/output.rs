@@ -9,12 +9,12 @@ use tokio::sync::mpsc;
 use super::input::AUDIO_GAP;
 use crate::config::Config;
 use crate::error::WorkerError;
-use crate::media::audio::Pcm;
-use crate::media::egress::{Egress, EgressFact};
-use crate::media::format::{AacFormat, FRAME_SAMPLES};
-use crate::media::mixer::{MixJob, MixTrouble, Mixed, Mixer};
-use crate::media::{AacFrame, AccessUnit};
 use crate::observe::{Fact, Observer};
+use dub_media::audio::Pcm;
+use dub_media::egress::{Egress, EgressFact};
+use dub_media::format::{AacFormat, FRAME_SAMPLES};
+use dub_media::mixer::{MixJob, MixTrouble, Mixed, Mixer};
+use dub_media::{AacFrame, AccessUnit};
 
 /// The output may hold this much media that the server does not take.
 const LARGEST_BACKLOG: Duration = Duration::from_secs(5);

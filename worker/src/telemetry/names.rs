@@ -4,7 +4,7 @@
 
 use dub_engine::{BackpressureAction, OriginalReason, ProtocolErrorKind};
 
-use crate::media::bus::ERROR_KINDS;
+use dub_media::bus::ERROR_KINDS;
 
 /// Fragments by what became of them.
 pub const AUDIO_FRAGMENTS: &str = "worker_audio_fragments_total";

@@ -22,19 +22,14 @@ const CONFINED: &[Confined] = &[
                 "gst" | "gst_app" | "gst_audio" | "gst_video" | "gstreamer" | "gstreamer_app"
             ) && is_path_root(source, word)
         },
-        allowed: &["worker/src/media/", "worker/src/media.rs", "e2e/src/media/"],
-        instead: "move it under worker/src/media/ (the harness: e2e/src/media/) and call that",
+        allowed: &["worker/media/", "e2e/src/media/"],
+        instead: "move it under worker/media/src/ (the harness: e2e/src/media/) and call that",
     },
     Confined {
         what: "the Socket.IO client",
         matches: |_, word| word.text == "rust_socketio",
-        allowed: &[
-            "worker/src/sts/",
-            "worker/tests/sts_",
-            "e2e/src/control.rs",
-            "echo-sts/tests/",
-        ],
-        instead: "move it under worker/src/sts/ (the harness: e2e/src/control.rs) and call that",
+        allowed: &["worker/sts/", "e2e/src/control.rs", "echo-sts/tests/"],
+        instead: "move it under worker/sts/src/ (the harness: e2e/src/control.rs) and call that",
     },
     Confined {
         what: "the Socket.IO server",
@@ -219,7 +214,7 @@ mod tests {
     #[test]
     fn gstreamer_outside_the_media_folder_is_told() {
         let tree = Tree::planted([
-            ("worker/src/media/ingest.rs", "use gst::prelude::*;\n"),
+            ("worker/media/src/ingest.rs", "use gst::prelude::*;\n"),
             ("e2e/src/media/publisher.rs", "use gst_app::AppSrc;\n"),
             (
                 "worker/src/runner.rs",
@@ -246,7 +241,7 @@ mod tests {
     fn socket_io_outside_its_folders_is_told() {
         let tree = Tree::planted([
             (
-                "worker/src/sts/client.rs",
+                "worker/sts/src/client.rs",
                 "use rust_socketio::asynchronous::Client;\n",
             ),
             ("e2e/src/control.rs", "use rust_socketio::Payload;\n"),

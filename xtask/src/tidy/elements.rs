@@ -132,13 +132,13 @@ mod tests {
     #[test]
     fn an_unlisted_element_is_told() {
         let tree = Tree::planted([(
-            "worker/src/media/egress.rs",
+            "worker/media/src/egress.rs",
             "fn f() {\n    gst::ElementFactory::make(\"x264enc\").build();\n}\n",
         )]);
         let violations = elements_are_listed(&tree);
         let found = violations
             .iter()
-            .find(|v| v.file == "worker/src/media/egress.rs")
+            .find(|v| v.file == "worker/media/src/egress.rs")
             .expect("told");
         assert_eq!(found.line, 2);
         assert!(found.message.contains("`x264enc`"));
@@ -148,7 +148,7 @@ mod tests {
     fn a_listed_element_that_nothing_makes_is_told() {
         let tree = Tree::planted([
             (
-                "worker/src/media/egress.rs",
+                "worker/media/src/egress.rs",
                 "gst::ElementFactory::make(\"appsrc\")",
             ),
             (LIST, "x\nmade(\"rtmp2sink\", \"rtmp2\", BAD, \"y\"),\n"),

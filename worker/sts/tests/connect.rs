@@ -6,12 +6,12 @@ use std::time::{Duration, Instant};
 
 use futures_util::StreamExt as _;
 use serde_json::json;
+use sts_client::{FactKind, Outcome, StsClientConfig};
 use support::{AT_ONCE, PATIENCE, Peer, Worker, config, fragment, listen, patient};
 use tokio::io::AsyncWriteExt as _;
 use tokio::time::{sleep, timeout};
-use worker::sts::{FactKind, Outcome, StsClientConfig};
 
-fn failed(kind: FactKind) -> (String, Option<worker::sts::Refused>) {
+fn failed(kind: FactKind) -> (String, Option<sts_client::Refused>) {
     match kind {
         FactKind::ConnectFailed { reason, fatal } => (reason, fatal),
         other => panic!("{other:?}"),

@@ -10,12 +10,12 @@ use echo_sts::{Config, Running, Server};
 use rust_socketio::TransportType;
 use rust_socketio::asynchronous::ClientBuilder;
 use serde_json::{Value, json};
-use support::{PATIENCE, STREAM, Worker, config, fragment};
-use tokio::time::{sleep, timeout};
-use worker::sts::{
+use sts_client::{
     AckStatus, BackpressureAction, FactKind, InitParams, Outcome, OutgoingFragment, Secret,
     StsClientConfig,
 };
+use support::{PATIENCE, STREAM, Worker, config, fragment};
+use tokio::time::{sleep, timeout};
 
 const AT_ONCE: Duration = Duration::from_millis(600);
 

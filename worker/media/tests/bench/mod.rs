@@ -9,11 +9,11 @@
 use std::time::Duration;
 
 use dub_engine::{AvSyncConfig, Pts};
-use worker::media::AacFrame;
-use worker::media::audio::Budget;
-use worker::media::encoder::Encoder;
-use worker::media::format::AacFormat;
-use worker::media::mixer::{MixJob, Mixed, Mixer};
+use dub_media::AacFrame;
+use dub_media::audio::Budget;
+use dub_media::encoder::Encoder;
+use dub_media::format::AacFormat;
+use dub_media::mixer::{MixJob, Mixed, Mixer};
 
 pub const RATE: usize = 48_000;
 /// Frames per segment: 2.005 s, so that a test has many joins.
@@ -53,7 +53,7 @@ pub struct Bench {
 impl Bench {
     /// With `duck_db` the original stays under the dub.
     pub fn new(duck_db: Option<f64>) -> Self {
-        worker::media::init().expect("the machine has the plugins: cargo xtask setup");
+        dub_media::init().expect("the machine has the plugins: cargo xtask setup");
         let format = AacFormat::lc(48_000, 2);
         let (sender, results) = tokio::sync::mpsc::channel(64);
         let sync = AvSyncConfig {

@@ -130,7 +130,7 @@ fn sum(mut under: Vec<f32>, over: &[f32]) -> Vec<f32> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::media::fit;
+    use crate::fit;
 
     const RATE: u32 = 48_000;
     const RAMP: usize = 14_400;

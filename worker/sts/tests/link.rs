@@ -5,11 +5,11 @@ mod support;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use support::{Peer, STREAM, WORKER, Worker, config, fragment, listen};
-use worker::sts::{
+use sts_client::{
     AckStatus, CompleteStats, FactKind, InitParams, Outcome, Secret, StsClient, StsClientConfig,
     StsConfigError,
 };
+use support::{Peer, STREAM, WORKER, Worker, config, fragment, listen};
 
 /// Takes the only value that no test can know.
 fn without_time(mut payload: Value) -> Value {

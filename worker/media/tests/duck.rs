@@ -12,10 +12,10 @@ mod bench;
 
 use bench::{Bench, PART, RATE, budget, encode, tone};
 use dub_engine::{Event, Pts};
-use worker::media::audio::{self, Pcm};
-use worker::media::encoder::Encoder;
-use worker::media::mixer::MixJob;
-use worker::media::{AacFrame, fit};
+use dub_media::audio::{self, Pcm};
+use dub_media::encoder::Encoder;
+use dub_media::mixer::MixJob;
+use dub_media::{AacFrame, fit};
 
 const ORIGINAL_HZ: f64 = 997.0;
 const ORIGINAL: f64 = 0.5;
@@ -341,7 +341,7 @@ fn replacing_is_what_it_was_bit_for_bit() {
     };
     let out = through(None, ORIGINAL, &[PART; 8], answer, |_, _| ());
 
-    let format = worker::media::format::AacFormat::lc(48_000, 2);
+    let format = dub_media::format::AacFormat::lc(48_000, 2);
     let all = encode(&format, &tone((8 * PART + 2) * 1024, ORIGINAL_HZ, ORIGINAL));
     let mut encoder = Encoder::start(&format).unwrap();
     let mut wanted = Vec::new();

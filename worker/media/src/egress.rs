@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 use super::bus::{self, BusFact};
 use super::format::AacFormat;
 use super::{AacFrame, AccessUnit, audio, make};
-use crate::config::MediaUrl;
+use crate::url::MediaUrl;
 
 /// What the output tells.
 #[derive(Debug)]

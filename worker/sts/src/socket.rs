@@ -39,11 +39,11 @@ mod linux {
 
     /// A duplicate of the link's TCP socket.
     #[derive(Debug)]
-    pub(in crate::sts) struct Socket(TcpStream);
+    pub(crate) struct Socket(TcpStream);
 
     impl Socket {
         /// Finds the TCP socket that `runtime` watches.
-        pub(in crate::sts) fn find(runtime: &Handle) -> Option<Self> {
+        pub(crate) fn find(runtime: &Handle) -> Option<Self> {
             // Registering needs the runtime's context; the anchor's only job is its number.
             let _context = runtime.enter();
             let anchor = tokio::net::UnixDatagram::unbound().ok()?;
@@ -67,7 +67,7 @@ mod linux {
         /// Sets what the library leaves alone: small messages leave at once instead of waiting
         /// for the peer's delayed acknowledgement (40 ms), and the kernel ends the connection
         /// when data stays unacknowledged for `limit`.
-        pub(in crate::sts) fn tune(&self, limit: Duration) {
+        pub(crate) fn tune(&self, limit: Duration) {
             let millis = u32::try_from(limit.as_millis()).unwrap_or(u32::MAX);
             // Best effort: without the one the link is slower, and the emit timeout covers what
             // the other is for.
@@ -76,7 +76,7 @@ mod linux {
         }
 
         /// What the kernel knows; `None` if it does not say.
-        pub(in crate::sts) fn state(&self) -> Option<SocketState> {
+        pub(crate) fn state(&self) -> Option<SocketState> {
             let info = nix::sys::socket::getsockopt(&self.0, TcpInfo).ok()?;
             let silent = info
                 .get(LAST_DATA_RECV..LAST_DATA_RECV + 4)?
@@ -89,7 +89,7 @@ mod linux {
         }
 
         /// Ends the connection at once, both ways; readers and writers wake up.
-        pub(in crate::sts) fn shutdown(&self) {
+        pub(crate) fn shutdown(&self) {
             let _ = self.0.shutdown(Shutdown::Both);
         }
     }
@@ -147,16 +147,16 @@ mod elsewhere {
 
     /// Out of reach on this system.
     #[derive(Debug)]
-    pub(in crate::sts) struct Socket;
+    pub(crate) struct Socket;
 
     impl Socket {
-        pub(in crate::sts) fn find(_: &tokio::runtime::Handle) -> Option<Self> {
+        pub(crate) fn find(_: &tokio::runtime::Handle) -> Option<Self> {
             None
         }
-        pub(in crate::sts) fn tune(&self, _: Duration) {}
-        pub(in crate::sts) fn state(&self) -> Option<SocketState> {
+        pub(crate) fn tune(&self, _: Duration) {}
+        pub(crate) fn state(&self) -> Option<SocketState> {
             None
         }
-        pub(in crate::sts) fn shutdown(&self) {}
+        pub(crate) fn shutdown(&self) {}
     }
 }

@@ -10,13 +10,13 @@ use std::time::{Duration, Instant};
 
 use futures_util::{SinkExt as _, StreamExt as _};
 use serde_json::{Value, json};
+use sts_client::{FactKind, StsClient, StsClientConfig, StsFact};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::handshake::server::{Request, Response};
 use tokio_tungstenite::{WebSocketStream, accept_hdr_async};
-use worker::sts::{FactKind, StsClient, StsClientConfig, StsFact};
 
 /// Nothing a test waits for may take longer, unless it says so.
 pub const PATIENCE: Duration = Duration::from_secs(10);
@@ -265,8 +265,8 @@ impl Ended {
 }
 
 /// A fragment with `bytes` of audio.
-pub fn fragment(sequence: u64, bytes: usize) -> worker::sts::OutgoingFragment {
-    worker::sts::OutgoingFragment {
+pub fn fragment(sequence: u64, bytes: usize) -> sts_client::OutgoingFragment {
+    sts_client::OutgoingFragment {
         id: format!("00000000-0000-4000-8000-{sequence:012}"),
         sequence,
         pts_ns: i64::try_from(sequence).expect("small") * 6_000_000_000,

@@ -5,10 +5,10 @@ mod support;
 use std::time::{Duration, Instant};
 
 use serde_json::json;
+use sts_client::{FactKind, MalformedKind, StsClientConfig};
 use support::{AT_ONCE, PATIENCE, Peer, Worker, config, fragment, listen, patient};
 use tokio::io::AsyncWriteExt as _;
 use tokio::time::sleep;
-use worker::sts::{FactKind, MalformedKind, StsClientConfig};
 
 /// For silence, with the short pings of [`config`]: interval + timeout + 300 ms, and the above.
 const SILENCE: Duration = Duration::from_millis(500 + 300 + 600);

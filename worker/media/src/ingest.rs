@@ -15,7 +15,7 @@ use super::bus::{self, BusFact};
 use super::clock::{RtpClock, SenderReport, rtp_header};
 use super::format::{AacFormat, FRAME_SAMPLES};
 use super::{AacFrame, AccessUnit, make};
-use crate::config::MediaUrl;
+use crate::url::MediaUrl;
 
 /// Which track a fact is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

@@ -4,9 +4,9 @@ mod support;
 
 use std::time::{Duration, Instant};
 
+use sts_client::{FactKind, StsClientConfig};
 use support::{Peer, Worker, config, listen};
 use tokio::time::sleep;
-use worker::sts::{FactKind, StsClientConfig};
 
 const ROUNDS: u32 = 500;
 

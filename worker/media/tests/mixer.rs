@@ -10,9 +10,9 @@ mod bench;
 
 use bench::{Bench, PART, RATE, budget, encode, tone};
 use dub_engine::{Event, Pts};
-use worker::media::audio::{self, Pcm};
-use worker::media::mixer::MixTrouble;
-use worker::media::{AacFrame, fit};
+use dub_media::audio::{self, Pcm};
+use dub_media::mixer::MixTrouble;
+use dub_media::{AacFrame, fit};
 
 /// Residual after removing the tone, in dB, per block of 20 ms.
 fn residuals(samples: &[f32]) -> Vec<f64> {

@@ -10,10 +10,10 @@ use std::io::Write as _;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use worker::media::audio::{self, AudioError, Budget, Label, Pcm};
-use worker::media::encoder::{Encoder, silent_frame};
-use worker::media::format::AacFormat;
-use worker::media::{AacFrame, fit, m4a};
+use dub_media::audio::{self, AudioError, Budget, Label, Pcm};
+use dub_media::encoder::{Encoder, silent_frame};
+use dub_media::format::AacFormat;
+use dub_media::{AacFrame, fit, m4a};
 
 const RATE: usize = 48_000;
 const SEGMENT: usize = 288_000 - 288_000 % 1024;
@@ -26,7 +26,7 @@ fn format() -> AacFormat {
 }
 
 fn gst_init() {
-    worker::media::init().expect("the machine has the plugins: cargo xtask setup");
+    dub_media::init().expect("the machine has the plugins: cargo xtask setup");
 }
 
 fn budget() -> Budget {

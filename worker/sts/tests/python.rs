@@ -13,11 +13,11 @@ use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use sts_client::{FactKind, MalformedKind, Outcome, Secret, StsClientConfig};
 use support::{PATIENCE, STREAM, WORKER, Worker, config, fragment};
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, Lines};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use tokio::time::timeout;
-use worker::sts::{FactKind, MalformedKind, Outcome, Secret, StsClientConfig};
 
 const AT_ONCE: Duration = Duration::from_millis(800);
 

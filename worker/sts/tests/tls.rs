@@ -15,12 +15,12 @@ use openssl::pkey::{PKey, Private};
 use openssl::rsa::Rsa;
 use openssl::x509::extension::{BasicConstraints, SubjectAlternativeName};
 use openssl::x509::{X509, X509NameBuilder};
+use sts_client::{FactKind, StsClientConfig};
 use support::{PATIENCE, Worker, config, listen};
 use tokio::io::copy_bidirectional;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::process::Command;
 use tokio::time::timeout;
-use worker::sts::{FactKind, StsClientConfig};
 
 const URL: &str = "STS_TLS_TEST_URL";
 

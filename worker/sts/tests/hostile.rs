@@ -6,10 +6,10 @@ use std::time::{Duration, Instant};
 
 use futures_util::SinkExt as _;
 use serde_json::{Value, json};
+use sts_client::{BackpressureAction, FactKind, MalformedKind, Outcome, StsClientConfig};
 use support::{Peer, STREAM, Worker, config, fragment, listen};
 use tokio::time::sleep;
 use tokio_tungstenite::tungstenite::Message;
-use worker::sts::{BackpressureAction, FactKind, MalformedKind, Outcome, StsClientConfig};
 
 async fn pair() -> (Worker, Peer) {
     let (listener, url) = listen().await;

@@ -19,8 +19,11 @@ pub mod mixer;
 pub mod segment_files;
 pub mod splice;
 pub mod timeline;
+mod url;
 
 use std::sync::Arc;
+
+pub use self::url::MediaUrl;
 
 /// One H.264 access unit as it came in, AVC formatted (length-prefixed).
 ///

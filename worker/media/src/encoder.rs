@@ -162,7 +162,7 @@ pub fn silent_frame(format: &AacFormat) -> Result<AacFrame, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::media::audio::{Budget, decode_frames};
+    use crate::audio::{Budget, decode_frames};
 
     fn budget() -> Budget {
         Budget {

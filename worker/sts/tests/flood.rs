@@ -5,9 +5,9 @@ mod support;
 use std::time::Duration;
 
 use serde_json::json;
+use sts_client::{FactKind, MalformedKind, StsClientConfig};
 use support::{Peer, Worker, config, listen};
 use tokio::time::sleep;
-use worker::sts::{FactKind, MalformedKind, StsClientConfig};
 
 #[tokio::test]
 async fn a_flood_nobody_reads_stays_small_and_is_counted() {
