@@ -1,7 +1,7 @@
 //! Live dubbing worker: RTSP in, speech-to-speech over Socket.IO, RTMP out.
 //!
 //! ```text
-//! main ─▶ runner ─▶ dub-media   (crate, the only one that knows GStreamer)
+//! main ─▶ driver ─▶ dub-media   (crate, the only one that knows GStreamer)
 //!              ├──▶ sts-client  (crate, the only one that knows Socket.IO)
 //!              ├──▶ observe     (events ─▶ logs + metrics)
 //!              └──▶ dub-engine  (pure; decides)
@@ -11,8 +11,8 @@
 
 pub mod cli;
 pub mod config;
+pub mod driver;
 pub mod error;
 pub mod exit;
 pub mod observe;
-pub mod runner;
 pub mod telemetry;

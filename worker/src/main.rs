@@ -8,7 +8,7 @@ use worker::config::Config;
 use worker::error::WorkerError;
 use worker::observe::Observer;
 use worker::telemetry::{http, logging, metrics};
-use worker::{exit, runner};
+use worker::{driver, exit};
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -49,7 +49,7 @@ fn start(config: Config, run_id: &str) -> Result<(), WorkerError> {
             )))?;
         tracing::info!(event = "metrics_listening", stream_id = config.stream_id, run_id, %addr, "metrics are served");
         let observer = Observer::new(&config.stream_id, run_id);
-        runner::run(config, observer).await
+        driver::run(config, observer).await
     });
     // Blocking threads that hang in foreign code must not hold up the exit.
     runtime.shutdown_timeout(std::time::Duration::from_secs(1));

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use gst::prelude::*;
 
-use super::format::{AacFormat, FRAME_SAMPLES};
+use super::aac::{AacFormat, FRAME_SAMPLES};
 use super::{AacFrame, m4a, make};
 
 /// Interleaved samples at a stream's rate and channel count.

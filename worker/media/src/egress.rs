@@ -8,8 +8,8 @@ use std::time::Duration;
 use gst::prelude::*;
 use tokio::sync::mpsc;
 
+use super::aac::AacFormat;
 use super::bus::{self, BusFact};
-use super::format::AacFormat;
 use super::{AacFrame, AccessUnit, audio, make};
 use crate::url::MediaUrl;
 

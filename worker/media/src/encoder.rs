@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use gst::prelude::*;
 
-use super::format::{AacFormat, FRAME_SAMPLES};
+use super::aac::{AacFormat, FRAME_SAMPLES};
 use super::{AacFrame, audio, make};
 
 /// Bit rate per channel; 128 kbit/s and more in stereo leaves a tone clean.

@@ -11,9 +11,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use gst::prelude::*;
 use tokio::sync::mpsc;
 
+use super::aac::{AacFormat, FRAME_SAMPLES};
 use super::bus::{self, BusFact};
-use super::clock::{RtpClock, SenderReport, rtp_header};
-use super::format::{AacFormat, FRAME_SAMPLES};
+use super::rtp::{RtpClock, SenderReport, rtp_header};
 use super::{AacFrame, AccessUnit, make};
 use crate::url::MediaUrl;
 
@@ -96,12 +96,12 @@ struct Out {
 
 impl Out {
     fn send(&self, fact: IngestFact) {
-        // An error means that the worker is gone or drowned; the runner notices both.
+        // An error means that the worker is gone or drowned; the driver notices both.
         let _ = self.sender.try_send((self.connection, fact));
     }
 }
 
-/// How many facts may wait for the runner: over ten seconds of media.
+/// How many facts may wait for the driver: over ten seconds of media.
 pub const CHANNEL_CAPACITY: usize = 2048;
 
 impl Ingest {

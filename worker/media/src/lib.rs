@@ -4,18 +4,18 @@
 //! GStreamer's threads: they take what is needed, `try_send` into a bounded channel and
 //! return; no lock is held while GStreamer is called.
 
+pub mod aac;
 pub mod audio;
 pub mod bus;
-pub mod clock;
 pub mod duck;
 pub mod egress;
 pub mod encoder;
 pub mod fit;
-pub mod format;
 pub mod ingest;
 pub mod limiter;
 pub mod m4a;
 pub mod mixer;
+pub mod rtp;
 pub mod segment_files;
 pub mod splice;
 pub mod timeline;

@@ -6,7 +6,7 @@
 //! segment before, and an edit list tells players to skip it. `mp4mux` cannot write such
 //! an edit list, hence this module.
 
-use super::format::{AacFormat, FRAME_SAMPLES};
+use super::aac::{AacFormat, FRAME_SAMPLES};
 
 /// Builds an M4A file.
 ///

@@ -8,11 +8,11 @@ use std::time::Duration;
 
 use dub_engine::{AvSync, AvSyncConfig, Event, Pts};
 
+use super::aac::{AacFormat, FRAME_SAMPLES};
 use super::audio::{self, Budget, Pcm};
 use super::duck::VoiceOver;
 use super::encoder::Encoder;
 use super::fit;
-use super::format::{AacFormat, FRAME_SAMPLES};
 use super::splice::Splicer;
 use super::{AacFrame, m4a};
 

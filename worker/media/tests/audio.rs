@@ -10,9 +10,9 @@ use std::io::Write as _;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use dub_media::aac::AacFormat;
 use dub_media::audio::{self, AudioError, Budget, Label, Pcm};
 use dub_media::encoder::{Encoder, silent_frame};
-use dub_media::format::AacFormat;
 use dub_media::{AacFrame, fit, m4a};
 
 const RATE: usize = 48_000;

@@ -341,7 +341,7 @@ fn replacing_is_what_it_was_bit_for_bit() {
     };
     let out = through(None, ORIGINAL, &[PART; 8], answer, |_, _| ());
 
-    let format = dub_media::format::AacFormat::lc(48_000, 2);
+    let format = dub_media::aac::AacFormat::lc(48_000, 2);
     let all = encode(&format, &tone((8 * PART + 2) * 1024, ORIGINAL_HZ, ORIGINAL));
     let mut encoder = Encoder::start(&format).unwrap();
     let mut wanted = Vec::new();

@@ -1,4 +1,4 @@
-//! The handle the runner holds.
+//! The handle the driver holds.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,7 +13,7 @@ use super::fact::{LinkId, StsFact};
 use super::link::Link;
 use super::outgoing::Order;
 
-/// Facts that may wait for the runner. One may hold 7.5 MiB of audio, so few.
+/// Facts that may wait for the driver. One may hold 7.5 MiB of audio, so few.
 const MAX_FACTS: usize = 16;
 /// Orders that may wait for a link's task.
 const MAX_ORDERS: usize = 256;

@@ -1,4 +1,4 @@
-//! What the adapter tells the runner, in plain types: nothing here knows Socket.IO.
+//! What the adapter tells the driver, in plain types: nothing here knows Socket.IO.
 
 use std::fmt;
 use std::time::Duration;

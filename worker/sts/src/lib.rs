@@ -14,7 +14,7 @@
 //! - A link leaves no thread, task or descriptor behind.
 //!
 //! ```text
-//! runner ──orders──▶ StsClient ──▶ link (a task per connection) ──emit──▶ rust_socketio
+//! driver ──orders──▶ StsClient ──▶ link (a task per connection) ──emit──▶ rust_socketio
 //!    ◀──facts (bounded)── wire ◀── inbox (bounded, never blocks) ◀─callbacks─┘
 //!                                 watchdog: silence, reader gone, peer closed
 //! ```

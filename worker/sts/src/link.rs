@@ -340,7 +340,7 @@ impl Link {
         })
     }
 
-    /// Hands a fact over. The channel is small on purpose: a runner that does not keep up slows
+    /// Hands a fact over. The channel is small on purpose: a driver that does not keep up slows
     /// this task down, and the inbox bounds what piles up behind it.
     async fn tell(&mut self, kind: FactKind) {
         let fact = StsFact {

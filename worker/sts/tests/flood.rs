@@ -20,7 +20,7 @@ async fn a_flood_nobody_reads_stays_small_and_is_counted() {
     let mut peer = Peer::joined(&listener).await;
     worker.connected(1).await;
     let before = rss_mb();
-    // 3000 events of 32 KB, 96 MB in all, while the runner reads nothing.
+    // 3000 events of 32 KB, 96 MB in all, while the driver reads nothing.
     let event = json!({ "action": "none", "padding": "x".repeat(32 << 10) });
     for _ in 0..3_000 {
         peer.event("backpressure", &event).await;

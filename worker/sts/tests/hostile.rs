@@ -324,7 +324,7 @@ async fn undecodable_audio_fails_its_fragment() {
 #[tokio::test]
 async fn a_peer_cannot_make_the_worker_queue_without_bound() {
     let (mut worker, peer) = pair().await;
-    // The peer reads nothing, and the runner goes on ordering: 12 x 7 MB are more than may wait.
+    // The peer reads nothing, and the driver goes on ordering: 12 x 7 MB are more than may wait.
     for n in 0..12 {
         worker.client.send(1, fragment(n, 7 << 20));
     }

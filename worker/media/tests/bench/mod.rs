@@ -10,9 +10,9 @@ use std::time::Duration;
 
 use dub_engine::{AvSyncConfig, Pts};
 use dub_media::AacFrame;
+use dub_media::aac::AacFormat;
 use dub_media::audio::Budget;
 use dub_media::encoder::Encoder;
-use dub_media::format::AacFormat;
 use dub_media::mixer::{MixJob, Mixed, Mixer};
 
 pub const RATE: usize = 48_000;

@@ -10,9 +10,9 @@ use super::input::AUDIO_GAP;
 use crate::config::Config;
 use crate::error::WorkerError;
 use crate::observe::{Fact, Observer};
+use dub_media::aac::{AacFormat, FRAME_SAMPLES};
 use dub_media::audio::Pcm;
 use dub_media::egress::{Egress, EgressFact};
-use dub_media::format::{AacFormat, FRAME_SAMPLES};
 use dub_media::mixer::{MixJob, MixTrouble, Mixed, Mixer};
 use dub_media::{AacFrame, AccessUnit};
 

@@ -3,8 +3,8 @@
 
 mod dubbing;
 mod input;
+mod lateness;
 mod output;
-mod turns;
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -14,8 +14,8 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use self::dubbing::{Dubbing, Fragment, Order};
 use self::input::{Input, VideoPayload};
+use self::lateness::{Behind, Lateness};
 use self::output::{Outgoing, Output};
-use self::turns::{Behind, Turns};
 use crate::config::Config;
 use crate::error::WorkerError;
 use crate::observe::{Fact, Observer};
@@ -34,14 +34,14 @@ pub async fn run(config: Config, observer: Observer) -> Result<(), WorkerError> 
             url: output_url,
             reason,
         })?;
-    let mut runner = Runner::new(config, observer)?;
-    let result = runner.run().await;
-    runner.input.stop(runner.now(), &runner.observer);
-    runner.dubbing.close().await;
+    let mut driver = Driver::new(config, observer)?;
+    let result = driver.run().await;
+    driver.input.stop(driver.now(), &driver.observer);
+    driver.dubbing.close().await;
     result
 }
 
-struct Runner {
+struct Driver {
     config: Config,
     observer: Observer,
     clock: Instant,
@@ -60,7 +60,7 @@ struct Runner {
     failure: Option<WorkerError>,
 }
 
-impl Runner {
+impl Driver {
     fn new(config: Config, observer: Observer) -> Result<Self, WorkerError> {
         let files =
             match &config.segment_dir {
@@ -102,7 +102,7 @@ impl Runner {
         let mut tick = tokio::time::interval(Duration::from_secs(1));
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut stopping = false;
-        let mut turns = Turns::default();
+        let mut lateness = Lateness::default();
         self.input.connect(self.now())?;
         let mut woke = self.now();
         loop {
@@ -110,7 +110,7 @@ impl Runner {
             if self.output.is_finished() {
                 return self.failure.take().map_or(Ok(()), Err);
             }
-            if let Some(Behind { count, late, turn }) = turns.done(woke, self.now()) {
+            if let Some(Behind { count, late, turn }) = lateness.done(woke, self.now()) {
                 self.observer.fact(&Fact::Behind { count, late, turn });
             }
             let wake = self.poll_timeout();
@@ -154,7 +154,7 @@ impl Runner {
                 () = sleep => {}
             }
             woke = self.now();
-            turns.woke(wake, woke);
+            lateness.woke(wake, woke);
         }
     }
 

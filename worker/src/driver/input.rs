@@ -9,7 +9,7 @@ use tokio::sync::mpsc;
 use crate::config::Config;
 use crate::error::WorkerError;
 use crate::observe::{Fact, Observer};
-use dub_media::format::{AacFormat, FRAME_SAMPLES};
+use dub_media::aac::{AacFormat, FRAME_SAMPLES};
 use dub_media::ingest::{CHANNEL_CAPACITY, Ingest, IngestError, IngestFact};
 use dub_media::timeline::{Alignment, Placed, Timeline, TimelineConfig};
 use dub_media::{AacFrame, AccessUnit, encoder};

@@ -11,9 +11,9 @@ use tokio::sync::mpsc;
 
 use crate::config::Config;
 use crate::error::WorkerError;
+use dub_media::aac::{AacFormat, FRAME_SAMPLES};
 use dub_media::audio::{self, AudioError, Budget, Label, Pcm};
 use dub_media::fit;
-use dub_media::format::{AacFormat, FRAME_SAMPLES};
 use sts_client::{
     DubbedAudio, FactKind, InitParams, MalformedKind, OutgoingFragment, StsClient, StsFact,
 };
@@ -33,7 +33,7 @@ pub(super) struct Fragment {
     pub m4a: Vec<u8>,
 }
 
-/// What the dubbing side wants the runner to do.
+/// What the dubbing side wants the driver to do.
 pub(super) enum Order {
     /// Publish this segment with this audio (`None`: its own).
     Publish { batch: u64, dubbed: Option<Pcm> },

@@ -24,15 +24,15 @@ pub(super) struct Behind {
     pub turn: Duration,
 }
 
-/// Watches the loop's turns.
+/// Watches the loop's lateness.
 #[derive(Debug, Default)]
-pub(super) struct Turns {
+pub(super) struct Lateness {
     /// When the last report was made.
     reported: Option<At>,
     behind: Behind,
 }
 
-impl Turns {
+impl Lateness {
     /// The loop slept until `due` at the latest and has the processor again at `woke`.
     pub(super) fn woke(&mut self, due: Option<At>, woke: At) {
         let late = due.map_or(Duration::ZERO, |due| woke.since(due));
@@ -72,40 +72,40 @@ mod tests {
 
     #[test]
     fn in_time_is_no_news() {
-        let mut turns = Turns::default();
-        turns.woke(Some(at(100)), at(149));
-        assert_eq!(turns.done(at(149), at(190)), None);
-        turns.woke(None, at(9_000));
-        turns.woke(Some(at(9_500)), at(9_100));
-        assert_eq!(turns.done(at(9_100), at(9_101)), None);
+        let mut lateness = Lateness::default();
+        lateness.woke(Some(at(100)), at(149));
+        assert_eq!(lateness.done(at(149), at(190)), None);
+        lateness.woke(None, at(9_000));
+        lateness.woke(Some(at(9_500)), at(9_100));
+        assert_eq!(lateness.done(at(9_100), at(9_101)), None);
     }
 
     #[test]
     fn late_and_long_are_told_apart_and_at_most_once_a_second() {
-        let mut turns = Turns::default();
-        turns.woke(Some(at(100)), at(300));
+        let mut lateness = Lateness::default();
+        lateness.woke(Some(at(100)), at(300));
         let late = Behind {
             count: 1,
             late: ms(200),
             turn: ms(0),
         };
-        assert_eq!(turns.done(at(300), at(301)), Some(late));
-        turns.woke(None, at(400));
+        assert_eq!(lateness.done(at(300), at(301)), Some(late));
+        lateness.woke(None, at(400));
         assert_eq!(
-            turns.done(at(400), at(480)),
+            lateness.done(at(400), at(480)),
             None,
             "soon after the last line"
         );
-        turns.woke(Some(at(500)), at(560));
-        assert_eq!(turns.done(at(560), at(561)), None);
-        turns.woke(None, at(1_301));
+        lateness.woke(Some(at(500)), at(560));
+        assert_eq!(lateness.done(at(560), at(561)), None);
+        lateness.woke(None, at(1_301));
         let both = Behind {
             count: 2,
             late: ms(60),
             turn: ms(80),
         };
         assert_eq!(
-            turns.done(at(1_301), at(1_302)),
+            lateness.done(at(1_301), at(1_302)),
             Some(both),
             "nothing is forgotten"
         );
