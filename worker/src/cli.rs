@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use clap::{Parser, ValueEnum};
 
+mod value;
+
 /// Live dubbing worker: pulls one stream over RTSP, has its speech dubbed by a
 /// speech-to-speech (STS) service, and publishes it over RTMP with the video untouched.
 ///
@@ -15,23 +17,23 @@ use clap::{Parser, ValueEnum};
 #[command(name = "worker", version, max_term_width = 100)]
 pub struct Cli {
     /// Name of the stream: 1 to 64 of A-Z a-z 0-9 _ -
-    #[arg(long, env = "WORKER_STREAM_ID", default_value = "stream", value_parser = identifier)]
+    #[arg(long, env = "WORKER_STREAM_ID", default_value = "stream", value_parser = value::identifier)]
     pub stream_id: String,
 
     /// Name of this worker, told to the STS service [default: worker-<process id>]
-    #[arg(long, env = "WORKER_ID", value_parser = identifier)]
+    #[arg(long, env = "WORKER_ID", value_parser = value::identifier)]
     pub worker_id: Option<String>,
 
     /// RTSP input (rtsp://, rtsps://) [default: rtsp://localhost:8554/live/{stream_id}/in]
-    #[arg(long, env = "WORKER_INPUT_URL", value_parser = rtsp_url, hide_env_values = true)]
+    #[arg(long, env = "WORKER_INPUT_URL", value_parser = value::rtsp_url, hide_env_values = true)]
     pub input_url: Option<String>,
 
     /// RTMP output (rtmp://, rtmps://) [default: rtmp://localhost:1935/live/{stream_id}/out]
-    #[arg(long, env = "WORKER_OUTPUT_URL", value_parser = rtmp_url, hide_env_values = true)]
+    #[arg(long, env = "WORKER_OUTPUT_URL", value_parser = value::rtmp_url, hide_env_values = true)]
     pub output_url: Option<String>,
 
     /// STS service (http://, https://, ws://, wss://)
-    #[arg(long, env = "WORKER_STS_SERVICE_URL", default_value = "http://localhost:8080", value_parser = sts_url, hide_env_values = true)]
+    #[arg(long, env = "WORKER_STS_SERVICE_URL", default_value = "http://localhost:8080", value_parser = value::sts_url, hide_env_values = true)]
     pub sts_service_url: String,
 
     /// Token for the STS service, if it wants one; never logged
@@ -43,15 +45,15 @@ pub struct Cli {
     pub sts_mode: StsMode,
 
     /// Language spoken in the input
-    #[arg(long, env = "WORKER_SOURCE_LANG", default_value = "en", value_parser = short_text)]
+    #[arg(long, env = "WORKER_SOURCE_LANG", default_value = "en", value_parser = value::short_text)]
     pub source_lang: String,
 
     /// Language to dub into
-    #[arg(long, env = "WORKER_TARGET_LANG", default_value = "es", value_parser = short_text)]
+    #[arg(long, env = "WORKER_TARGET_LANG", default_value = "es", value_parser = value::short_text)]
     pub target_lang: String,
 
     /// Voice profile for the dubbed speech
-    #[arg(long, env = "WORKER_TTS_VOICE", default_value = "default", value_parser = short_text)]
+    #[arg(long, env = "WORKER_TTS_VOICE", default_value = "default", value_parser = value::short_text)]
     pub tts_voice: String,
 
     /// What becomes of the original where there is a dub
@@ -59,11 +61,11 @@ pub struct Cli {
     pub dub_mix: DubMix,
 
     /// With --dub-mix duck, level of the original under the dub in dB: -60 to -3
-    #[arg(long, env = "WORKER_DUB_DUCK_DB", default_value = "-15", allow_negative_numbers = true, value_parser = duck_level)]
+    #[arg(long, env = "WORKER_DUB_DUCK_DB", default_value = "-15", allow_negative_numbers = true, value_parser = value::duck_level)]
     pub dub_duck_db: f64,
 
     /// Length of a segment: 1s to 60s
-    #[arg(long, env = "WORKER_SEGMENT_DURATION", default_value = "6s", value_parser = segment_duration)]
+    #[arg(long, env = "WORKER_SEGMENT_DURATION", default_value = "6s", value_parser = value::segment_duration)]
     pub segment_duration: Duration,
 
     /// Directory for segment files, written as {dir}/{stream_id}/… [default: worker-segments in the system's temporary directory]
@@ -71,7 +73,7 @@ pub struct Cli {
     pub segment_dir: Option<PathBuf>,
 
     /// How long segment files are kept: 0s (none are written) to 7d
-    #[arg(long, env = "WORKER_SEGMENT_RETENTION", default_value = "10m", value_parser = retention)]
+    #[arg(long, env = "WORKER_SEGMENT_RETENTION", default_value = "10m", value_parser = value::retention)]
     pub segment_retention: Duration,
 
     /// How long a fragment may stay unanswered: 1000 to 30000
@@ -87,11 +89,11 @@ pub struct Cli {
     pub breaker_failures: u32,
 
     /// How long the breaker stays open before one probe: 100ms to 1h
-    #[arg(long, env = "WORKER_BREAKER_COOLDOWN", default_value = "30s", value_parser = cooldown)]
+    #[arg(long, env = "WORKER_BREAKER_COOLDOWN", default_value = "30s", value_parser = value::cooldown)]
     pub breaker_cooldown: Duration,
 
     /// Constant added to every output timestamp: 0s to 60s
-    #[arg(long, env = "WORKER_AV_OFFSET", default_value = "6s", value_parser = av_offset)]
+    #[arg(long, env = "WORKER_AV_OFFSET", default_value = "6s", value_parser = value::av_offset)]
     pub av_offset: Duration,
 
     /// Audio/video delta that counts as out of sync: 1 to 1000
@@ -111,7 +113,7 @@ pub struct Cli {
     pub log_format: LogFormat,
 
     /// Least severe level that is logged: error, warn, info, debug, trace, or a tracing filter
-    #[arg(long, env = "LOG_LEVEL", default_value = "info", value_parser = log_level)]
+    #[arg(long, env = "LOG_LEVEL", default_value = "info", value_parser = value::log_level)]
     pub log_level: String,
 }
 
@@ -140,114 +142,6 @@ pub enum LogFormat {
     Text,
     /// One JSON object per line.
     Json,
-}
-
-fn identifier(value: &str) -> Result<String, String> {
-    let fits = (1..=64).contains(&value.len())
-        && value
-            .bytes()
-            .all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-');
-    if fits {
-        Ok(value.to_owned())
-    } else {
-        Err("allowed: 1 to 64 of A-Z a-z 0-9 _ -".to_owned())
-    }
-}
-
-fn short_text(value: &str) -> Result<String, String> {
-    let fits = (1..=128).contains(&value.chars().count()) && !value.chars().any(char::is_control);
-    if fits {
-        Ok(value.to_owned())
-    } else {
-        Err("allowed: 1 to 128 printable characters".to_owned())
-    }
-}
-
-fn url_of(value: &str, schemes: &[&str]) -> Result<String, String> {
-    let allowed = || {
-        format!(
-            "allowed: a URL that starts with {}",
-            schemes.join(":// or ") + "://"
-        )
-    };
-    let url = url::Url::parse(value).map_err(|error| format!("{error}; {}", allowed()))?;
-    let has_host = url.host_str().is_some_and(|host| !host.is_empty());
-    if schemes.contains(&url.scheme()) && has_host {
-        Ok(value.to_owned())
-    } else {
-        Err(allowed())
-    }
-}
-
-fn rtsp_url(value: &str) -> Result<String, String> {
-    url_of(value, &["rtsp", "rtsps"])
-}
-
-fn rtmp_url(value: &str) -> Result<String, String> {
-    let url = url_of(value, &["rtmp", "rtmps"])?;
-    // rtmp2sink needs an application and a stream name.
-    let parts = url::Url::parse(&url).ok().and_then(|u| {
-        u.path_segments()
-            .map(|parts| parts.filter(|part| !part.is_empty()).count())
-    });
-    if parts.unwrap_or(0) >= 2 {
-        Ok(url)
-    } else {
-        Err("allowed: rtmp://HOST/APPLICATION/STREAM".to_owned())
-    }
-}
-
-fn sts_url(value: &str) -> Result<String, String> {
-    url_of(value, &["http", "https", "ws", "wss"])
-}
-
-fn duration_in(value: &str, least: Duration, most: Duration) -> Result<Duration, String> {
-    let allowed = || {
-        format!(
-            "allowed: {} to {}, such as 6s, 500ms or 1m 30s",
-            humantime::format_duration(least),
-            humantime::format_duration(most)
-        )
-    };
-    let duration =
-        humantime::parse_duration(value).map_err(|error| format!("{error}; {}", allowed()))?;
-    if (least..=most).contains(&duration) {
-        Ok(duration)
-    } else {
-        Err(allowed())
-    }
-}
-
-fn segment_duration(value: &str) -> Result<Duration, String> {
-    duration_in(value, Duration::from_secs(1), Duration::from_mins(1))
-}
-
-fn retention(value: &str) -> Result<Duration, String> {
-    duration_in(value, Duration::ZERO, Duration::from_hours(7 * 24))
-}
-
-fn cooldown(value: &str) -> Result<Duration, String> {
-    duration_in(value, Duration::from_millis(100), Duration::from_hours(1))
-}
-
-fn av_offset(value: &str) -> Result<Duration, String> {
-    duration_in(value, Duration::ZERO, Duration::from_mins(1))
-}
-
-/// Quieter than the lowest nobody hears; louder than the highest the dub is not understood.
-fn duck_level(value: &str) -> Result<f64, String> {
-    let level = value.parse().ok();
-    level
-        .filter(|level| (-60.0..=-3.0).contains(level))
-        .ok_or_else(|| "allowed: -60 to -3, such as -15 or -12.5".to_owned())
-}
-
-fn log_level(value: &str) -> Result<String, String> {
-    tracing_subscriber::EnvFilter::try_new(value)
-        .map(|_| value.to_owned())
-        .map_err(|error| {
-            format!("{error}; allowed: error, warn, info, debug, trace, or a tracing filter")
-        })
 }
 
 #[cfg(test)]

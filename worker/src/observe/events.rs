@@ -49,171 +49,73 @@ impl Observer {
     fn log(&self, event: &Event) {
         let name = event.name();
         match event {
-            Event::StsConnecting { link } => line!(
-                self,
-                info,
-                name,
-                "connecting to the STS service",
-                link = link
-            ),
+            Event::StsConnecting { link } => line! {
+                self, info, name, "connecting to the STS service", link
+            },
             Event::StsConnected { link } => {
-                line!(self, info, name, "STS service connected", link = link);
+                line! { self, info, name, "STS service connected", link }
             }
-            Event::StsReady { link, max_inflight } => {
-                line!(
-                    self,
-                    info,
-                    name,
-                    "STS session is ready",
-                    link = link,
-                    max_inflight = max_inflight
-                );
-            }
-            Event::StsConnectFailed { link, reason } => {
-                line!(
-                    self,
-                    warn,
-                    name,
-                    "STS service cannot be reached",
-                    link = link,
-                    reason = reason
-                );
-            }
+            Event::StsReady { link, max_inflight } => line! {
+                self, info, name, "STS session is ready", link, max_inflight
+            },
+            Event::StsConnectFailed { link, reason } => line! {
+                self, warn, name, "STS service cannot be reached", link, reason
+            },
             Event::StsDisconnected {
                 link,
                 reason,
                 in_flight,
-            } => {
-                line!(
-                    self,
-                    warn,
-                    name,
-                    "STS service is gone",
-                    link = link,
-                    reason = reason,
-                    in_flight = in_flight
-                );
-            }
-            Event::ReconnectScheduled { attempt, delay } => {
-                line!(
-                    self,
-                    warn,
-                    name,
-                    "trying the STS service again",
-                    attempt = attempt,
-                    delay_ms = ms(*delay)
-                );
-            }
+            } => line! { self, warn, name, "STS service is gone", link, reason, in_flight },
+            Event::ReconnectScheduled { attempt, delay } => line! {
+                self, warn, name, "trying the STS service again", attempt, delay_ms = ms(*delay)
+            },
             Event::ReconnectAttempt {
                 attempt,
                 success: true,
-            } => {
-                line!(
-                    self,
-                    info,
-                    name,
-                    "STS reconnection succeeded",
-                    attempt = attempt,
-                    success = true
-                );
-            }
+            } => line! { self, info, name, "STS reconnection succeeded", attempt, success = true },
             Event::ReconnectAttempt {
                 attempt,
                 success: false,
-            } => {
-                line!(
-                    self,
-                    warn,
-                    name,
-                    "STS reconnection failed",
-                    attempt = attempt,
-                    success = false
-                );
-            }
-            Event::Reconnected { link, away } => {
-                line!(
-                    self,
-                    info,
-                    name,
-                    "STS session is back",
-                    link = link,
-                    away_ms = ms(*away)
-                );
-            }
-            Event::SessionLost { link } => {
-                line!(
-                    self,
-                    warn,
-                    name,
-                    "STS service forgot the session, starting another",
-                    link = link
-                );
-            }
-            Event::StsGone { attempts } => {
-                line!(
-                    self,
-                    error,
-                    name,
-                    "STS service stays unreachable, publishing what is buffered",
-                    attempts = attempts
-                );
-            }
-            Event::StsRefused { code, message } => {
-                line!(
-                    self,
-                    error,
-                    name,
-                    "STS service refuses the stream",
-                    code = code,
-                    error = message
-                );
-            }
+            } => line! { self, warn, name, "STS reconnection failed", attempt, success = false },
+            Event::Reconnected { link, away } => line! {
+                self, info, name, "STS session is back", link, away_ms = ms(*away)
+            },
+            Event::SessionLost { link } => line! {
+                self, warn, name, "STS service forgot the session, starting another", link
+            },
+            Event::StsGone { attempts } => line! {
+                self, error, name, "STS service stays unreachable, publishing what is buffered", attempts
+            },
+            Event::StsRefused { code, message } => line! {
+                self, error, name, "STS service refuses the stream", code, error = message
+            },
             Event::FragmentSent {
                 batch,
                 sequence,
                 fragment_id,
                 in_flight,
-            } => line!(
-                self,
-                info,
-                name,
-                "fragment sent",
-                batch = batch,
-                sequence = sequence,
-                fragment_id = fragment_id.to_string(),
-                in_flight = in_flight,
-            ),
+            } => line! {
+                self, info, name, "fragment sent", batch, sequence, fragment_id = fragment_id.to_string(),
+                in_flight
+            },
             Event::FragmentAcked {
                 batch,
                 sequence,
                 fragment_id,
                 ..
-            } => {
-                line!(
-                    self,
-                    debug,
-                    name,
-                    "fragment acknowledged",
-                    batch = batch,
-                    sequence = sequence,
-                    fragment_id = fragment_id.to_string()
-                );
-            }
+            } => line! {
+                self, debug, name, "fragment acknowledged", batch, sequence,
+                fragment_id = fragment_id.to_string()
+            },
             Event::FragmentProcessed {
                 batch,
                 sequence,
                 fragment_id,
                 rtt,
-            } => line!(
-                self,
-                info,
-                name,
-                "dubbed audio arrived",
-                batch = batch,
-                sequence = sequence,
-                fragment_id = fragment_id.to_string(),
-                rtt_ms = ms(*rtt),
-            ),
+            } => line! {
+                self, info, name, "dubbed audio arrived", batch, sequence,
+                fragment_id = fragment_id.to_string(), rtt_ms = ms(*rtt)
+            },
             Event::FragmentFailed {
                 batch,
                 sequence,
@@ -221,245 +123,113 @@ impl Observer {
                 code,
                 retryable,
                 message,
-            } => line!(
-                self,
-                warn,
-                name,
-                "STS service failed on a fragment",
-                batch = batch,
-                sequence = sequence,
-                fragment_id = fragment_id.to_string(),
-                code = code,
-                retryable = retryable,
-                error = message,
-            ),
+            } => line! {
+                self, warn, name, "STS service failed on a fragment", batch, sequence,
+                fragment_id = fragment_id.to_string(), code, retryable, error = message
+            },
             Event::FragmentTimeout {
                 batch,
                 sequence,
                 fragment_id,
                 after,
-            } => line!(
-                self,
-                warn,
-                name,
-                "STS service did not answer in time",
-                batch = batch,
-                sequence = sequence,
-                fragment_id = fragment_id.to_string(),
-                after_ms = ms(*after),
-            ),
+            } => line! {
+                self, warn, name, "STS service did not answer in time", batch, sequence,
+                fragment_id = fragment_id.to_string(), after_ms = ms(*after)
+            },
             Event::BadAudio {
                 batch,
                 fragment_id,
                 reason,
-            } => {
-                line!(
-                    self,
-                    warn,
-                    name,
-                    "dubbed audio cannot be used",
-                    batch = batch,
-                    fragment_id = fragment_id.to_string(),
-                    reason = reason
-                );
-            }
+            } => line! {
+                self, warn, name, "dubbed audio cannot be used", batch,
+                fragment_id = fragment_id.to_string(), reason
+            },
             Event::SegmentDubbed { batch } => {
-                line!(self, debug, name, "segment is dubbed", batch = batch);
+                line! { self, debug, name, "segment is dubbed", batch }
             }
-            Event::SegmentOriginal { batch, reason } => {
-                line!(
-                    self,
-                    info,
-                    name,
-                    "segment keeps its audio",
-                    batch = batch,
-                    reason = reason.label()
-                );
-            }
-            Event::Fallback { batch, reason } => {
-                line!(
-                    self,
-                    warn,
-                    name,
-                    "segment falls back to its original audio",
-                    batch = batch,
-                    reason = reason.label()
-                );
-            }
-            Event::Breaker { from, to } if to.label() == "open" => {
-                line!(
-                    self,
-                    warn,
-                    name,
-                    "circuit breaker opens",
-                    from = from.label(),
-                    to = to.label()
-                );
-            }
-            Event::Breaker { from, to } => {
-                line!(
-                    self,
-                    info,
-                    name,
-                    "circuit breaker",
-                    from = from.label(),
-                    to = to.label()
-                );
-            }
+            Event::SegmentOriginal { batch, reason } => line! {
+                self, info, name, "segment keeps its audio", batch, reason = reason.label()
+            },
+            Event::Fallback { batch, reason } => line! {
+                self, warn, name, "segment falls back to its original audio", batch, reason = reason.label()
+            },
+            Event::Breaker { from, to } if to.label() == "open" => line! {
+                self, warn, name, "circuit breaker opens", from = from.label(), to = to.label()
+            },
+            Event::Breaker { from, to } => line! {
+                self, info, name, "circuit breaker", from = from.label(), to = to.label()
+            },
             // A service that repeats itself every millisecond fills no disk.
             Event::Backpressure { changed: false, .. } => {}
-            Event::Backpressure { action, delay, .. } => {
-                line!(
-                    self,
-                    info,
-                    name,
-                    "STS service asks for another pace",
-                    action = action.label(),
-                    delay_ms = delay.map(ms)
-                );
-            }
+            Event::Backpressure { action, delay, .. } => line! {
+                self, info, name, "STS service asks for another pace", action = action.label(),
+                delay_ms = delay.map(ms)
+            },
             Event::ProtocolError {
                 kind,
                 first: true,
                 count,
                 detail,
-            } => line!(
-                self,
-                warn,
-                name,
+            } => line! {
+                self, warn, name,
                 "STS service broke the protocol, further ones of this kind are only counted",
-                kind = kind.label(),
-                count = count,
-                detail = detail,
-            ),
+                kind = kind.label(), count, detail
+            },
             Event::ProtocolError {
                 kind,
                 first: false,
                 count,
                 detail,
-            } => {
-                line!(
-                    self,
-                    debug,
-                    name,
-                    "STS service broke the protocol",
-                    kind = kind.label(),
-                    count = count,
-                    detail = detail
-                );
-            }
+            } => line! {
+                self, debug, name, "STS service broke the protocol", kind = kind.label(), count, detail
+            },
             Event::StreamEnding { link } => {
-                line!(self, info, name, "ending the STS stream", link = link);
+                line! { self, info, name, "ending the STS stream", link }
             }
             Event::StreamComplete {
                 link,
                 confirmed: true,
-            } => line!(self, info, name, "STS stream is complete", link = link),
+            } => line! { self, info, name, "STS stream is complete", link },
             Event::StreamComplete {
                 link,
                 confirmed: false,
-            } => {
-                line!(
-                    self,
-                    warn,
-                    name,
-                    "STS service did not confirm the end",
-                    link = link
-                );
-            }
+            } => line! { self, warn, name, "STS service did not confirm the end", link },
             Event::Drained { end: End::Complete } => {
-                line!(self, info, name, "every segment is resolved");
+                line! { self, info, name, "every segment is resolved" }
             }
-            Event::Drained { end: End::Gone } => line!(
-                self,
-                error,
-                name,
-                "every segment is resolved, STS service is gone"
-            ),
+            Event::Drained { end: End::Gone } => line! {
+                self, error, name, "every segment is resolved, STS service is gone"
+            },
             Event::Drained {
                 end: End::Refused { code, .. },
-            } => {
-                line!(
-                    self,
-                    error,
-                    name,
-                    "STS service refused the stream",
-                    code = code
-                );
-            }
-            Event::OutputStarted { batch, latency } => {
-                line!(
-                    self,
-                    info,
-                    name,
-                    "output starts",
-                    batch = batch,
-                    latency_ms = ms(*latency)
-                );
-            }
-            Event::Stall { batch, duration } => {
-                line!(
-                    self,
-                    warn,
-                    name,
-                    "output waited for a late pair",
-                    batch = batch,
-                    duration_ms = ms(*duration)
-                );
-            }
-            Event::CatchUpStarted { batch, excess } => {
-                line!(
-                    self,
-                    info,
-                    name,
-                    "winning back lost latency",
-                    batch = batch,
-                    excess_ms = ms(*excess)
-                );
-            }
-            Event::CatchUpDone { batch, latency } => {
-                line!(
-                    self,
-                    info,
-                    name,
-                    "latency is as low as the answers allow",
-                    batch = batch,
-                    latency_ms = ms(*latency)
-                );
-            }
+            } => line! { self, error, name, "STS service refused the stream", code },
+            Event::OutputStarted { batch, latency } => line! {
+                self, info, name, "output starts", batch, latency_ms = ms(*latency)
+            },
+            Event::Stall { batch, duration } => line! {
+                self, warn, name, "output waited for a late pair", batch, duration_ms = ms(*duration)
+            },
+            Event::CatchUpStarted { batch, excess } => line! {
+                self, info, name, "winning back lost latency", batch, excess_ms = ms(*excess)
+            },
+            Event::CatchUpDone { batch, latency } => line! {
+                self, info, name, "latency is as low as the answers allow", batch, latency_ms = ms(*latency)
+            },
             Event::AvCorrection {
                 batch,
                 delta_ns,
                 slewed_ns,
-            } => line!(
-                self,
-                info,
-                name,
-                "audio is slewed to meet the video",
-                batch = batch,
-                delta_ms = round(*delta_ns as f64 / 1e6),
-                slewed_ms = round(*slewed_ns as f64 / 1e6),
-            ),
-            Event::AvGapFilled { batch, silence } => {
-                line!(
-                    self,
-                    warn,
-                    name,
-                    "a hole in the audio is silent",
-                    batch = batch,
-                    silence_ms = ms(*silence)
-                );
-            }
-            Event::AvOverThreshold { batch, delta_ns } => {
-                line!(
-                    self,
-                    warn,
-                    name,
-                    "audio and video are apart",
-                    batch = batch,
-                    delta_ms = round(*delta_ns as f64 / 1e6)
-                );
-            }
+            } => line! {
+                self, info, name, "audio is slewed to meet the video", batch,
+                delta_ms = round(*delta_ns as f64 / 1e6), slewed_ms = round(*slewed_ns as f64 / 1e6)
+            },
+            Event::AvGapFilled { batch, silence } => line! {
+                self, warn, name, "a hole in the audio is silent", batch, silence_ms = ms(*silence)
+            },
+            Event::AvOverThreshold { batch, delta_ns } => line! {
+                self, warn, name, "audio and video are apart", batch,
+                delta_ms = round(*delta_ns as f64 / 1e6)
+            },
         }
     }
 }

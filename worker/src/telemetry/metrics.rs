@@ -35,16 +35,21 @@ fn create_all() {
             Kind::Gauge => metrics::describe_gauge!(name, metric.help),
             Kind::Histogram => metrics::describe_histogram!(name, metric.help),
         }
-        match (metric.kind, metric.label) {
-            (Kind::Counter, Some((label, values))) => {
-                for value in values {
-                    metrics::counter!(name, label => value).increment(0);
-                }
-            }
-            (Kind::Counter, None) => metrics::counter!(name).increment(0),
-            (Kind::Gauge, _) => metrics::gauge!(name).set(0.0),
-            // A handle alone makes the series; an observation would falsify it.
-            (Kind::Histogram, _) => drop(metrics::histogram!(name)),
+        let Some((label, values)) = metric.label else {
+            create(metric.kind, name, Vec::new());
+            continue;
+        };
+        for value in values {
+            create(metric.kind, name, vec![metrics::Label::new(label, value)]);
         }
+    }
+}
+
+fn create(kind: Kind, name: &'static str, labels: Vec<metrics::Label>) {
+    match kind {
+        Kind::Counter => metrics::counter!(name, labels).increment(0),
+        Kind::Gauge => metrics::gauge!(name, labels).set(0.0),
+        // A handle alone makes the series; an observation would falsify it.
+        Kind::Histogram => drop(metrics::histogram!(name, labels)),
     }
 }

@@ -1,0 +1,111 @@
+//! What values an option accepts, and what is said of one that it does not.
+
+use std::time::Duration;
+
+pub(super) fn identifier(value: &str) -> Result<String, String> {
+    let fits = (1..=64).contains(&value.len())
+        && value
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-');
+    if fits {
+        Ok(value.to_owned())
+    } else {
+        Err("allowed: 1 to 64 of A-Z a-z 0-9 _ -".to_owned())
+    }
+}
+
+pub(super) fn short_text(value: &str) -> Result<String, String> {
+    let fits = (1..=128).contains(&value.chars().count()) && !value.chars().any(char::is_control);
+    if fits {
+        Ok(value.to_owned())
+    } else {
+        Err("allowed: 1 to 128 printable characters".to_owned())
+    }
+}
+
+fn url_of(value: &str, schemes: &[&str]) -> Result<String, String> {
+    let allowed = || {
+        format!(
+            "allowed: a URL that starts with {}",
+            schemes.join(":// or ") + "://"
+        )
+    };
+    let url = url::Url::parse(value).map_err(|error| format!("{error}; {}", allowed()))?;
+    let has_host = url.host_str().is_some_and(|host| !host.is_empty());
+    if schemes.contains(&url.scheme()) && has_host {
+        Ok(value.to_owned())
+    } else {
+        Err(allowed())
+    }
+}
+
+pub(super) fn rtsp_url(value: &str) -> Result<String, String> {
+    url_of(value, &["rtsp", "rtsps"])
+}
+
+pub(super) fn rtmp_url(value: &str) -> Result<String, String> {
+    let url = url_of(value, &["rtmp", "rtmps"])?;
+    // rtmp2sink needs an application and a stream name.
+    let parts = url::Url::parse(&url).ok().and_then(|u| {
+        u.path_segments()
+            .map(|parts| parts.filter(|part| !part.is_empty()).count())
+    });
+    if parts.unwrap_or(0) >= 2 {
+        Ok(url)
+    } else {
+        Err("allowed: rtmp://HOST/APPLICATION/STREAM".to_owned())
+    }
+}
+
+pub(super) fn sts_url(value: &str) -> Result<String, String> {
+    url_of(value, &["http", "https", "ws", "wss"])
+}
+
+fn duration_in(value: &str, least: Duration, most: Duration) -> Result<Duration, String> {
+    let allowed = || {
+        format!(
+            "allowed: {} to {}, such as 6s, 500ms or 1m 30s",
+            humantime::format_duration(least),
+            humantime::format_duration(most)
+        )
+    };
+    let duration =
+        humantime::parse_duration(value).map_err(|error| format!("{error}; {}", allowed()))?;
+    if (least..=most).contains(&duration) {
+        Ok(duration)
+    } else {
+        Err(allowed())
+    }
+}
+
+pub(super) fn segment_duration(value: &str) -> Result<Duration, String> {
+    duration_in(value, Duration::from_secs(1), Duration::from_mins(1))
+}
+
+pub(super) fn retention(value: &str) -> Result<Duration, String> {
+    duration_in(value, Duration::ZERO, Duration::from_hours(7 * 24))
+}
+
+pub(super) fn cooldown(value: &str) -> Result<Duration, String> {
+    duration_in(value, Duration::from_millis(100), Duration::from_hours(1))
+}
+
+pub(super) fn av_offset(value: &str) -> Result<Duration, String> {
+    duration_in(value, Duration::ZERO, Duration::from_mins(1))
+}
+
+/// Quieter than the lowest nobody hears; louder than the highest the dub is not understood.
+pub(super) fn duck_level(value: &str) -> Result<f64, String> {
+    let level = value.parse().ok();
+    level
+        .filter(|level| (-60.0..=-3.0).contains(level))
+        .ok_or_else(|| "allowed: -60 to -3, such as -15 or -12.5".to_owned())
+}
+
+pub(super) fn log_level(value: &str) -> Result<String, String> {
+    tracing_subscriber::EnvFilter::try_new(value)
+        .map(|_| value.to_owned())
+        .map_err(|error| {
+            format!("{error}; allowed: error, warn, info, debug, trace, or a tracing filter")
+        })
+}
