@@ -1,10 +1,10 @@
-//! An answer that takes 7 s: output waits for it once, loses nothing, and wins its latency back so
+//! An answer that takes 6.5 s: output waits for it once, loses nothing, and wins its latency back so
 //! gently that nobody sees it.
 //!
-//! Segments of 2 s. Segment 5 is answered 7 s after it was sent, all others after 2 s. Half a second of
-//! head room is used up first, so output stands for about 4.5 s (MediaMTX would not record what came
-//! later than 5 s). At 4 % that takes two minutes to win back: the scenario is long, but hardly any
-//! work.
+//! Segments of 2 s. Segment 5 is answered 6.5 s after it was sent, all others after 2 s. The head room,
+//! which the log tells, is used up first, so output stands for almost 4.5 s (MediaMTX would not record
+//! what came later than 5 s). At 4 % that takes two minutes to win back: the scenario is long, but
+//! hardly any work.
 //!
 //! A viewer with a stopwatch watches the output. How old a picture is when it arrives there is what
 //! `worker_output_latency_seconds` must say.
@@ -28,12 +28,13 @@ const SEGMENT: Duration = Duration::from_secs(2);
 const SEGMENTS: u64 = 78;
 const LATE: u64 = 5;
 const USUAL: Duration = Duration::from_secs(2);
-const ANSWER: Duration = Duration::from_secs(7);
+const ANSWER: Duration = Duration::from_millis(6_500);
 /// How much later than usual that is.
 const LATER: Duration = ANSWER.saturating_sub(USUAL);
 /// The worker's own figures.
 const CATCH_UP: f64 = 1.04;
-const HEAD_ROOM: Duration = Duration::from_millis(500);
+/// What may be left of the latency that a slow start cost, beside the head room.
+const SPARE: f64 = 300.0;
 const PATIENCE: Duration = Duration::from_secs(20);
 
 const LATENCY: &str = "worker_output_latency_seconds";
@@ -113,7 +114,7 @@ fn answer_late(live: &Live) -> Result<()> {
     latency(ANSWER)?;
     arrived(LATE + 1)?;
     latency(USUAL)?;
-    live.tell("an answer takes 7 s");
+    live.tell("an answer takes 6.5 s");
     Ok(())
 }
 
@@ -138,7 +139,7 @@ fn stalled_once(evidence: &Evidence) -> Result<()> {
         .find(|fragment| fragment.batch == LATE)
         .context("the late fragment was not sent")?;
     let took = late.seen.processing_ms().context("it was not answered")?;
-    wire::within("the late answer", took, 6_900.0, 7_500.0)?;
+    wire::within("the late answer", took, 6_400.0, 7_000.0)?;
 
     let stalls: Vec<&Record> = evidence.log.events("stall").collect();
     ensure!(stalls.len() == 1, "output waited {} times", stalls.len());
@@ -148,8 +149,12 @@ fn stalled_once(evidence: &Evidence) -> Result<()> {
         stalls[0]
     );
     let waited = stalls[0].number("duration_ms").context("for no time")?;
-    let expected = LATER.saturating_sub(HEAD_ROOM).as_millis() as f64;
-    wire::within("the stall", waited, expected - 300.0, expected + 300.0)?;
+    let started = evidence.log.events("output_started").next();
+    let head_room = started
+        .and_then(|record| record.number("head_room_ms"))
+        .context("the log does not tell the head room")?;
+    let expected = LATER.as_millis() as f64 - head_room;
+    wire::within("the stall", waited, expected - SPARE, expected + SPARE)?;
     wire::require_stalls(evidence, &[LATE])?;
     let problems = evidence.log.problems();
     ensure!(
@@ -169,7 +174,7 @@ fn latency_is_back(evidence: &Evidence) -> Result<()> {
     let (before, last) = (latencies[LATE as usize - 1], latencies[latencies.len() - 1]);
     let most = latencies.iter().copied().fold(0.0, f64::max);
     wire::within("latency after the stall", most - before, 4_000.0, 5_000.0)?;
-    wire::within("latency at the end", last - before, -100.0, 250.0)?;
+    wire::within("latency at the end", last - before, -500.0, 250.0)?;
     for event in ["catch_up_started", "catch_up_done"] {
         let times = evidence.log.events(event).count();
         ensure!(times == 1, "{event} was logged {times} times");

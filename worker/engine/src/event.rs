@@ -232,8 +232,10 @@ pub enum Event {
     OutputStarted {
         /// Which pair.
         batch: u64,
-        /// Content latency the run starts with, which is the target from here on.
+        /// Content latency the run starts with.
         latency: Duration,
+        /// How long the pair is held although it is ready, read off the machine's jitter.
+        head_room: Duration,
     },
     /// A pair was late and output waited.
     Stall {
@@ -508,7 +510,17 @@ impl fmt::Display for Event {
                 End::Gone => f.write_str(" end=gone"),
                 End::Refused { code, .. } => write!(f, " end=refused code={code}"),
             },
-            Self::OutputStarted { batch, latency } | Self::CatchUpDone { batch, latency } => {
+            Self::OutputStarted {
+                batch,
+                latency,
+                head_room,
+            } => write!(
+                f,
+                " batch={batch} latency_ms={} head_room_ms={}",
+                latency.as_millis(),
+                head_room.as_millis()
+            ),
+            Self::CatchUpDone { batch, latency } => {
                 write!(f, " batch={batch} latency_ms={}", latency.as_millis())
             }
             Self::Stall { batch, duration } => {

@@ -1,17 +1,23 @@
 //! When each pair of audio and video leaves.
 //!
-//! Output starts when the first pair is ready (plus the head room) and then runs in real time. Timestamps never
-//! change here; only the moment a unit leaves does. A pair that is not ready when its turn comes
+//! Output starts when the first pair is ready, plus a head room, and then runs in real time. Timestamps
+//! never change here; only the moment a unit leaves does. A pair that is not ready when its turn comes
 //! makes output wait (a *stall*): latency grows by that much and nothing is dropped. The excess is
 //! won back by playing later pairs a few percent faster, never by a jump.
 //!
-//! How far it may be won back is read off the pairs themselves. Each pair has an offset at which it
-//! became ready and an offset at which it plays (moment minus PTS). The playing offset may come down
-//! to the second-latest readiness of the last twenty pairs plus a third of their spread, never below
-//! the latency the run began with, and not before a few pairs after the stall were in time. So one
-//! late answer is soon forgotten, while a service whose latency swings keeps the head room it needs
-//! and output does not swing with it. Answers come in order, so a late one holds up those behind it:
-//! pairs that become ready at once are one piece of evidence, the first of them.
+//! The first moments of media (the *lead*) leave at once: a server looks at some media time before it
+//! shows a stream, and paced media would make viewers wait for that in real time. What follows leaves
+//! when it would have left anyway, so the lead changes no latency.
+//!
+//! The head room is read off this machine: how long it worked on the first pair, and how late it was
+//! for what it had to do before. How far latency may come down is read off the pairs. Each has an
+//! offset at which it became ready and one at which it plays (moment minus PTS). The playing offset
+//! may come down to the second-latest readiness of the last twenty pairs plus a third of their
+//! spread (more while there are fewer), not before a few pairs after the start or a stall were in time. The first pairs are no
+//! evidence once there are others: a start is slow. So a late answer or a slow start is soon
+//! forgotten, while a service whose latency swings keeps the room it needs and output does not swing
+//! with it. Answers come in order, so a late one holds up those behind it: pairs that become ready at
+//! once are one piece of evidence, the first of them.
 
 use crate::event::Event;
 use crate::time::{At, Pts, nanos_of};
@@ -25,6 +31,10 @@ const WINDOW: usize = 20;
 const EVIDENCE: u32 = 3;
 /// Excess worth starting a catch-up for; below it a listener gains nothing.
 const WORTH_IT: Duration = Duration::from_millis(100);
+/// Pairs at the start that say little about how it goes on.
+const STARTING: usize = 3;
+/// Least room behind the latest pairs.
+const MARGIN: Duration = Duration::from_millis(20);
 /// A hole in the timeline longer than this is an input that was away: what was learnt is void.
 const DISCONTINUITY: Duration = Duration::from_millis(500);
 
@@ -35,9 +45,10 @@ pub struct PlayoutConfig {
     pub max_catch_up: f64,
     /// Lateness that is not worth calling a stall.
     pub stall_tolerance: Duration,
-    /// How long the first pair is held although it is ready, so that the usual jitter of a busy
-    /// machine does not make the next ones late.
-    pub head_room: Duration,
+    /// How long the first pair is held although it is ready: least and most.
+    pub head_room: (Duration, Duration),
+    /// Media time from the start of the first pair on that leaves at once.
+    pub lead: Duration,
 }
 
 impl Default for PlayoutConfig {
@@ -45,7 +56,8 @@ impl Default for PlayoutConfig {
         Self {
             max_catch_up: 0.04,
             stall_tolerance: Duration::from_millis(20),
-            head_room: Duration::ZERO,
+            head_room: (Duration::ZERO, Duration::ZERO),
+            lead: Duration::ZERO,
         }
     }
 }
@@ -61,6 +73,8 @@ pub struct Pair {
     pub end: Pts,
     /// When the media at `start` arrived at ingest.
     pub captured: At,
+    /// How long this machine worked on it once its audio was decided.
+    pub worked: Duration,
 }
 
 /// A pair with its place on the monotonic clock.
@@ -96,26 +110,19 @@ impl Slot {
     }
 }
 
-/// Offsets (moment minus PTS, ns) of one recent pair.
-#[derive(Copy, Clone, Debug)]
-struct Offsets {
-    captured: i64,
-    ready: i64,
-}
-
 /// The pacing of one output. See the [module](self).
 #[derive(Clone, Debug)]
 pub struct Playout {
     config: PlayoutConfig,
     slots: VecDeque<Slot>,
-    recent: VecDeque<Offsets>,
-    /// Content latency the run began with.
-    target: Duration,
-    /// Playing offset of the first pair, ns, while it is still learnt how old that pair really was:
-    /// a start is slow, and what comes late at ingest looks younger than it is.
-    began: Option<i64>,
-    /// Pairs so far.
-    learnt: usize,
+    /// Offsets (moment minus PTS, ns) at which recent pairs became ready.
+    recent: VecDeque<i64>,
+    /// How many of them, from the front, stem from the start.
+    starting: usize,
+    /// The most this machine was late for anything before the start.
+    late: Duration,
+    /// When the lead leaves, and where it ends.
+    lead: Option<(At, Pts)>,
     /// When the newest pair became ready.
     last_ready: Option<At>,
     /// Pairs in time since the last stall.
@@ -131,9 +138,9 @@ impl Playout {
             config,
             slots: VecDeque::new(),
             recent: VecDeque::new(),
-            target: Duration::ZERO,
-            began: None,
-            learnt: 0,
+            starting: 0,
+            late: Duration::ZERO,
+            lead: None,
             last_ready: None,
             in_time: 0,
             catching_up: false,
@@ -141,20 +148,18 @@ impl Playout {
         }
     }
 
+    /// Something was done this much later than it was due; only what is told before the first pair
+    /// counts.
+    pub fn machine_was_late(&mut self, by: Duration) {
+        self.late = self.late.max(by);
+    }
+
     /// Records that a pair became ready; pairs come in batch order.
     pub fn pair_ready(&mut self, at: At, pair: Pair) {
         let begin = match self.slots.back().copied() {
-            None => at + self.config.head_room,
+            None => self.start(at, &pair),
             Some(previous) => self.begin_after(&previous, at, &pair),
         };
-        if self.slots.is_empty() {
-            self.target = begin.since(pair.captured);
-            self.began = Some(offset(begin, pair.start));
-            self.events.push_back(Event::OutputStarted {
-                batch: pair.batch,
-                latency: self.target,
-            });
-        }
         let media = pair.end.since(pair.start);
         self.learn(at, &pair, media);
         let wall = media.saturating_sub(self.win_back(begin, &pair, media));
@@ -165,10 +170,33 @@ impl Playout {
         }
     }
 
+    /// Begin of the first pair. A machine that took long for it, or was late, will be again.
+    fn start(&mut self, at: At, pair: &Pair) -> At {
+        let (least, most) = self.config.head_room;
+        let head_room = (pair.worked + 2 * self.late).max(least).min(most);
+        let begin = at + head_room;
+        self.starting = STARTING;
+        self.lead = Some((begin, pair.start + self.config.lead));
+        self.events.push_back(Event::OutputStarted {
+            batch: pair.batch,
+            latency: begin.since(pair.captured),
+            head_room,
+        });
+        begin
+    }
+
     /// When the unit at `pts` must leave; `None` while its pair is not ready.
     ///
     /// Never decreases with `pts`. A unit of a pair long past is due in the past.
     pub fn due(&self, pts: Pts) -> Option<At> {
+        let due = self.paced(pts)?;
+        match self.lead {
+            Some((begin, end)) if pts < end => Some(due.min(begin)),
+            _ => Some(due),
+        }
+    }
+
+    fn paced(&self, pts: Pts) -> Option<At> {
         let index = self.slots.iter().rposition(|slot| slot.pair.start <= pts);
         let Some(index) = index else {
             let first = self.slots.front()?;
@@ -251,7 +279,7 @@ impl Playout {
         let hole = pair.start.since(previous.pair.end);
         if hole > DISCONTINUITY {
             self.recent.clear();
-            self.began = None;
+            self.starting = 0;
         }
         let turn = previous.finish() + hole;
         let late = at.since(turn);
@@ -266,29 +294,21 @@ impl Playout {
         at.max(turn)
     }
 
-    /// Learns from a pair's arrival, and from when it became ready, unless the one before held it up:
-    /// then it is the earlier by a whole pair and says nothing that the other has not said.
+    /// Learns when a pair became ready, unless the one before held it up: then it is the earlier by a
+    /// whole pair and says nothing that the other has not said.
     fn learn(&mut self, at: At, pair: &Pair, media: Duration) {
-        let captured = offset(pair.captured, pair.start);
-        self.learnt += 1;
-        if self.learnt > WINDOW {
-            self.began = None;
-        }
-        if let Some(began) = self.began {
-            let age = u64::try_from(began.saturating_sub(captured)).unwrap_or(0);
-            self.target = self.target.max(Duration::from_nanos(age));
-        }
         let before = self.last_ready.replace(at);
         if before.is_some_and(|before| at.since(before) < media / 4) {
             return;
         }
         if self.recent.len() == WINDOW {
             self.recent.pop_front();
+            self.starting = self.starting.saturating_sub(1);
         }
-        self.recent.push_back(Offsets {
-            captured,
-            ready: offset(at, pair.start),
-        });
+        self.recent.push_back(offset(at, pair.start));
+        if self.recent.len() > self.starting + EVIDENCE as usize {
+            self.recent.drain(..std::mem::take(&mut self.starting));
+        }
     }
 
     /// How much of `media` is saved by playing this pair faster.
@@ -320,20 +340,13 @@ impl Playout {
         if self.in_time < EVIDENCE || self.recent.len() <= EVIDENCE as usize {
             return Duration::ZERO;
         }
-        // Capture jitter only ever delays, so the earliest capture is the true one; a window, so
-        // that an input clock that runs fast or slow against ours is followed.
-        let captured = self
-            .recent
-            .iter()
-            .map(|o| o.captured)
-            .min()
-            .unwrap_or(playing);
-        let mut ready: Vec<i64> = self.recent.iter().map(|o| o.ready).collect();
+        let mut ready: Vec<i64> = self.recent.iter().copied().collect();
         ready.sort_unstable();
-        let latest_but_one = ready[ready.len() - 2];
-        let spread = latest_but_one - ready[0];
-        let margin = (spread / 3).max(nanos_of(self.config.stall_tolerance));
-        let needed = (captured + nanos_of(self.target)).max(latest_but_one + margin);
+        // One outlier is forgiven; the fewer pairs there are, the less the spread of the rest says.
+        let pairs = ready.len();
+        let latest = ready[pairs - 2];
+        let spread = (latest - ready[0]) * WINDOW as i64 / (3 * pairs as i64);
+        let needed = latest + spread.max(nanos_of(MARGIN));
         Duration::from_nanos(u64::try_from(playing - needed).unwrap_or(0))
     }
 }

@@ -145,7 +145,8 @@ impl Driver {
                     self.observer.fact(&Fact::StopRequested { signal });
                     self.input.stop(At::new(self.clock.elapsed()), &self.observer);
                 }
-                _ = tick.tick() => {
+                scheduled = tick.tick() => {
+                    self.output.machine_was_late(scheduled.elapsed());
                     self.output.check(At::new(self.clock.elapsed()), &self.observer)?;
                     while let Some(failed) = self.files.as_ref().and_then(SegmentFiles::poll_failure) {
                         self.observer.fact(&Fact::SegmentFileFailed { batch: failed.batch, reason: &failed.reason });

@@ -23,11 +23,13 @@ const LINGER: Duration = Duration::from_millis(300);
 /// How long the server may take to accept the last bytes.
 const LAST_BYTES: Duration = Duration::from_secs(10);
 
-/// Held back before the first pair: decoding and encoding take 40 ms on an idle machine and
-/// several times that on a busy one, and no viewer notices this much more latency.
-const HEAD_ROOM: Duration = Duration::from_millis(500);
+/// The head room of the first pair, least and most: on an idle machine the next ones are a few
+/// milliseconds later, on a busy one several times as late as it took long.
+const HEAD_ROOM: (Duration, Duration) = (Duration::from_millis(50), Duration::from_millis(500));
 /// Players buffer more than this, so a pair that is so little late stalls nobody.
-const STALL_TOLERANCE: Duration = Duration::from_millis(100);
+const STALL_TOLERANCE: Duration = Duration::from_millis(200);
+/// `MediaMTX` looks at two seconds of media before its readers get anything.
+const LEAD: Duration = Duration::from_millis(2_300);
 
 /// A segment on its way out.
 pub(super) struct Outgoing {
@@ -54,6 +56,7 @@ struct Mixing {
     start: Pts,
     end: Pts,
     captured: At,
+    decided: At,
     video: Vec<(AccessUnit, Pts, Pts)>,
     dubbed: bool,
 }
@@ -121,6 +124,7 @@ impl Output {
             playout: Playout::new(PlayoutConfig {
                 head_room: HEAD_ROOM,
                 stall_tolerance: STALL_TOLERANCE,
+                lead: LEAD,
                 ..PlayoutConfig::default()
             }),
             pairs: VecDeque::new(),
@@ -177,6 +181,7 @@ impl Output {
             start,
             end,
             captured,
+            decided: at,
             video,
             dubbed: dubbed.is_some(),
         };
@@ -259,6 +264,7 @@ impl Output {
                 start: pair.start,
                 end: pair.end,
                 captured: pair.captured,
+                worked: at.since(pair.decided),
             },
         );
         self.pairs.push_back(OnAir {
@@ -278,6 +284,11 @@ impl Output {
         let egress = Egress::start(&self.config.output_url, format, self.egress_sender.clone());
         self.egress = Some(egress.map_err(WorkerError::Unexpected)?);
         Ok(())
+    }
+
+    /// The driver was this much late for what it had to do.
+    pub(super) fn machine_was_late(&mut self, by: Duration) {
+        self.playout.machine_was_late(by);
     }
 
     /// An event of the pacing.

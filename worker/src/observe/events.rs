@@ -203,8 +203,12 @@ impl Observer {
             Event::Drained {
                 end: End::Refused { code, .. },
             } => line! { self, error, name, "STS service refused the stream", code },
-            Event::OutputStarted { batch, latency } => line! {
-                self, info, name, "output starts", batch, latency_ms = ms(*latency)
+            Event::OutputStarted {
+                batch,
+                latency,
+                head_room,
+            } => line! {
+                self, info, name, "output starts", batch, latency_ms = ms(*latency), head_room_ms = ms(*head_room)
             },
             Event::Stall { batch, duration } => line! {
                 self, warn, name, "output waited for a late pair", batch, duration_ms = ms(*duration)

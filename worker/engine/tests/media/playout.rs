@@ -86,6 +86,7 @@ fn play_with(config: PlayoutConfig, made: Vec<Made>) -> Run {
                 start: Pts::from_millis(start),
                 end: Pts::from_millis(end),
                 captured: at(made.captured),
+                worked: Duration::ZERO,
             },
         );
         let mut stall = Duration::ZERO;
@@ -140,18 +141,24 @@ fn output_starts_with_the_first_pair_and_then_keeps_real_time() {
     for (n, begin) in run.begins.iter().enumerate() {
         assert_eq!(*begin, At::from_millis(6_300 + n as u64 * 6_000));
     }
-    assert_eq!(run.events, ["output_started batch=0 latency_ms=6300"]);
+    assert_eq!(
+        run.events,
+        ["output_started batch=0 latency_ms=6300 head_room_ms=0"]
+    );
+}
+
+fn head_room(least: u64, most: u64) -> PlayoutConfig {
+    PlayoutConfig {
+        head_room: (ms(least), ms(most)),
+        ..PlayoutConfig::default()
+    }
 }
 
 #[test]
-fn head_room_holds_the_first_pair_and_is_kept() {
-    let config = PlayoutConfig {
-        head_room: ms(500),
-        ..PlayoutConfig::default()
-    };
-    // Up to half a second later than the first: no stall. A real stall is won back to the target.
+fn head_room_holds_the_first_pair_and_is_kept_while_the_service_swings() {
+    // Up to half a second later than the first: no stall. A real stall is won back.
     let latencies = (0..80).map(|n| if n == 9 { 4_300 } else { 300 + (n * 97) % 499 });
-    let run = play_with(config, pairs(latencies));
+    let run = play_with(head_room(500, 500), pairs(latencies));
     assert_eq!(run.begins[0], At::from_millis(6_800));
     assert_eq!(run.latency_ms(0), 6_800);
     assert_eq!(run.stalls, [(9, ms(3_500))]);
@@ -160,6 +167,94 @@ fn head_room_holds_the_first_pair_and_is_kept() {
         "head room was spent"
     );
     assert!(run.latency_ms(79) <= 7_050, "{}", run.latency_ms(79));
+}
+
+#[test]
+fn head_room_is_what_the_machine_needed_at_the_start() {
+    for (worked, late, expected) in [
+        (0, 0, 50),
+        (60, 5, 70),
+        (60, 100, 260),
+        (150, 20, 190),
+        (2_000, 40, 500),
+    ] {
+        let mut playout = Playout::new(head_room(50, 500));
+        playout.machine_was_late(ms(late));
+        playout.machine_was_late(ms(late / 2));
+        playout.pair_ready(
+            At::from_millis(6_300),
+            Pair {
+                batch: 0,
+                start: Pts::from_millis(0),
+                end: Pts::from_millis(SEGMENT),
+                captured: At::ZERO,
+                worked: ms(worked),
+            },
+        );
+        let told = playout.poll_event().map(|event| event.to_string());
+        let latency = 6_300 + expected;
+        assert_eq!(
+            told.as_deref(),
+            Some(
+                format!("output_started batch=0 latency_ms={latency} head_room_ms={expected}")
+                    .as_str()
+            )
+        );
+    }
+}
+
+/// Twenty workers started at once: their first pairs come up to two seconds late, and were taken
+/// for the service's latency for ever.
+#[test]
+fn a_slow_start_is_forgotten_within_two_minutes_without_a_stall() {
+    let slow: [&[i64]; 3] = [&[2_300], &[2_300, 1_500], &[2_300, 2_200, 1_200, 700]];
+    for slow in slow {
+        let latencies =
+            (0..40).map(|n: usize| slow.get(n).copied().unwrap_or(300 + (n as i64 * 37) % 60));
+        let run = play_with(head_room(50, 500), pairs(latencies));
+        assert_eq!(run.stalls, [], "{slow:?}");
+        assert!(run.latency_ms(0) >= 8_300, "{slow:?}");
+        assert!(run.latency_ms(19) <= 6_500, "{slow:?}: {:?}", run.latencies);
+        assert!(
+            run.latencies[20..]
+                .iter()
+                .all(|l| *l >= ms(6_360) && *l <= ms(6_500)),
+            "{slow:?}: {:?}",
+            run.latencies
+        );
+    }
+}
+
+#[test]
+fn the_lead_leaves_at_once_and_the_rest_at_its_time() {
+    let config = PlayoutConfig {
+        lead: ms(2_300),
+        ..PlayoutConfig::default()
+    };
+    for segment in [6_000, 1_000_i64] {
+        let mut playout = Playout::new(config.clone());
+        for batch in 0..6 {
+            let start = batch * segment;
+            let ready = At::from_millis((start + segment + 300) as u64);
+            playout.pair_ready(
+                ready,
+                Pair {
+                    batch: batch as u64,
+                    start: Pts::from_millis(start),
+                    end: Pts::from_millis(start + segment),
+                    captured: At::from_millis(start as u64),
+                    worked: Duration::ZERO,
+                },
+            );
+            for pts in (start..start + segment).step_by(20) {
+                let due = playout.due(Pts::from_millis(pts)).expect("ready");
+                let begin = segment + 300;
+                let expected = if pts < 2_300 { begin } else { begin + pts };
+                assert_eq!(due, At::from_millis(expected as u64), "{segment}: {pts}");
+            }
+            assert_eq!(playout.latency(), ms(segment as u64 + 300));
+        }
+    }
 }
 
 #[test]
@@ -188,32 +283,11 @@ fn one_answer_seven_seconds_late_is_one_stall_and_is_won_back_within_minutes() {
     assert_eq!(
         run.events,
         [
-            "output_started batch=0 latency_ms=6300",
+            "output_started batch=0 latency_ms=6300 head_room_ms=0",
             "stall batch=5 duration_ms=7000",
             "catch_up_started batch=8 excess_ms=6980",
             "catch_up_done batch=39 latency_ms=6320",
         ]
-    );
-}
-
-/// The first unit came 250 ms late at ingest, as at every start. The run's latency was taken to be as
-/// much lower than it was, and the head room was won back as if it were a stall's.
-#[test]
-fn a_slow_start_at_ingest_does_not_spend_the_head_room() {
-    let mut made = pairs([2_000; 40]);
-    made[0].captured += 250;
-    made[12].ready += 1_300;
-    let config = PlayoutConfig {
-        head_room: ms(500),
-        ..PlayoutConfig::default()
-    };
-    let run = play_with(config, made);
-    assert_eq!(run.stalls, [(12, ms(800))], "{:?}", run.events);
-    assert_eq!(run.latency_ms(11), 8_500);
-    assert!(
-        (8_500..=8_525).contains(&run.latency_ms(39)),
-        "{}",
-        run.latency_ms(39)
     );
 }
 
@@ -234,14 +308,10 @@ fn pairs_held_up_by_a_late_one_do_not_count_as_late() {
             ready: newest,
         }
     });
-    let config = PlayoutConfig {
-        head_room: ms(500),
-        ..PlayoutConfig::default()
-    };
-    let run = play_with(config, made.collect());
+    let run = play_with(head_room(500, 500), made.collect());
     assert_eq!(run.stalls, [(3, ms(6_400))]);
     let back = (4..110).find(|n| run.latency_ms(*n) <= 2_640 + 25);
-    assert!(back.is_some_and(|back| back <= 92), "back at {back:?}");
+    assert!(back.is_some_and(|back| back <= 94), "back at {back:?}");
     let catching_up = run
         .events
         .iter()
@@ -334,6 +404,7 @@ fn time_runs_on_evenly_through_a_gap() {
         start: Pts::from_millis(start),
         end: Pts::from_millis(end),
         captured: At::from_millis(start as u64),
+        worked: Duration::ZERO,
     };
     playout.pair_ready(At::from_millis(6_100), pair(0, 0, 6_000));
     assert_eq!(playout.due(Pts::from_millis(6_000)), None);
@@ -359,6 +430,7 @@ fn latency_is_the_age_of_what_is_on_air() {
         start: Pts::from_millis(start as i64),
         end: Pts::from_millis(start as i64 + SEGMENT),
         captured: At::from_millis(start),
+        worked: Duration::ZERO,
     };
     let at = At::from_millis;
     assert_eq!(playout.latency_at(at(6_000)), None, "nothing is on air");
@@ -395,6 +467,7 @@ fn latency_comes_down_evenly_while_it_is_won_back() {
                 start: Pts::from_millis(made.start),
                 end: Pts::from_millis(made.start + made.length),
                 captured: At::from_millis(made.captured as u64),
+                worked: Duration::ZERO,
             },
         );
         let begin = playout.begin_of(batch).expect("just made");
@@ -490,10 +563,6 @@ fn any_latency_at_all_keeps_the_promises() {
             }
         }));
         let run = play(made);
-        let slack = run.latencies.iter().min().expect("sixty");
-        assert!(
-            *slack >= run.latencies[0],
-            "seed {seed}: below the latency it began with"
-        );
+        assert_eq!(run.latencies.len(), 60, "seed {seed}");
     }
 }
