@@ -2,39 +2,11 @@
 
 use crate::machine::Transition;
 use crate::time::At;
-use std::fmt;
+use crate::words::BackpressureAction;
 use std::time::Duration;
 
 /// Used when the service says `slow_down` without a delay.
 pub const DEFAULT_SLOW_DOWN: Duration = Duration::from_millis(500);
-
-/// The `action` of a `backpressure` event.
-#[derive(Copy, Clone, Debug, Eq, PartialEq, Ord, PartialOrd)]
-pub enum BackpressureAction {
-    /// Send nothing until `None`.
-    Pause,
-    /// Wait before each fragment until `None`.
-    SlowDown,
-    /// Send as usual.
-    None,
-}
-
-impl BackpressureAction {
-    /// The word used on the wire and as a metric label.
-    pub const fn label(self) -> &'static str {
-        match self {
-            Self::Pause => "pause",
-            Self::SlowDown => "slow_down",
-            Self::None => "none",
-        }
-    }
-}
-
-impl fmt::Display for BackpressureAction {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.label())
-    }
-}
 
 /// How the session may send just now.
 #[derive(Copy, Clone, Debug, Eq, PartialEq)]

@@ -3,10 +3,10 @@
 //! One typed event feeds logs, metrics and tests. [`Event::name`] is stable and is the `event` field
 //! of the log line; [`Display`](std::fmt::Display) is one stable line, used in timeline snapshots.
 
-use crate::backpressure::BackpressureAction;
 use crate::breaker::BreakerState;
 use crate::fragment_id::FragmentId;
-use crate::session::{AckStatus, End, LinkId, OriginalReason, ProtocolErrorKind};
+use crate::session::End;
+use crate::words::{AckStatus, BackpressureAction, LinkId, OriginalReason, ProtocolErrorKind};
 use std::fmt;
 use std::time::Duration;
 

@@ -8,8 +8,8 @@
 use crate::breaker::Permit;
 use crate::fragment_id::FragmentId;
 use crate::machine::Transition;
-use crate::session::ProtocolErrorKind;
 use crate::time::At;
+use crate::words::ProtocolErrorKind;
 use std::collections::{BTreeMap, VecDeque};
 
 /// Settled fragments remembered; at 6 s each this is 25 minutes.

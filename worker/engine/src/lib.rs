@@ -12,6 +12,7 @@
 //! | [`breaker`], [`backoff`], [`backpressure`], [`in_flight`] | the small machines the session is made of |
 //! | [`playout`] | when each pair leaves, what a stall is, how lost latency is won back |
 //! | [`av_sync`] | how audio is fitted to one continuous sample grid without drifting from video |
+//! | [`words`] | nothing; the words that more than one part or crate speaks |
 //! | [`event`] | every fact worth a log line, a count or a line in a snapshot |
 //!
 //! The parts share one way of speaking: `handle_*` takes facts in the past tense, `poll_*` gives
@@ -30,9 +31,9 @@ pub mod playout;
 pub mod segment;
 pub mod session;
 pub mod time;
+pub mod words;
 
 pub use av_sync::{AudioPlan, AvSync, AvSyncConfig};
-pub use backpressure::BackpressureAction;
 pub use breaker::BreakerState;
 pub use dts::DtsAssigner;
 pub use event::{Event, Level};
@@ -42,8 +43,9 @@ pub use segment::{
     AudioFrame, Buffered, DroppedBeforeStart, Segment, SegmentKind, Segmenter, SegmenterConfig,
     VideoUnit,
 };
-pub use session::{
-    AckStatus, BadAudio, End, Fatal, Input, LinkId, OriginalReason, Outcome, Output,
-    ProtocolErrorKind, Resolution, Session, SessionConfig, WakeReason,
-};
+pub use session::{End, Input, Output, Resolution, Session, SessionConfig, WakeReason};
 pub use time::{At, Pts};
+pub use words::{
+    AckStatus, BackpressureAction, BadAudio, Fatal, LinkId, OriginalReason, Outcome,
+    ProtocolErrorKind,
+};

@@ -3,8 +3,9 @@
 //! One line per state and fact: where it leads, `-` for a fact that changes nothing, `invalid` for
 //! one that has no place there.
 
+use dub_engine::BackpressureAction;
 use dub_engine::backoff::{BackoffFact, BackoffState};
-use dub_engine::backpressure::{BackpressureAction, Pace};
+use dub_engine::backpressure::Pace;
 use dub_engine::breaker::{BreakerConfig, BreakerFact, Circuit, Verdict};
 use dub_engine::in_flight::{FragmentFact, FragmentState};
 use dub_engine::machine::Transition;

@@ -2,12 +2,13 @@
 
 use super::Session;
 use super::codes::{self, Severity};
-use super::facts::{End, Fatal, LinkId, OriginalReason, Output, ProtocolErrorKind};
+use super::facts::{End, Output};
 use super::link::{LinkFact, Phase};
-use crate::backpressure::{Backpressure, BackpressureAction};
+use crate::backpressure::Backpressure;
 use crate::breaker::Verdict;
 use crate::event::{Event, shorten};
 use crate::in_flight::FragmentFact;
+use crate::words::{BackpressureAction, Fatal, LinkId, OriginalReason, ProtocolErrorKind};
 use std::time::Duration;
 
 /// The largest `max_inflight` the protocol knows.

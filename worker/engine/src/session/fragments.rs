@@ -2,9 +2,7 @@
 
 use super::codes::{self, Severity};
 use super::connection::StsError;
-use super::facts::{
-    AckStatus, BadAudio, LinkId, OriginalReason, Outcome, Output, ProtocolErrorKind, Resolution,
-};
+use super::facts::{Output, Resolution};
 use super::link::Phase;
 use super::{Session, Waiting};
 use crate::backpressure::Pace;
@@ -13,6 +11,7 @@ use crate::event::{Event, shorten};
 use crate::fragment_id::FragmentId;
 use crate::in_flight::{Fragment, FragmentFact, FragmentState};
 use crate::time::At;
+use crate::words::{AckStatus, BadAudio, LinkId, OriginalReason, Outcome, ProtocolErrorKind};
 
 impl Session {
     pub(super) fn on_segment_ready(&mut self, batch: u64, sendable: bool) {

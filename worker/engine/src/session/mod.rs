@@ -39,10 +39,7 @@ pub mod link;
 mod resolver;
 
 pub use codes::{Severity, classify};
-pub use facts::{
-    AckStatus, BadAudio, End, Fatal, Input, LinkId, OriginalReason, Outcome, Output,
-    ProtocolErrorKind, Resolution, SessionConfig, WakeReason,
-};
+pub use facts::{End, Input, Output, Resolution, SessionConfig, WakeReason};
 
 use crate::backoff::Backoff;
 use crate::backpressure::{Backpressure, Pace};
@@ -52,6 +49,7 @@ use crate::fragment_id::FragmentIds;
 use crate::in_flight::InFlight;
 use crate::machine::Transition;
 use crate::time::At;
+use crate::words::{LinkId, ProtocolErrorKind};
 use link::{LinkFact, Phase};
 use resolver::Resolver;
 use std::collections::{BTreeSet, VecDeque};
