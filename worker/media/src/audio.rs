@@ -3,12 +3,12 @@
 //! Each call builds a small pipeline, takes everything out of it under a time and a size
 //! limit, and takes it down again. All of it blocks: call it from a blocking thread.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use gst::prelude::*;
 
 use super::aac::{AacFormat, FRAME_SAMPLES};
-use super::{AacFrame, m4a, make};
+use super::{AacFrame, decoder, m4a, make};
 
 /// Interleaved samples at a stream's rate and channel count.
 #[derive(Debug, Clone, PartialEq)]
@@ -87,7 +87,8 @@ pub fn decode_frames(
     source.set_property("caps", &caps);
     source.set_property_from_str("format", "time");
     source.set_property("max-bytes", 0_u64);
-    let job = Job::new(&source, "avdec_aac", format)?;
+    let decoder = make("avdec_aac").map_err(AudioError::Undecodable)?;
+    let job = decoder::Job::new(&source, vec![decoder], format)?;
     let lead = usize::from(preroll.is_some());
     for (i, frame) in preroll.into_iter().chain(frames).enumerate() {
         let mut buffer = gst::Buffer::from_slice(frame.clone());
@@ -114,10 +115,10 @@ pub fn decode_frames(
     Ok(Pcm { samples, channels })
 }
 
-/// What the service said about its audio. Its content is believed first.
+/// What the service said about its audio.
 #[derive(Debug, Clone, Copy)]
 pub struct Label<'a> {
-    /// `m4a`, `wav`, `pcm_s16le` …
+    /// `m4a`, `wav`, `pcm_s16le` …; empty where the service gave none.
     pub format: &'a str,
     /// Samples per second, for raw PCM.
     pub rate: u32,
@@ -131,6 +132,10 @@ const LOUDEST: f32 = 8.0;
 
 /// Decodes audio of any usual kind to `format`'s rate and channels.
 ///
+/// A label that is not known exactly is refused: raw samples of another kind are noise. Among the
+/// kinds that say themselves what they are the content is believed over the label. What decodes is
+/// a fixed chain per kind (see [`decoder`](crate::decoder)), which can open nothing else.
+///
 /// `want` is the length the segment needs: encoders pad, and knowing what is expected
 /// tells padding from content. The result may still be longer or shorter.
 pub fn decode(
@@ -143,7 +148,8 @@ pub fn decode(
     if data.is_empty() {
         return Err(AudioError::Empty);
     }
-    let kind = Kind::of(&data, label.format);
+    data.drain(..id3_len(&data));
+    let kind = Kind::of(&data, label.format).map_err(AudioError::Undecodable)?;
     let mut skip = 0;
     // Length of the frame that an AAC encoder puts first, where nothing says whether it did.
     let mut priming = None;
@@ -164,15 +170,10 @@ pub fn decode(
             skip = mp3_delay(&data).map_or(0, |(delay, rate)| scale(delay, format.rate, rate));
         }
         Kind::RawPcm => data = wav(&data, label.rate, label.channels),
-        Kind::Other => {}
+        Kind::Wav => state_length(&mut data),
+        Kind::Ogg | Kind::Flac => {}
     }
-    let source = make("appsrc").map_err(AudioError::Undecodable)?;
-    source.set_property_from_str("format", "bytes");
-    source.set_property("max-bytes", 0_u64);
-    source.set_property("size", data.len() as i64);
-    let job = Job::new(&source, "decodebin", format)?;
-    job.push(gst::Buffer::from_mut_slice(data));
-    let mut samples = job.run(budget)?;
+    let mut samples = decoder::Job::whole(kind, data, format)?.run(budget)?;
 
     let channels = format.channels as usize;
     let frames = samples.len() / channels;
@@ -199,35 +200,71 @@ pub fn decode(
     Ok(Pcm { samples, channels })
 }
 
+/// What the worker can decode.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
+pub(crate) enum Kind {
     Mp4,
     Adts,
     Mp3,
+    Wav,
+    Ogg,
+    Flac,
     RawPcm,
-    Other,
 }
 
 impl Kind {
-    fn of(data: &[u8], label: &str) -> Self {
-        let starts = |magic: &[u8]| data.starts_with(magic);
-        if m4a::is_mp4(data) {
-            return Self::Mp4;
-        }
-        if starts(b"RIFF") || starts(b"OggS") || starts(b"fLaC") || starts(b"\x1aE\xdf\xa3") {
-            return Self::Other;
-        }
-        // Raw samples can look like anything, so a raw label beats the weak magic below.
+    fn of(data: &[u8], label: &str) -> Result<Self, String> {
         let label = label.to_ascii_lowercase();
-        if label.starts_with("pcm") || label == "s16le" || label == "raw" {
-            return Self::RawPcm;
+        // What the label alone would make of it; `None` where the content has to say it.
+        let named = match label.as_str() {
+            // Raw samples can look like anything: here only the label counts.
+            "pcm_s16le" | "s16le" | "pcm16" => return Ok(Self::RawPcm),
+            "mp3" => Some(Self::Mp3),
+            "aac" | "adts" => Some(Self::Adts),
+            "" | "m4a" | "mp4" | "wav" | "ogg" | "opus" | "vorbis" | "flac" => None,
+            _ => return Err(format!("no decoder for the label {label:?}")),
+        };
+        let content = match data {
+            _ if m4a::is_mp4(data) => Some(Self::Mp4),
+            [b'R', b'I', b'F', b'F', ..] => Some(Self::Wav),
+            [b'O', b'g', b'g', b'S', ..] => Some(Self::Ogg),
+            [b'f', b'L', b'a', b'C', ..] => Some(Self::Flac),
+            [0xff, second, ..] if second & 0xf6 == 0xf0 => Some(Self::Adts),
+            [0xff, second, ..] if second & 0xe0 == 0xe0 => Some(Self::Mp3),
+            _ => None,
+        };
+        content
+            .or(named)
+            .ok_or_else(|| format!("labelled {label:?}, and nothing known by its content"))
+    }
+}
+
+/// Length of an ID3 tag at the start.
+fn id3_len(data: &[u8]) -> usize {
+    let size = data.get(6..10).filter(|_| data.starts_with(b"ID3"));
+    size.map_or(0, |size| {
+        let size = size.iter().fold(0, |n, b| n << 7 | usize::from(b & 0x7f));
+        (10 + size).min(data.len())
+    })
+}
+
+/// Makes the length of a WAV's data what it is: who streams does not know it, and writes 0 or the
+/// largest number there is.
+fn state_length(data: &mut [u8]) {
+    let mut at = 12;
+    while let Some(&[a, b, c, d]) = data.get(at + 4..).and_then(|rest| rest.first_chunk()) {
+        let stated = u32::from_le_bytes([a, b, c, d]) as usize;
+        let rest = data.len() - at - 8;
+        if data[at..].starts_with(b"data") {
+            if stated == 0 || stated > rest {
+                data[at + 4..at + 8].copy_from_slice(&(rest as u32).to_le_bytes());
+            }
+            return;
         }
-        match data {
-            [b'I', b'D', b'3', ..] => Self::Mp3,
-            [0xff, second, ..] if second & 0xf6 == 0xf0 => Self::Adts,
-            [0xff, second, ..] if second & 0xe0 == 0xe0 => Self::Mp3,
-            _ => Self::Other,
-        }
+        let Some(next) = at.checked_add(8 + stated + stated % 2) else {
+            return;
+        };
+        at = next;
     }
 }
 
@@ -272,15 +309,7 @@ fn wav(data: &[u8], rate: u32, channels: u32) -> Vec<u8> {
 /// Samples of silence an MP3 decodes to before its content, and the file's rate: the
 /// encoder's delay as the LAME tag has it (576 is LAME's usual), plus the decoder's 529.
 fn mp3_delay(data: &[u8]) -> Option<(u64, u32)> {
-    let mut at = 0;
-    if data.starts_with(b"ID3") {
-        let size = data
-            .get(6..10)?
-            .iter()
-            .fold(0_usize, |size, b| size << 7 | usize::from(b & 0x7f));
-        at = 10 + size;
-    }
-    let header = data.get(at..at + 4)?;
+    let header = data.get(..4)?;
     if header[0] != 0xff || header[1] & 0xe0 != 0xe0 {
         return None;
     }
@@ -292,7 +321,7 @@ fn mp3_delay(data: &[u8]) -> Option<(u64, u32)> {
         2 => base / 2,
         _ => base / 4,
     };
-    let first_frame = data.get(at..(at + 512).min(data.len()))?;
+    let first_frame = data.get(..data.len().min(512))?;
     let tag = first_frame
         .windows(4)
         .position(|w| w == b"Xing" || w == b"Info");
@@ -334,162 +363,55 @@ pub(crate) fn pcm_caps(format: &AacFormat) -> gst::Caps {
     caps.build()
 }
 
-/// `source ! decoder ! audioconvert ! audioresample ! appsink`, from start to finish.
-struct Job {
-    pipeline: gst::Pipeline,
-    source: gst_app::AppSrc,
-    sink: gst_app::AppSink,
-    channels: usize,
-}
-
-impl Job {
-    fn new(source: &gst::Element, decoder: &str, format: &AacFormat) -> Result<Self, AudioError> {
-        Self::build(source, decoder, format).map_err(AudioError::Undecodable)
-    }
-
-    fn build(source: &gst::Element, decoder: &str, format: &AacFormat) -> Result<Self, String> {
-        let text = |error: gst::glib::BoolError| error.to_string();
-        let pipeline = gst::Pipeline::new();
-        let decoder = make(decoder)?;
-        let (convert, resample, sink) = (
-            make("audioconvert")?,
-            make("audioresample")?,
-            make("appsink")?,
-        );
-        sink.set_property("sync", false);
-        sink.set_property("max-buffers", 64_u32);
-        sink.set_property("caps", pcm_caps(format));
-        pipeline
-            .add_many([source, &decoder, &convert, &resample, &sink])
-            .map_err(text)?;
-        source.link(&decoder).map_err(text)?;
-        gst::Element::link_many([&convert, &resample, &sink]).map_err(text)?;
-        if decoder.link(&convert).is_err() {
-            let input = convert
-                .static_pad("sink")
-                .ok_or("audioconvert has no sink")?;
-            decoder.connect_pad_added(move |_, pad| {
-                let caps = pad.current_caps().unwrap_or_else(|| pad.query_caps(None));
-                let audio = caps
-                    .structure(0)
-                    .is_some_and(|s| s.name().starts_with("audio/"));
-                if audio && !input.is_linked() {
-                    // A failure shows as not-linked error on the bus.
-                    let _ = pad.link(&input);
-                }
-            });
-        }
-        let source = source
-            .clone()
-            .downcast()
-            .map_err(|_| "appsrc is no AppSrc")?;
-        let sink = sink.downcast().map_err(|_| "appsink is no AppSink")?;
-        Ok(Self {
-            pipeline,
-            source,
-            sink,
-            channels: format.channels as usize,
-        })
-    }
-
-    fn push(&self, buffer: gst::Buffer) {
-        // Fails only when the pipeline has failed, which `run` reports.
-        let _ = self.source.push_buffer(buffer);
-    }
-
-    fn run(self, budget: Budget) -> Result<Vec<f32>, AudioError> {
-        let deadline = Instant::now() + budget.time;
-        let _ = self.source.end_of_stream();
-        let result = match self.pipeline.set_state(gst::State::Playing) {
-            Ok(_) => self.collect(deadline, budget),
-            Err(_) => Err(AudioError::Undecodable(
-                self.failure()
-                    .unwrap_or_else(|| "it does not start".to_owned()),
-            )),
-        };
-        let pipeline = self.pipeline;
-        if matches!(result, Err(AudioError::TooSlow(_))) {
-            // An element that hangs may hang in its shutdown too: that must not be waited for.
-            std::thread::spawn(move || {
-                let _ = pipeline.set_state(gst::State::Null);
-            });
-        } else {
-            let _ = pipeline.set_state(gst::State::Null);
-        }
-        result
-    }
-
-    fn collect(&self, deadline: Instant, budget: Budget) -> Result<Vec<f32>, AudioError> {
-        let mut samples = Vec::new();
-        loop {
-            if let Some(failure) = self.failure() {
-                return Err(AudioError::Undecodable(failure));
-            }
-            let left = deadline.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                return Err(AudioError::TooSlow(budget.time));
-            }
-            // Short waits, so that an error on the bus ends the job at once.
-            let wait = gst::ClockTime::from_nseconds(
-                left.min(Duration::from_millis(20)).as_nanos() as u64,
-            );
-            match self.sink.try_pull_sample(wait) {
-                Some(sample) => {
-                    if let Some(map) = sample
-                        .buffer()
-                        .and_then(|buffer| buffer.map_readable().ok())
-                    {
-                        samples.extend(
-                            map.chunks_exact(4)
-                                .map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])),
-                        );
-                    }
-                    if samples.len() > budget.frames * self.channels {
-                        return Err(AudioError::TooLong(budget.frames));
-                    }
-                }
-                None if self.sink.is_eos() => {
-                    return match self.failure() {
-                        Some(failure) => Err(AudioError::Undecodable(failure)),
-                        None => Ok(samples),
-                    };
-                }
-                None => {}
-            }
-        }
-    }
-
-    fn failure(&self) -> Option<String> {
-        let message = self
-            .pipeline
-            .bus()?
-            .pop_filtered(&[gst::MessageType::Error])?;
-        match message.view() {
-            gst::MessageView::Error(error) => {
-                Some(error.error().message().trim_end_matches('.').to_owned())
-            }
-            _ => None,
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn content_decides_over_the_label() {
+    fn content_decides_among_the_kinds_that_say_what_they_are() {
         for (data, label, kind) in [
             (&b"\0\0\0\x1cftypM4A "[..], "wav", Kind::Mp4),
-            (b"RIFF\0\0\0\0WAVE", "pcm_s16le", Kind::Other),
-            (b"OggS", "mp3", Kind::Other),
+            (b"RIFF\0\0\0\0WAVE", "m4a", Kind::Wav),
+            (b"OggS", "mp3", Kind::Ogg),
+            (b"fLaC", "", Kind::Flac),
             (b"\xff\xf1\x4c\x80", "m4a", Kind::Adts),
-            (b"\xff\xfb\x90\x00", "m4a", Kind::Mp3),
-            (b"ID3\x04", "m4a", Kind::Mp3),
-            (b"\xff\xf1\x4c\x80", "pcm_s16le", Kind::RawPcm),
-            (b"what is this", "m4a", Kind::Other),
+            (b"\xff\xfb\x90\x00", "M4A", Kind::Mp3),
+            (b"some junk first", "mp3", Kind::Mp3),
+            // Raw samples look like anything.
+            (b"RIFF\0\0\0\0WAVE", "pcm_s16le", Kind::RawPcm),
         ] {
-            assert_eq!(Kind::of(data, label), kind, "{data:?} labelled {label}");
+            let found = Kind::of(data, label);
+            assert_eq!(found, Ok(kind), "{data:?} labelled {label}");
+        }
+        for (data, label) in [
+            (&b"RIFF\0\0\0\0WAVE"[..], "pcm_s16be"),
+            (b"\0\0\0\0", "f32le"),
+            (b"\0\0\0\0", "pcm"),
+            (b"\0\0\0\0", "pcm_f32le"),
+            (b"#EXTM3U", "m3u8"),
+            (b"#EXTM3U", "m4a"),
+            (b"what is this", ""),
+            (b"OggS", "wav "),
+        ] {
+            let found = Kind::of(data, label);
+            assert!(found.is_err(), "{data:?} labelled {label}: {found:?}");
+        }
+    }
+
+    #[test]
+    fn a_wav_of_unknown_length_ends_where_it_ends() {
+        for stated in [0, 0x7fff_ffff, u32::MAX, 9, 8] {
+            let mut file = wav(&[0; 8], 8_000, 1);
+            file[40..44].copy_from_slice(&stated.to_le_bytes());
+            state_length(&mut file);
+            assert_eq!(file[40..44], 8_u32.to_le_bytes(), "{stated}");
+        }
+        // Behind chunks that nobody knows, and with less than a chunk.
+        let mut file = b"RIFF\0\0\0\0WAVEjunk\x03\0\0\0abc\0data\xff\xff\xff\xff12".to_vec();
+        state_length(&mut file);
+        assert!(file.ends_with(b"data\x02\0\0\x0012"));
+        for len in 0..20 {
+            state_length(&mut file[..len].to_vec());
         }
     }
 

@@ -7,6 +7,7 @@
 pub mod aac;
 pub mod audio;
 pub mod bus;
+mod decoder;
 pub mod duck;
 pub mod egress;
 pub mod encoder;
@@ -63,20 +64,29 @@ pub fn init() -> Result<(), String> {
 }
 
 /// Every element this crate makes by name.
-pub const ELEMENTS: [&str; 20] = [
+pub const ELEMENTS: [&str; 31] = [
     "aacparse",
+    "alawdec",
     "appsink",
     "appsrc",
     "audioconvert",
     "audioresample",
     "avdec_aac",
+    "avdec_flac",
+    "avdec_mp3",
     "avenc_aac",
     "capsfilter",
     "decodebin",
     "filesink",
+    "flacparse",
     "flvmux",
     "h264parse",
     "mp4mux",
+    "mpegaudioparse",
+    "mulawdec",
+    "oggdemux",
+    "opusdec",
+    "qtdemux",
     "queue",
     "rtmp2sink",
     "rtph264depay",
@@ -84,6 +94,8 @@ pub const ELEMENTS: [&str; 20] = [
     "rtpmp4gdepay",
     "rtspsrc",
     "typefind",
+    "vorbisdec",
+    "wavparse",
 ];
 
 /// Makes an element; the failure names it, because a missing plugin is the usual cause.

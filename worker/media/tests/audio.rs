@@ -192,7 +192,7 @@ fn every_rate_of_every_kind_sits_in_place() {
             let (ar, ac) = (rate.to_string(), channels.to_string());
             let data = ffmpeg(&sound, &[&["-ar", &ar, "-ac", &ac], args].concat());
             let label = Label {
-                format: kind,
+                format: kind.split(' ').next().unwrap_or_default(),
                 rate,
                 channels,
             };

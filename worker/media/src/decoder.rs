@@ -1,0 +1,241 @@
+//! Chains of elements that turn bytes into samples: one per kind, chosen by us.
+//!
+//! Nothing here looks for a decoder by itself (`decodebin` does, and follows a playlist to wherever
+//! it points), nothing has a queue or a thread besides the source's own, and every element reads
+//! only what is pushed into it: no connection, no file.
+
+use std::time::{Duration, Instant};
+
+use gst::prelude::*;
+
+use super::aac::AacFormat;
+use super::audio::{AudioError, Budget, Kind, pcm_caps};
+use super::make;
+
+/// Elements that take a file of this kind apart, the last of which gives samples or has pads later.
+fn chain(kind: Kind) -> Result<Vec<gst::Element>, String> {
+    Ok(match kind {
+        Kind::Mp4 => vec![make("qtdemux")?],
+        Kind::Ogg => vec![make("oggdemux")?],
+        Kind::Wav | Kind::RawPcm => vec![make("wavparse")?],
+        Kind::Adts => vec![make("aacparse")?, make("avdec_aac")?],
+        Kind::Mp3 => vec![make("mpegaudioparse")?, make("avdec_mp3")?],
+        Kind::Flac => vec![make("flacparse")?, make("avdec_flac")?],
+    })
+}
+
+/// Elements between a container's pad and samples; `None` for what is no audio we know.
+fn behind(caps: &gst::StructureRef) -> Result<Option<Vec<gst::Element>>, String> {
+    let version = caps.get::<i32>("mpegversion");
+    Ok(Some(match (caps.name().as_str(), version) {
+        ("audio/x-raw", _) => vec![],
+        ("audio/mpeg", Ok(2 | 4)) => vec![make("aacparse")?, make("avdec_aac")?],
+        ("audio/mpeg", _) => vec![make("mpegaudioparse")?, make("avdec_mp3")?],
+        ("audio/x-opus", _) => vec![make("opusdec")?],
+        ("audio/x-vorbis", _) => vec![make("vorbisdec")?],
+        ("audio/x-flac", _) => vec![make("flacparse")?, make("avdec_flac")?],
+        ("audio/x-mulaw", _) => vec![make("mulawdec")?],
+        ("audio/x-alaw", _) => vec![make("alawdec")?],
+        _ => return Ok(None),
+    }))
+}
+
+/// Puts what decodes it between a container's `pad` and `input`. A pad of something else stays
+/// unlinked; if no other comes, the job ends with an error on the bus.
+fn link(pipeline: &gst::Pipeline, pad: &gst::Pad, input: &gst::Pad) -> Result<(), String> {
+    let caps = pad.current_caps().unwrap_or_else(|| pad.query_caps(None));
+    let Some(caps) = caps.structure(0).filter(|_| !input.is_linked()) else {
+        return Ok(());
+    };
+    let Some(elements) = behind(caps)? else {
+        return Ok(());
+    };
+    let text = |error: gst::glib::BoolError| error.to_string();
+    pipeline.add_many(&elements).map_err(text)?;
+    let mut pad = pad.clone();
+    for element in &elements {
+        let (Some(sink), Some(source)) = (element.static_pad("sink"), element.static_pad("src"))
+        else {
+            return Err("a decoder without pads".to_owned());
+        };
+        pad.link(&sink).map_err(|error| error.to_string())?;
+        element.sync_state_with_parent().map_err(text)?;
+        pad = source;
+    }
+    pad.link(input).map_err(|error| error.to_string())?;
+    Ok(())
+}
+
+/// `source ! … ! audioconvert ! audioresample ! appsink`, from start to finish.
+pub(crate) struct Job {
+    pipeline: gst::Pipeline,
+    source: gst_app::AppSrc,
+    sink: gst_app::AppSink,
+    channels: usize,
+}
+
+impl Job {
+    /// A job on a whole file.
+    pub(crate) fn whole(kind: Kind, data: Vec<u8>, format: &AacFormat) -> Result<Self, AudioError> {
+        let source = make("appsrc").map_err(AudioError::Undecodable)?;
+        source.set_property_from_str("format", "bytes");
+        source.set_property("max-bytes", 0_u64);
+        source.set_property("size", data.len() as i64);
+        let chain = chain(kind).map_err(AudioError::Undecodable)?;
+        let job = Self::new(&source, chain, format)?;
+        job.push(gst::Buffer::from_mut_slice(data));
+        Ok(job)
+    }
+
+    /// A job on what is pushed into `source`.
+    pub(crate) fn new(
+        source: &gst::Element,
+        chain: Vec<gst::Element>,
+        format: &AacFormat,
+    ) -> Result<Self, AudioError> {
+        Self::build(source, chain, format).map_err(AudioError::Undecodable)
+    }
+
+    fn build(
+        source: &gst::Element,
+        mut chain: Vec<gst::Element>,
+        format: &AacFormat,
+    ) -> Result<Self, String> {
+        let text = |error: gst::glib::BoolError| error.to_string();
+        let pipeline = gst::Pipeline::new();
+        let (convert, resample, sink) = (
+            make("audioconvert")?,
+            make("audioresample")?,
+            make("appsink")?,
+        );
+        sink.set_property("sync", false);
+        sink.set_property("max-buffers", 64_u32);
+        sink.set_property("caps", pcm_caps(format));
+        chain.insert(0, source.clone());
+        pipeline.add_many(&chain).map_err(text)?;
+        pipeline
+            .add_many([&convert, &resample, &sink])
+            .map_err(text)?;
+        gst::Element::link_many(&chain).map_err(text)?;
+        gst::Element::link_many([&convert, &resample, &sink]).map_err(text)?;
+        let last = chain.last().ok_or("a job without elements")?;
+        let input = convert
+            .static_pad("sink")
+            .ok_or("audioconvert has no sink")?;
+        let late = pipeline.downgrade();
+        let plug = move |pad: &gst::Pad| {
+            if let Some(pipeline) = late.upgrade()
+                && let Err(error) = link(&pipeline, pad, &input)
+            {
+                let message = gst::message::Error::builder(gst::CoreError::Pad, &error).build();
+                let _ = pipeline.post_message(message);
+            }
+        };
+        match last.static_pad("src") {
+            // Only a WAV's header says what its one pad will give.
+            Some(pad) if pad.current_caps().is_none() && last.type_().name() == "GstWavParse" => {
+                pad.add_probe(gst::PadProbeType::EVENT_DOWNSTREAM, move |pad, info| {
+                    if let Some(gst::EventView::Caps(_)) = info.event().map(|event| event.view()) {
+                        plug(pad);
+                    }
+                    gst::PadProbeReturn::Ok
+                });
+            }
+            Some(_) => last.link(&convert).map_err(text)?,
+            None => {
+                last.connect_pad_added(move |_, pad| plug(pad));
+            }
+        }
+        let source = source
+            .clone()
+            .downcast()
+            .map_err(|_| "appsrc is no AppSrc")?;
+        let sink = sink.downcast().map_err(|_| "appsink is no AppSink")?;
+        Ok(Self {
+            pipeline,
+            source,
+            sink,
+            channels: format.channels as usize,
+        })
+    }
+
+    pub(crate) fn push(&self, buffer: gst::Buffer) {
+        // Fails only when the pipeline has failed, which `run` reports.
+        let _ = self.source.push_buffer(buffer);
+    }
+
+    pub(crate) fn run(self, budget: Budget) -> Result<Vec<f32>, AudioError> {
+        let deadline = Instant::now() + budget.time;
+        let _ = self.source.end_of_stream();
+        let result = match self.pipeline.set_state(gst::State::Playing) {
+            Ok(_) => self.collect(deadline, budget),
+            Err(_) => Err(AudioError::Undecodable(
+                self.failure()
+                    .unwrap_or_else(|| "it does not start".to_owned()),
+            )),
+        };
+        let pipeline = self.pipeline;
+        if matches!(result, Err(AudioError::TooSlow(_))) {
+            // An element that hangs may hang in its shutdown too: that must not be waited for.
+            std::thread::spawn(move || {
+                let _ = pipeline.set_state(gst::State::Null);
+            });
+        } else {
+            let _ = pipeline.set_state(gst::State::Null);
+        }
+        result
+    }
+
+    fn collect(&self, deadline: Instant, budget: Budget) -> Result<Vec<f32>, AudioError> {
+        let mut samples = Vec::new();
+        loop {
+            if let Some(failure) = self.failure() {
+                return Err(AudioError::Undecodable(failure));
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Err(AudioError::TooSlow(budget.time));
+            }
+            // Short waits, so that an error on the bus ends the job at once.
+            let wait = gst::ClockTime::from_nseconds(
+                left.min(Duration::from_millis(20)).as_nanos() as u64,
+            );
+            match self.sink.try_pull_sample(wait) {
+                Some(sample) => {
+                    if let Some(map) = sample
+                        .buffer()
+                        .and_then(|buffer| buffer.map_readable().ok())
+                    {
+                        samples.extend(
+                            map.chunks_exact(4)
+                                .map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])),
+                        );
+                    }
+                    if samples.len() > budget.frames * self.channels {
+                        return Err(AudioError::TooLong(budget.frames));
+                    }
+                }
+                None if self.sink.is_eos() => {
+                    return match self.failure() {
+                        Some(failure) => Err(AudioError::Undecodable(failure)),
+                        None => Ok(samples),
+                    };
+                }
+                None => {}
+            }
+        }
+    }
+
+    fn failure(&self) -> Option<String> {
+        let message = self
+            .pipeline
+            .bus()?
+            .pop_filtered(&[gst::MessageType::Error])?;
+        match message.view() {
+            gst::MessageView::Error(error) => {
+                Some(error.error().message().trim_end_matches('.').to_owned())
+            }
+            _ => None,
+        }
+    }
+}
