@@ -1,0 +1,187 @@
+//! How coded media goes into RTP packets: H.264 (RFC 6184), AAC (RFC 3640), MPEG audio (RFC 2250).
+
+/// Bytes of an RTP header without contributing sources and extension.
+pub(crate) const HEADER: usize = 12;
+
+/// NAL unit type of a fragment.
+const FU_A: u8 = 28;
+/// NAL unit type of supplemental information, and its kind that decoders skip.
+const SEI: [u8; 2] = [6, 5];
+
+/// What one packet carries, before its header is put on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Payload {
+    /// The payload.
+    pub(crate) bytes: Vec<u8>,
+    /// Marker bit: the last packet of an access unit, as a rule.
+    pub(crate) marker: bool,
+}
+
+/// Whether a NAL unit is coded picture data.
+pub(crate) fn is_slice(nal: &[u8]) -> bool {
+    nal.first()
+        .is_some_and(|header| (1..=5).contains(&(header & 0x1f)))
+}
+
+/// The payloads of one access unit, each at most `max` bytes. The last one carries the marker, and with
+/// `slice_markers` the last one of each slice.
+pub(crate) fn h264<'a>(
+    nals: impl IntoIterator<Item = &'a [u8]>,
+    max: usize,
+    slice_markers: bool,
+) -> Vec<Payload> {
+    let mut payloads: Vec<Payload> = Vec::new();
+    for nal in nals.into_iter().filter(|nal| !nal.is_empty()) {
+        if nal.len() <= max {
+            payloads.push(Payload {
+                bytes: nal.to_vec(),
+                marker: false,
+            });
+        } else {
+            let (indicator, kind) = ((nal[0] & 0xe0) | FU_A, nal[0] & 0x1f);
+            let mut pieces = nal[1..].chunks(max - 2).peekable();
+            let mut start = 0x80;
+            while let Some(piece) = pieces.next() {
+                let end = if pieces.peek().is_none() { 0x40 } else { 0 };
+                payloads.push(Payload {
+                    bytes: [&[indicator, start | end | kind], piece].concat(),
+                    marker: false,
+                });
+                start = 0;
+            }
+        }
+        if let Some(last) = payloads
+            .last_mut()
+            .filter(|_| slice_markers && is_slice(nal))
+        {
+            last.marker = true;
+        }
+    }
+    if let Some(last) = payloads.last_mut() {
+        last.marker = true;
+    }
+    payloads
+}
+
+/// Supplemental information of about `bytes` bytes that says nothing.
+pub(crate) fn padding(bytes: usize) -> Vec<u8> {
+    let mut nal = SEI.to_vec();
+    nal.extend(vec![0xff; bytes / 255]);
+    nal.push((bytes % 255) as u8);
+    nal.extend(vec![0x55; bytes]);
+    nal.push(0x80);
+    nal
+}
+
+/// Bytes of one packet with AAC frames of these sizes.
+pub(crate) fn aac_size(sizes: impl Iterator<Item = usize>) -> usize {
+    2 + sizes.map(|size| 2 + size).sum::<usize>()
+}
+
+/// The payloads of consecutive AAC frames, each at most `max` bytes: one for all of them if they fit;
+/// frames that alone are too large are cut, every piece with the size of the whole.
+pub(crate) fn aac(frames: &[&[u8]], max: usize) -> Vec<Payload> {
+    let packet = |sizes: &[usize], data: &[u8], marker| {
+        let mut bytes = (sizes.len() as u16 * 16).to_be_bytes().to_vec();
+        // 13 bits of size, 3 bits of index, always 0: frames are not interleaved.
+        bytes.extend(
+            sizes
+                .iter()
+                .flat_map(|size| ((*size as u16) << 3).to_be_bytes()),
+        );
+        bytes.extend(data);
+        Payload { bytes, marker }
+    };
+    let sizes: Vec<_> = frames.iter().map(|frame| frame.len()).collect();
+    if aac_size(sizes.iter().copied()) <= max {
+        return vec![packet(&sizes, &frames.concat(), true)];
+    }
+    let pieces = frames.iter().flat_map(|frame| {
+        let count = frame.len().div_ceil(max - 4);
+        let pieces = frame.chunks(max - 4).zip(1..);
+        pieces.map(move |(piece, n)| packet(&[frame.len()], piece, n == count))
+    });
+    pieces.collect()
+}
+
+/// The payloads of one MPEG audio frame, with the header that says where in the frame they begin.
+pub(crate) fn mpeg(frame: &[u8], max: usize) -> Vec<Payload> {
+    let pieces = frame.chunks(max - 4).enumerate();
+    pieces
+        .map(|(n, piece)| {
+            let begin = (n * (max - 4)) as u16;
+            Payload {
+                bytes: [&[0, 0][..], &begin.to_be_bytes(), piece].concat(),
+                marker: n == 0,
+            }
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn small_units_go_alone_and_large_ones_in_pieces() {
+        let large: Vec<u8> = std::iter::once(0x65).chain(0..25).collect();
+        let payloads = h264([&[0x06, 1][..], &large], 12, false);
+        let bytes: Vec<_> = payloads
+            .iter()
+            .map(|payload| payload.bytes.clone())
+            .collect();
+        assert_eq!(bytes[0], [0x06, 1]);
+        assert_eq!(bytes[1][..3], [0x7c, 0x85, 0]);
+        assert_eq!(bytes[2][..3], [0x7c, 0x05, 10]);
+        assert_eq!(bytes[3], [0x7c, 0x45, 20, 21, 22, 23, 24]);
+        assert_eq!(markers(&payloads), [false, false, false, true]);
+        assert!(bytes.iter().all(|bytes| bytes.len() <= 12));
+    }
+
+    #[test]
+    fn slices_can_carry_a_marker_each() {
+        let nals = [&[0x67, 1][..], &[0x65, 1], &[0x65, 2], &[0x65; 20]];
+        assert_eq!(
+            markers(&h264(nals, 12, false)),
+            [false, false, false, false, true]
+        );
+        assert_eq!(
+            markers(&h264(nals, 12, true)),
+            [false, true, true, false, true]
+        );
+    }
+
+    #[test]
+    fn frames_share_a_packet_if_they_fit_and_are_cut_if_not() {
+        assert_eq!(
+            aac(&[&[1, 2], &[3]], 100),
+            [Payload {
+                bytes: vec![0, 32, 0, 16, 0, 8, 1, 2, 3],
+                marker: true
+            }]
+        );
+        let frame: Vec<u8> = (0..20).collect();
+        let payloads = aac(&[&frame], 12);
+        assert!(
+            payloads
+                .iter()
+                .all(|p| p.bytes.len() <= 12 && p.bytes[..4] == [0, 16, 0, 160])
+        );
+        assert_eq!(markers(&payloads), [false, false, true]);
+    }
+
+    #[test]
+    fn padding_is_one_unit_of_the_size_it_says() {
+        for bytes in [0, 254, 255, 100_000] {
+            let nal = padding(bytes);
+            let said: usize = nal[2..].iter().take_while(|byte| **byte == 0xff).count() * 255;
+            let rest = nal[2 + said / 255];
+            assert_eq!(said + usize::from(rest), bytes);
+            assert_eq!(nal.len(), 2 + said / 255 + 1 + bytes + 1);
+        }
+    }
+
+    fn markers(payloads: &[Payload]) -> Vec<bool> {
+        payloads.iter().map(|payload| payload.marker).collect()
+    }
+}
