@@ -5,18 +5,17 @@
 )]
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use e2e::probe::ffprobe;
 use e2e::probe::frames::{CodedFrames, compare};
-use e2e::process::{Group, Spawn};
-use e2e::programs;
+use e2e::process::Group;
 use e2e::run::Run;
 use e2e::services::Place;
 use e2e::services::media_server::{Input, Kind, MediaServer};
 use e2e::services::publisher::{Publisher, Sent};
 use e2e::services::recorder::LateReader;
+use e2e_ffmpeg::TestClip;
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -34,43 +33,9 @@ fn place(name: &str) -> (Place, tempfile::TempDir) {
 /// Eight seconds of H.264 with AAC.
 fn clip(directory: &Path) -> PathBuf {
     let path = directory.join("clip.mp4");
-    let status = Command::new(programs::tool("ffmpeg").unwrap())
-        .args([
-            "-v",
-            "error",
-            "-nostdin",
-            "-f",
-            "lavfi",
-            "-i",
-            "testsrc2=size=320x180:rate=30:duration=8",
-        ])
-        .args([
-            "-f",
-            "lavfi",
-            "-i",
-            "sine=frequency=440:sample_rate=48000:duration=8",
-            "-ac",
-            "2",
-        ])
-        .args([
-            "-c:v",
-            "libx264",
-            "-preset",
-            "ultrafast",
-            "-bf",
-            "0",
-            "-g",
-            "30",
-            "-pix_fmt",
-            "yuv420p",
-            "-c:a",
-            "aac",
-        ])
-        .arg(&path)
-        .stdin(Stdio::null())
-        .status()
+    e2e_ffmpeg::test_clip(TestClip::plain(8), &path)
+        .run()
         .unwrap();
-    assert!(status.success());
     path
 }
 
@@ -161,16 +126,7 @@ fn a_late_reader_plays_from_a_keyframe_and_the_recording_is_exact() {
     let url = server.rtmp_url("live/test/out");
     let output = place
         .group
-        .spawn(
-            &Spawn::new(
-                "output",
-                programs::tool("ffmpeg").unwrap(),
-                directory.path().join("output.log"),
-            )
-            .args(["-v", "error", "-nostdin", "-re", "-i"])
-            .arg(&clip)
-            .args(["-c", "copy", "-f", "flv", &url]),
-        )
+        .spawn(&place.call("output", &e2e_ffmpeg::publish(&clip, None, &url)))
         .unwrap();
     server
         .wait_rtmp_published("live/test/out", PATIENCE)

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::time::Duration;
 
 use nix::sys::resource::{UsageWho, getrusage};
@@ -48,34 +48,21 @@ pub(crate) fn command(options: &Bench) -> anyhow::Result<()> {
     let clip = options.media.fixture.clone();
     let clip = clip.unwrap_or_else(|| crate::root().join("fixtures/clock-60s.mp4"));
     let mut rows = vec![("worker: decode, splice and encode audio, pace", worker)];
-    for (name, codecs) in [
-        (
-            "ffmpeg, copying (no audio work, no pacing)",
-            &["-c", "copy"][..],
-        ),
-        (
-            "ffmpeg, encoding audio once (no pacing)",
-            &["-c:v", "copy", "-c:a", "aac"],
-        ),
+    for (name, encode_audio) in [
+        ("ffmpeg, copying (no audio work, no pacing)", false),
+        ("ffmpeg, encoding audio once (no pacing)", true),
     ] {
-        rows.push((name, ffmpeg(&clip, codecs)?));
+        rows.push((name, ffmpeg(&clip, encode_audio)?));
     }
     println!("\n{}", table(&rows));
     Ok(())
 }
 
 /// Remuxes the clip to FLV, the container the worker publishes, and tells what that took.
-fn ffmpeg(clip: &Path, codecs: &[&str]) -> anyhow::Result<Cost> {
+fn ffmpeg(clip: &Path, encode_audio: bool) -> anyhow::Result<Cost> {
     let before = children_cpu()?;
-    let mut command = Command::new("ffmpeg");
-    command
-        .args(["-hide_banner", "-loglevel", "error", "-benchmark", "-i"])
-        .arg(clip);
-    command
-        .args(codecs)
-        .args(["-f", "flv", "-y", "/dev/null"])
-        .stdout(Stdio::null());
-    let child = &mut command;
+    let mut command = e2e_ffmpeg::remux_for_cost(clip, encode_audio).command();
+    let child = command.stdout(Stdio::null()).stderr(Stdio::inherit());
     let mut peak = 0.0;
     process::run_observed("ffmpeg", child, |child| {
         while matches!(child.try_wait(), Ok(None)) {

@@ -125,6 +125,7 @@ type Rule = fn(&Tree) -> Vec<Violation>;
 
 const RULES: &[Rule] = &[
     confined::names_stay_where_they_belong,
+    confined::ffmpeg_is_called_in_one_place,
     confined::the_engine_depends_on_nothing,
     confined::the_suite_looks_from_outside,
     elements::elements_are_listed,

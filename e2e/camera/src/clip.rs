@@ -3,9 +3,9 @@
 //! MP4 is read with `re_mp4`. Audio that is wanted in another coding is made by ffmpeg first.
 
 use std::path::Path;
-use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, Result, bail, ensure};
+use e2e_ffmpeg::CameraSound;
 use re_mp4::{Mp4, StsdBoxContent, Track};
 
 use crate::manner::AudioCodec;
@@ -118,16 +118,19 @@ impl Clip {
         match codec {
             None => {}
             Some(AudioCodec::Opus) => {
-                let copy = encode(path, "-c:a libopus -b:a 96k -ar 48000 -f mp4", Some("mp4"))?;
+                let copy = encode(path, CameraSound::Opus)?;
                 clip.audio = Self::from_mp4(&copy)?.audio;
             }
-            Some(AudioCodec::Mp3) => {
-                let options = "-c:a libmp3lame -b:a 128k -ar 48000 -ac 2 -write_xing 0 -id3v2_version 0 -f mp3";
-                clip.audio = Some(mpeg(&encode(path, options, None)?)?);
+            Some(AudioCodec::Mp3) => clip.audio = Some(mpeg(&encode(path, CameraSound::Mp3)?)?),
+            Some(AudioCodec::Pcmu) => {
+                clip.audio = Some(pcm(path, Codec::Pcmu, CameraSound::Pcmu, 8_000, 1)?)
             }
-            Some(AudioCodec::Pcmu) => clip.audio = Some(pcm(path, Codec::Pcmu, "mulaw", 8_000, 1)?),
-            Some(AudioCodec::Pcma) => clip.audio = Some(pcm(path, Codec::Pcma, "alaw", 8_000, 1)?),
-            Some(AudioCodec::L16) => clip.audio = Some(pcm(path, Codec::L16, "s16be", 48_000, 2)?),
+            Some(AudioCodec::Pcma) => {
+                clip.audio = Some(pcm(path, Codec::Pcma, CameraSound::Pcma, 8_000, 1)?)
+            }
+            Some(AudioCodec::L16) => {
+                clip.audio = Some(pcm(path, Codec::L16, CameraSound::L16, 48_000, 2)?)
+            }
         }
         ensure!(
             clip.video.is_some() || clip.audio.is_some(),
@@ -286,34 +289,16 @@ fn frames(mp4: &Mp4, track: &Track, bytes: &[u8], rate: u32) -> Result<Vec<Audio
 }
 
 /// The audio of a file, coded anew by ffmpeg.
-fn encode(path: &Path, options: &str, extension: Option<&str>) -> Result<Vec<u8>> {
-    let file = tempfile::Builder::new()
-        .suffix(&format!(".{}", extension.unwrap_or("raw")))
-        .tempfile()?;
-    let output = Command::new("ffmpeg")
-        .args(["-v", "error", "-nostdin", "-y", "-i"])
-        .arg(path)
-        .args(["-map", "0:a:0"])
-        .args(options.split(' '))
-        .arg(file.path())
-        .stdin(Stdio::null())
-        .output()
-        .context("cannot start ffmpeg")?;
-    let said = String::from_utf8_lossy(&output.stderr);
-    ensure!(
-        output.status.success(),
-        "ffmpeg cannot code its audio: {}",
-        said.trim()
-    );
+fn encode(path: &Path, codec: CameraSound) -> Result<Vec<u8>> {
+    let file = tempfile::NamedTempFile::new()?;
+    e2e_ffmpeg::encode_for_camera(path, codec, file.path())
+        .run()
+        .context("cannot code its audio")?;
     Ok(std::fs::read(file.path())?)
 }
 
-fn pcm(path: &Path, codec: Codec, format: &str, rate: u32, channels: u8) -> Result<Audio> {
-    let bytes = encode(
-        path,
-        &format!("-ar {rate} -ac {channels} -f {format}"),
-        None,
-    )?;
+fn pcm(path: &Path, codec: Codec, coded: CameraSound, rate: u32, channels: u8) -> Result<Audio> {
+    let bytes = encode(path, coded)?;
     let sample = usize::from(channels) * if codec == Codec::L16 { 2 } else { 1 };
     // Longer packets would not fit into a frame of Ethernet.
     let ms = if codec == Codec::L16 {

@@ -1,16 +1,20 @@
 //! Makes the committed test clip, or checks that it is what it says it is.
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use clap::Parser;
 use e2e::clock::{ClipSpec, render};
 use e2e::probe::audio::{Sound, clicks, dropouts};
 use e2e::probe::clock::Clock;
+use e2e::probe::ffprobe;
 use sha2::{Digest, Sha256};
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode};
+use std::process::ExitCode;
+use std::time::Duration;
 
 const CLIP: &str = "clock-60s.mp4";
 const SECONDS: u32 = 60;
+/// For a file on this machine.
+const PROBE_PATIENCE: Duration = Duration::from_mins(1);
 const MOST_BYTES: u64 = 6_000_000;
 /// The part of the README between these lines is written by this program.
 const BEGIN: &str = "<!-- written by `cargo run -p e2e --bin fixtures` -->";
@@ -161,56 +165,39 @@ fn check(folder: &Path) -> Result<()> {
 
 /// Coding order, keyframes and formats, by ffprobe.
 fn check_streams(clip: &Path) -> Result<()> {
-    let fields = "stream=codec_name,profile,width,height,sample_rate,channels,r_frame_rate";
-    let streams = ffprobe(clip, &["-show_entries", fields, "-of", "compact=p=0:nk=1"])?;
+    let probe = ffprobe::probe(clip, PROBE_PATIENCE)?;
+    let [video, audio] = &probe.streams[..] else {
+        bail!("{} streams", probe.streams.len());
+    };
+    let picture = (video.codec_name.as_deref(), video.profile.as_deref());
     ensure!(
-        streams.lines().collect::<Vec<_>>() == ["h264|High|1280|720|30/1", "aac|LC|48000|2|0/0"],
-        "formats: {streams}"
+        picture == (Some("h264"), Some("High"))
+            && (video.width, video.height) == (Some(1280), Some(720))
+            && video.r_frame_rate.as_deref() == Some("30/1"),
+        "picture: {video:?}"
     );
-    let packets = ffprobe(
-        clip,
-        &[
-            "-select_streams",
-            "v",
-            "-show_entries",
-            "packet=pts,dts,flags",
-            "-of",
-            "csv=p=0",
-        ],
-    )?;
-    for (at, line) in packets.lines().enumerate() {
-        let fields: Vec<_> = line.split(',').collect();
-        ensure!(fields.len() >= 3, "packet {at}: {line}");
-        ensure!(fields[0] == fields[1], "packet {at} is shown out of order");
-        let key = fields[2].starts_with('K');
+    let sound = (audio.codec_name.as_deref(), audio.profile.as_deref());
+    ensure!(
+        sound == (Some("aac"), Some("LC"))
+            && (audio.sample_rate, audio.channels) == (Some(48_000), Some(2)),
+        "sound: {audio:?}"
+    );
+    let packets = ffprobe::packets(clip, "v", PROBE_PATIENCE)?;
+    for (at, packet) in packets.iter().enumerate() {
+        ensure!(
+            packet.pts_time.is_some() && packet.pts_time == packet.dts_time,
+            "packet {at} is shown out of order"
+        );
+        let key = packet.is_key();
         ensure!(key == (at % 30 == 0), "packet {at}: keyframe {key}");
     }
     Ok(())
 }
 
-fn ffprobe(clip: &Path, arguments: &[&str]) -> Result<String> {
-    let output = Command::new("ffprobe")
-        .args(["-v", "error"])
-        .args(arguments)
-        .arg(clip)
-        .output()
-        .context("could not start ffprobe (is it installed?)")?;
-    ensure!(
-        output.status.success(),
-        "ffprobe could not read {}: {}",
-        clip.display(),
-        String::from_utf8_lossy(&output.stderr).trim()
-    );
-    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
-}
-
+/// Name and number, such as `ffmpeg version 5.1.9`.
 fn ffmpeg_version() -> Result<String> {
-    let output = Command::new("ffmpeg")
-        .arg("-version")
-        .output()
-        .context("could not start ffmpeg (is it installed?)")?;
-    let text = String::from_utf8_lossy(&output.stdout);
-    Ok(text
+    let line = e2e_ffmpeg::version()?;
+    Ok(line
         .split_whitespace()
         .take(3)
         .collect::<Vec<_>>()

@@ -2,9 +2,10 @@
 
 use super::ClipSpec;
 use anyhow::{Context, Result, bail};
+use e2e_ffmpeg::Call;
 use std::io::{Read, Write};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::Child;
 use std::thread::JoinHandle;
 
 /// Samples in one AAC-LC frame.
@@ -31,14 +32,7 @@ impl Encoder {
         sound.write_all(&raw).context("no room for raw sound")?;
         sound.flush()?;
 
-        let mut child = Command::new("ffmpeg")
-            .args(arguments(spec, sound.path()))
-            .arg(out)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn()
-            .context("could not start ffmpeg (is it installed?)")?;
+        let mut child = call(spec, sound.path(), out).listen()?;
         let stderr = child.stderr.take();
         let complaints = std::thread::spawn(move || {
             let mut text = String::new();
@@ -75,51 +69,21 @@ impl Encoder {
     }
 }
 
-fn arguments(spec: &ClipSpec, sound: &Path) -> Vec<String> {
-    let mut all = Vec::new();
-    let mut add = |text: &str| all.extend(text.split_whitespace().map(str::to_owned));
-    add("-hide_banner -v error -y");
-    if spec.video {
-        let (width, height, fps) = (spec.width, spec.height(), spec.fps);
-        add(&format!(
-            "-f rawvideo -pix_fmt yuv420p -s {width}x{height} -r {fps} -i pipe:0"
-        ));
-    }
-    if let Some(audio) = &spec.audio {
-        add(&format!(
-            "-f f32le -ar {} -ac {} -i",
-            audio.rate, audio.channels
-        ));
-        all.push(sound.display().to_string());
-    }
-    let mut add = |text: &str| all.extend(text.split_whitespace().map(str::to_owned));
-    if spec.video {
-        let ClipSpec {
-            gop,
-            bframes,
-            crf,
-            preset,
-            ..
-        } = spec;
-        add("-map 0:v -vf");
-        add("setparams=range=tv:colorspace=bt709:color_primaries=bt709:color_trc=bt709");
-        add(&format!("-c:v libx264 -preset {preset} -crf {crf}"));
-        add(&format!("-g {gop} -keyint_min {gop} -bf {bframes}"));
-        add("-sc_threshold 0 -threads 1 -profile:v high -pix_fmt yuv420p -x264-params");
-        add("open-gop=0:range=tv:colorprim=bt709:transfer=bt709:colormatrix=bt709");
-    }
-    if let Some(audio) = &spec.audio {
-        add(&format!("-map {}:a", usize::from(spec.video)));
-        // No noise substitution: a decoder would fill it with dice of its own,
-        // and sound that is random cannot be compared. No noise shaping in
-        // time: ffmpeg's adds bursts of up to -30 dB at some beeps, which are
-        // heard, and found, as clicks.
-        add(&format!("-c:a aac -b:a {}k -aac_coder twoloop", audio.kbps));
-        add("-aac_pns 0 -aac_tns 0");
-        // Edit lists count in movie time: in samples they are exact.
-        add(&format!("-movie_timescale {}", audio.rate));
-    }
-    add("-map_metadata -1 -fflags +bitexact -flags:v +bitexact -flags:a +bitexact");
-    add("-movflags +faststart");
-    all
+fn call(spec: &ClipSpec, sound: &Path, out: &Path) -> Call {
+    let picture = e2e_ffmpeg::Picture {
+        width: spec.width,
+        height: spec.height(),
+        fps: spec.fps,
+        gop: spec.gop,
+        bframes: spec.bframes,
+        crf: spec.crf,
+        preset: spec.preset,
+    };
+    let sound = spec.audio.as_ref().map(|audio| e2e_ffmpeg::RawSound {
+        file: sound,
+        rate: audio.rate,
+        channels: audio.channels,
+        kbps: audio.kbps,
+    });
+    e2e_ffmpeg::clip(spec.video.then_some(&picture), sound.as_ref(), out)
 }

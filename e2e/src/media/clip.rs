@@ -2,7 +2,6 @@
 
 use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 
 use super::aac::AacConfig;
 use super::bytes::Short;
@@ -220,31 +219,9 @@ impl Clip {
             source,
         })?;
         let copy = directory.path().join("copy.mp4");
-        let mut input = std::ffi::OsString::from("file:");
-        input.push(path);
-        let output = Command::new("ffmpeg")
-            .args(["-v", "error", "-nostdin", "-i"])
-            .arg(&input)
-            .args([
-                "-map", "0:v:0?", "-map", "0:a:0?", "-c", "copy", "-f", "mp4",
-            ])
-            .arg(&copy)
-            .stdin(Stdio::null())
-            .output()
-            .map_err(|error| {
-                not_media(format!(
-                    "it is neither MP4, FLV nor MPEG-TS, and ffmpeg cannot be started to read it ({error})"
-                ))
-            })?;
-        if !output.status.success() {
-            let said = String::from_utf8_lossy(&output.stderr);
-            let last = said
-                .lines()
-                .map(str::trim)
-                .rfind(|line| !line.is_empty())
-                .unwrap_or("no reason given");
-            return Err(not_media(format!("ffmpeg cannot read it ({last})")));
-        }
+        e2e_ffmpeg::copy(path, &copy).run().map_err(|error| {
+            not_media(format!("it is neither MP4, FLV nor MPEG-TS, and {error}"))
+        })?;
         let bytes = std::fs::read(&copy).map_err(|source| ClipError::Unreadable {
             path: copy.clone(),
             source,

@@ -1,15 +1,13 @@
 //! What ffprobe says about a file or a stream, typed. Works with ffprobe 5 to 8.
 
 use std::collections::BTreeMap;
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsStr;
 use std::io::Read;
-use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
+use e2e_ffmpeg::Detail;
 use serde::{Deserialize, Deserializer, Serialize};
-
-use crate::programs;
 
 /// How often a running ffprobe is looked at.
 const LOOK: Duration = Duration::from_millis(5);
@@ -139,7 +137,7 @@ where
 /// # Errors
 /// When ffprobe is missing, does not finish within `patience`, or cannot read the input.
 pub fn probe(input: impl AsRef<OsStr>, patience: Duration) -> Result<Probe> {
-    let (json, complaints) = run(input.as_ref(), &["-show_streams", "-show_format"], patience)?;
+    let (json, complaints) = run(input.as_ref(), Detail::Streams, patience)?;
     let mut probe: Probe = parse(&json, input.as_ref())?;
     probe.complaints = complaints;
     Ok(probe)
@@ -154,17 +152,7 @@ pub fn packets(input: impl AsRef<OsStr>, select: &str, patience: Duration) -> Re
     struct Packets {
         packets: Vec<Packet>,
     }
-    let mut arguments = vec![
-        "-show_packets",
-        "-show_data_hash",
-        "sha256",
-        "-show_entries",
-        "packet=stream_index,pts_time,dts_time,duration_time,size,flags,data_hash",
-    ];
-    if !select.is_empty() {
-        arguments.extend(["-select_streams", select]);
-    }
-    let (json, _) = run(input.as_ref(), &arguments, patience)?;
+    let (json, _) = run(input.as_ref(), Detail::Packets(select), patience)?;
     parse::<Packets>(&json, input.as_ref()).map(|parsed| parsed.packets)
 }
 
@@ -178,19 +166,9 @@ fn parse<T: for<'a> Deserialize<'a>>(json: &[u8], input: &OsStr) -> Result<T> {
 }
 
 /// Runs ffprobe on an input; gives its JSON and its complaints.
-fn run(input: &OsStr, arguments: &[&str], patience: Duration) -> Result<(Vec<u8>, Vec<String>)> {
-    let mut command = Command::new(programs::tool("ffprobe")?);
-    command.args(["-v", "error", "-of", "json"]).args(arguments);
-    if input.to_string_lossy().starts_with("rtsp://") {
-        command.args(["-rtsp_transport", "tcp"]);
-    }
-    command.arg("-i").arg(location(input));
-    let mut child = command
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .context("cannot start ffprobe")?;
+fn run(input: &OsStr, detail: Detail<'_>, patience: Duration) -> Result<(Vec<u8>, Vec<String>)> {
+    let call = e2e_ffmpeg::probe(input, detail);
+    let mut child = call.started(call.command().spawn())?;
     let stdout = drain(child.stdout.take());
     let stderr = drain(child.stderr.take());
     let deadline = Instant::now() + patience;
@@ -229,17 +207,6 @@ fn run(input: &OsStr, arguments: &[&str], patience: Duration) -> Result<(Vec<u8>
                 .map(|last| format!(" ({last})"))
                 .unwrap_or_default()
         ),
-    }
-}
-
-/// A path can look like an option or a protocol; a URL must not be touched.
-fn location(input: &OsStr) -> OsString {
-    if input.to_string_lossy().contains("://") {
-        input.to_owned()
-    } else {
-        let mut file = OsString::from("file:");
-        file.push(input);
-        file
     }
 }
 

@@ -41,6 +41,11 @@ impl Place {
         Spawn::new(name, program, self.artifacts.join(format!("{name}.log"))).dir(&self.scratch)
     }
 
+    /// The same for ffmpeg.
+    pub fn call(&self, name: &str, call: &e2e_ffmpeg::Call) -> Spawn {
+        self.spawn(name, call.program()).args(call.arguments())
+    }
+
     /// Where the STS service writes down what it sees.
     pub fn journal(&self) -> PathBuf {
         self.artifacts.join("journal.jsonl")

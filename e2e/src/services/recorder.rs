@@ -10,7 +10,6 @@ use anyhow::{Context as _, Result, bail};
 use super::{Place, STOP_GRACE};
 use crate::media::nal;
 use crate::process::{Line, Process};
-use crate::programs;
 
 pub use concatenate::concatenate;
 
@@ -60,62 +59,8 @@ impl LateReader {
     pub fn start(place: &Place, name: &str, url: &str, play: Duration) -> Result<Self> {
         let received = place.scratch.join(format!("{name}.h264"));
         // Only a limit: `finish` stops the player when it has seen enough.
-        let seconds = format!("{:.3}", (play + JOINING).as_secs_f64());
-        let spawn = place
-            .spawn(name, programs::tool("ffmpeg")?)
-            .args([
-                "-hide_banner",
-                "-nostdin",
-                "-nostats",
-                "-y",
-                "-loglevel",
-                "repeat+level+info",
-            ])
-            // The stream's own time base everywhere: not every server passes the frame rate on, and
-            // ffmpeg would round times to the 25 frames a second that it supposes then.
-            .args(["-copytb", "1"])
-            .args(["-rw_timeout", &SILENCE.as_micros().to_string(), "-i", url])
-            .args([
-                "-map",
-                "0:v:0",
-                "-t",
-                &seconds,
-                "-vf",
-                "showinfo=checksum=0",
-                "-fps_mode",
-                "passthrough",
-                "-enc_time_base",
-                "-1",
-                "-f",
-                "null",
-                "-",
-            ])
-            .args([
-                "-map",
-                "0:a:0?",
-                "-t",
-                &seconds,
-                "-af",
-                "ashowinfo",
-                "-f",
-                "null",
-                "-",
-            ])
-            // Copied beside it, also what comes before a keyframe: decoders hide that.
-            .args([
-                "-map",
-                "0:v:0",
-                "-t",
-                &seconds,
-                "-c",
-                "copy",
-                "-copyinkf",
-                "-flush_packets",
-                "1",
-                "-f",
-                "h264",
-            ])
-            .arg(&received);
+        let call = e2e_ffmpeg::play(url, play + JOINING, SILENCE, &received);
+        let spawn = place.call(name, &call);
         let process = place.group.spawn(&spawn)?;
         Ok(Self {
             started: process.started(),

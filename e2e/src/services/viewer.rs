@@ -6,17 +6,13 @@
 
 use std::collections::HashMap;
 use std::path::Path;
-use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 
 use super::{Place, STOP_GRACE};
 use crate::process::{Line, Process, Source};
-use crate::programs;
 
-/// Only the slices of access units count: parameter sets, delimiters and SEI come and go on the way.
-const SLICES: [&str; 2] = ["-bsf:v", "filter_units=pass_types=1-5"];
 /// A server that says nothing for this long has no stream for the viewer.
 const SILENCE: Duration = Duration::from_secs(30);
 
@@ -39,15 +35,7 @@ impl Viewer {
     /// # Errors
     /// When ffmpeg is missing or cannot be started.
     pub fn start(place: &Place, name: &str, url: &str) -> Result<Self> {
-        let spawn = place
-            .spawn(name, programs::tool("ffmpeg")?)
-            .args(["-hide_banner", "-nostdin", "-nostats", "-loglevel", "error"])
-            // What is looked at before playing arrives in a lump: little, but a keyframe must be in it.
-            .args(["-fflags", "nobuffer", "-analyzeduration", "2000000"])
-            .args(["-rw_timeout", &SILENCE.as_micros().to_string(), "-i", url])
-            .args(["-map", "0:v:0", "-c", "copy"])
-            .args(SLICES)
-            .args(["-flush_packets", "1", "-f", "framemd5", "-"]);
+        let spawn = place.call(name, &e2e_ffmpeg::watch_frames(url, SILENCE));
         Ok(Self(place.group.spawn(&spawn)?))
     }
 
@@ -79,22 +67,10 @@ impl Viewer {
 
 /// The number of each coded frame of a clip, by its hash.
 fn numbers(clip: &Path) -> Result<HashMap<String, usize>> {
-    let output = Command::new(programs::tool("ffmpeg")?)
-        .args(["-nostdin", "-loglevel", "error", "-i"])
-        .arg(clip)
-        .args(["-map", "0:v:0", "-c", "copy"])
-        .args(SLICES)
-        .args(["-f", "framemd5", "-"])
-        .stdin(Stdio::null())
-        .output()
-        .context("cannot run ffmpeg")?;
-    ensure!(
-        output.status.success(),
-        "{}: {}",
-        clip.display(),
-        String::from_utf8_lossy(&output.stderr)
-    );
-    let text = String::from_utf8_lossy(&output.stdout);
+    let text = e2e_ffmpeg::hash_frames(clip)
+        .run()
+        .with_context(|| clip.display().to_string())?;
+    let text = String::from_utf8_lossy(&text);
     let hashes: Vec<&str> = text.lines().filter_map(hash_of).collect();
     let numbers: HashMap<_, _> = (0..)
         .zip(&hashes)

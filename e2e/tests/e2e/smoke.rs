@@ -5,14 +5,13 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use e2e::{
-    programs,
     runner::Context,
     services::media_server::{Half, Kind},
 };
 
 const PATIENCE: Duration = Duration::from_secs(20);
 /// Short on purpose: what is proven here does not get truer with time.
-const SECONDS: &str = "3";
+const SECONDS: u32 = 3;
 
 pub(crate) fn run(context: &Context) -> Result<()> {
     let mut environment = context.environment().start()?;
@@ -27,22 +26,10 @@ pub(crate) fn run(context: &Context) -> Result<()> {
     );
 
     context.phase("RTSP in and out");
-    let ffmpeg = programs::tool("ffmpeg")?;
     let place = environment.place().clone();
-    let publisher = place
-        .spawn("publisher", &ffmpeg)
-        .args(["-nostdin", "-loglevel", "warning", "-re", "-t", "8", "-i"])
-        .arg(context.fixture())
-        .args([
-            "-c",
-            "copy",
-            "-f",
-            "rtsp",
-            "-rtsp_transport",
-            "tcp",
-            &environment.input_url(),
-        ]);
-    let publisher = place.group.spawn(&publisher)?;
+    let input_url = environment.input_url();
+    let publisher = e2e_ffmpeg::publish(context.fixture(), Some(8), &input_url);
+    let publisher = place.group.spawn(&place.call("publisher", &publisher))?;
     e2e::wait::until("the input to be published", PATIENCE, || {
         publisher.alive()?;
         let readers = server.readers(&environment.input_path())?;
@@ -53,20 +40,8 @@ pub(crate) fn run(context: &Context) -> Result<()> {
     })?;
 
     let relayed = environment.artifacts().path("relayed.mp4");
-    let reader = place
-        .spawn("reader", &ffmpeg)
-        .args([
-            "-nostdin",
-            "-loglevel",
-            "warning",
-            "-rtsp_transport",
-            "tcp",
-            "-i",
-        ])
-        .arg(environment.input_url())
-        .args(["-t", SECONDS, "-c", "copy"])
-        .arg(&relayed);
-    let reader = place.group.spawn(&reader)?;
+    let reader = e2e_ffmpeg::record(&input_url, SECONDS, &relayed);
+    let reader = place.group.spawn(&place.call("reader", &reader))?;
     server.wait_reader(&environment.input_path(), PATIENCE)?;
     let exit = reader.wait_exit(PATIENCE)?;
     ensure!(
@@ -81,20 +56,11 @@ pub(crate) fn run(context: &Context) -> Result<()> {
 
     context.phase("RTMP in, recording out");
     let output = environment.output_path();
+    let publisher =
+        e2e_ffmpeg::publish(context.fixture(), Some(SECONDS), &environment.output_url());
     let publisher = place
-        .spawn("rtmp-publisher", &ffmpeg)
-        .args([
-            "-nostdin",
-            "-loglevel",
-            "warning",
-            "-re",
-            "-t",
-            SECONDS,
-            "-i",
-        ])
-        .arg(context.fixture())
-        .args(["-c", "copy", "-f", "flv", &environment.output_url()]);
-    let publisher = place.group.spawn(&publisher)?;
+        .group
+        .spawn(&place.call("rtmp-publisher", &publisher))?;
     if server.kind() == Kind::Default {
         // MediaMTX looks at 2 s of a publisher before it shows it, which is nearly all there is.
         server.wait_rtmp_published(&output, PATIENCE)?;

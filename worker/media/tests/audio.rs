@@ -6,14 +6,13 @@
     reason = "a test says what it expects by unwrapping it"
 )]
 
-use std::io::Write as _;
-use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use dub_media::aac::AacFormat;
 use dub_media::audio::{self, AudioError, Budget, Label, Pcm};
 use dub_media::encoder::{Encoder, silent_frame};
 use dub_media::{AacFrame, fit, m4a};
+use e2e_ffmpeg::Codec;
 
 const RATE: usize = 48_000;
 const SEGMENT: usize = 288_000 - 288_000 % 1024;
@@ -54,21 +53,14 @@ fn melody(frames: usize) -> Vec<f32> {
     samples
 }
 
-fn ffmpeg(samples: &[f32], args: &[&str]) -> Vec<u8> {
+/// An answer of an STS service.
+fn answer(samples: &[f32], codec: Codec, rate: u32, channels: u32) -> Vec<u8> {
     let dir = tempfile::tempdir().unwrap();
     let out = dir.path().join("out");
-    let mut child = Command::new("ffmpeg")
-        .args([
-            "-v", "error", "-y", "-f", "f32le", "-ar", "48000", "-ac", "2", "-i", "-",
-        ])
-        .args(args)
-        .arg(&out)
-        .stdin(Stdio::piped())
-        .spawn()
-        .expect("ffmpeg is installed: cargo xtask setup");
     let bytes: Vec<u8> = samples.iter().flat_map(|x| x.to_le_bytes()).collect();
-    child.stdin.take().unwrap().write_all(&bytes).unwrap();
-    assert!(child.wait().unwrap().success(), "ffmpeg {args:?}");
+    e2e_ffmpeg::encode_answer(codec, rate, channels, &out)
+        .feed(&bytes)
+        .unwrap();
     std::fs::read(out).unwrap()
 }
 
@@ -95,41 +87,21 @@ fn lag(want: &[f32], got: &[f32], at: usize) -> i64 {
 fn every_usual_kind_of_answer_is_decoded_and_sits_in_place() {
     let format = format();
     let sound = melody(SEGMENT);
-    let (adts, ogg, mp3, wav) = (["-f", "adts"], ["-f", "ogg"], ["-f", "mp3"], ["-f", "wav"]);
-    for (name, args) in [
-        ("m4a 48k", vec!["-c:a", "aac", "-b:a", "160k", "-f", "ipod"]),
-        (
-            "m4a 44.1k",
-            vec!["-c:a", "aac", "-ar", "44100", "-f", "ipod"],
-        ),
-        (
-            "m4a 24k mono",
-            vec!["-c:a", "aac", "-ar", "24000", "-ac", "1", "-f", "ipod"],
-        ),
-        ("adts", [&["-c:a", "aac"], &adts[..]].concat()),
-        ("wav 48k", wav.to_vec()),
-        (
-            "wav 8k mono",
-            [&["-ar", "8000", "-ac", "1"], &wav[..]].concat(),
-        ),
-        ("wav 96k", [&["-ar", "96000"], &wav[..]].concat()),
-        (
-            "wav 22.05k float",
-            [&["-ar", "22050", "-c:a", "pcm_f32le"], &wav[..]].concat(),
-        ),
-        ("mp3 48k", [&["-c:a", "libmp3lame"], &mp3[..]].concat()),
-        (
-            "mp3 24k mono",
-            [
-                &["-c:a", "libmp3lame", "-ar", "24000", "-ac", "1"],
-                &mp3[..],
-            ]
-            .concat(),
-        ),
-        ("ogg vorbis", [&["-c:a", "libvorbis"], &ogg[..]].concat()),
-        ("ogg opus", [&["-c:a", "libopus"], &ogg[..]].concat()),
+    for (name, codec, rate, channels) in [
+        ("m4a 48k", Codec::M4a, 48_000, 2),
+        ("m4a 44.1k", Codec::M4a, 44_100, 2),
+        ("m4a 24k mono", Codec::M4a, 24_000, 1),
+        ("adts", Codec::Adts, 48_000, 2),
+        ("wav 48k", Codec::Wav, 48_000, 2),
+        ("wav 8k mono", Codec::Wav, 8_000, 1),
+        ("wav 96k", Codec::Wav, 96_000, 2),
+        ("wav 22.05k float", Codec::WavFloat, 22_050, 2),
+        ("mp3 48k", Codec::Mp3, 48_000, 2),
+        ("mp3 24k mono", Codec::Mp3, 24_000, 1),
+        ("ogg vorbis", Codec::Vorbis, 48_000, 2),
+        ("ogg opus", Codec::Opus, 48_000, 2),
     ] {
-        let data = ffmpeg(&sound, &args);
+        let data = answer(&sound, codec, rate, channels);
         // The label is a lie: only the content counts.
         let label = Label {
             format: "m4a",
@@ -160,37 +132,32 @@ fn every_rate_of_every_kind_sits_in_place() {
         8_000, 11_025, 12_000, 16_000, 22_050, 24_000, 32_000, 44_100, 48_000, 64_000, 88_200,
         96_000,
     ];
-    let kinds: [(&str, &[&str], &[u32]); 8] = [
-        ("m4a", &["-c:a", "aac", "-f", "ipod"], ALL),
-        (
-            "m4a without an edit list",
-            &["-c:a", "aac", "-use_editlist", "0", "-f", "ipod"],
-            ALL,
-        ),
-        ("adts", &["-c:a", "aac", "-f", "adts"], ALL),
-        ("wav", &["-f", "wav"], ALL),
-        ("pcm_s16le", &["-f", "s16le"], ALL),
+    let kinds: [(&str, Codec, &[u32]); 8] = [
+        ("m4a", Codec::M4a, ALL),
+        ("m4a without an edit list", Codec::M4aWithoutEdits, ALL),
+        ("adts", Codec::Adts, ALL),
+        ("wav", Codec::Wav, ALL),
+        ("pcm_s16le", Codec::Pcm, ALL),
         (
             "mp3",
-            &["-c:a", "libmp3lame", "-f", "mp3"],
+            Codec::Mp3,
             &[
                 8_000, 11_025, 12_000, 16_000, 22_050, 24_000, 32_000, 44_100, 48_000,
             ],
         ),
-        ("vorbis", &["-c:a", "libvorbis", "-f", "ogg"], ALL),
+        ("vorbis", Codec::Vorbis, ALL),
         (
             "opus",
-            &["-c:a", "libopus", "-f", "ogg"],
+            Codec::Opus,
             &[8_000, 12_000, 16_000, 24_000, 48_000],
         ),
     ];
     let format = format();
     let sound = melody(PART);
     let mut wrong = Vec::new();
-    for (kind, args, rates) in kinds {
+    for (kind, codec, rates) in kinds {
         for (rate, channels) in rates.iter().flat_map(|rate| [(*rate, 1), (*rate, 2)]) {
-            let (ar, ac) = (rate.to_string(), channels.to_string());
-            let data = ffmpeg(&sound, &[&["-ar", &ar, "-ac", &ac], args].concat());
+            let data = answer(&sound, codec, rate, channels);
             let label = Label {
                 format: kind.split(' ').next().unwrap_or_default(),
                 rate,
@@ -218,7 +185,7 @@ fn every_rate_of_every_kind_sits_in_place() {
 fn raw_samples_are_believed_as_labelled() {
     let format = format();
     let sound = melody(SEGMENT);
-    let data = ffmpeg(&sound, &["-ar", "16000", "-ac", "1", "-f", "s16le"]);
+    let data = answer(&sound, Codec::Pcm, 16_000, 1);
     let label = Label {
         format: "pcm_s16le",
         rate: 16_000,
@@ -241,7 +208,7 @@ fn what_is_no_audio_is_refused_in_bounded_time() {
         rate: 48_000,
         channels: 2,
     };
-    let tone = ffmpeg(&melody(SEGMENT), &["-c:a", "aac", "-f", "ipod"]);
+    let tone = answer(&melody(SEGMENT), Codec::M4a, 48_000, 2);
     let noise: Vec<u8> = (0..100_000_u32)
         .map(|n| (n.wrapping_mul(2_654_435_761) >> 13) as u8)
         .collect();
@@ -276,7 +243,7 @@ fn samples_that_are_no_sound_are_refused() {
     let with = |sample: f32| {
         let mut sound = melody(PART);
         sound[10_000] = sample;
-        let wav = ffmpeg(&sound, &["-c:a", "pcm_f32le", "-f", "wav"]);
+        let wav = answer(&sound, Codec::WavFloat, 48_000, 2);
         audio::decode(wav, label, &format, PART, budget())
     };
     for sample in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY, -1e30, 32_767.0] {
@@ -311,7 +278,7 @@ fn a_decoder_that_takes_too_long_is_left_alone() {
         rate: 48_000,
         channels: 2,
     };
-    let minute = ffmpeg(&melody(60 * RATE), &["-c:a", "libmp3lame", "-f", "mp3"]);
+    let minute = answer(&melody(60 * RATE), Codec::Mp3, 48_000, 2);
     let hasty = Budget {
         time: Duration::from_millis(5),
         frames: 100 * RATE,
@@ -381,12 +348,8 @@ fn ffmpeg_plays_a_fragment_to_exactly_its_length() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("fragment.m4a");
     std::fs::write(&path, m4a::write(&format, Some(&frames[99]), &slices)).unwrap();
-    let out = Command::new("ffmpeg")
-        .args(["-v", "error", "-i"])
-        .arg(&path)
-        .args(["-f", "f32le", "-"])
-        .output()
-        .unwrap();
+    let call = e2e_ffmpeg::decode_sound(&path);
+    let out = call.started(call.command().output()).unwrap();
     assert!(
         out.status.success() && out.stderr.is_empty(),
         "{}",

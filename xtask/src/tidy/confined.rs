@@ -80,6 +80,33 @@ pub(super) fn names_stay_where_they_belong(tree: &Tree) -> Vec<Violation> {
     violations
 }
 
+/// What starts ffmpeg knows its options, and they change from release to release.
+pub(super) fn ffmpeg_is_called_in_one_place(tree: &Tree) -> Vec<Violation> {
+    const PLACE: &str = "e2e/ffmpeg/";
+    let mut violations = Vec::new();
+    let elsewhere = |path: &str| !path.starts_with(PLACE) && !path.starts_with("xtask/src/tidy");
+    for (path, text) in tree
+        .with_extension("rs")
+        .filter(|(path, _)| elsewhere(path))
+    {
+        let source = Source::parse(text);
+        for literal in &source.literals {
+            let before = source.before(literal.offset);
+            let starts = ["Command::new(", "tool("]
+                .iter()
+                .any(|call| before.ends_with(call));
+            if starts && matches!(literal.value.as_str(), "ffmpeg" | "ffprobe") {
+                let message = format!(
+                    "{} is started here; add what it is to do to {PLACE} and call that",
+                    literal.value
+                );
+                violations.push(Violation::new(path, literal.line, message));
+            }
+        }
+    }
+    violations
+}
+
 /// The engine decides; it does not look at clocks, sockets, threads or anything else outside.
 pub(super) fn the_engine_depends_on_nothing(tree: &Tree) -> Vec<Violation> {
     /// Crates and types whose very name in the engine is wrong.
@@ -280,6 +307,29 @@ mod tests {
         let violations = names_stay_where_they_belong(&tree);
         assert_eq!(lines(&violations), [("worker/src/runner.rs", 2)]);
         assert!(violations[0].message.contains("src/observe"));
+    }
+
+    #[test]
+    fn ffmpeg_started_elsewhere_is_told() {
+        let tree = Tree::planted([
+            ("e2e/ffmpeg/src/call.rs", "Command::new(\"ffmpeg\");\n"),
+            (
+                "e2e/src/probe/frames.rs",
+                "\nlet c = Command::new(\"ffprobe\");\n",
+            ),
+            ("e2e/tests/e2e/smoke.rs", "programs::tool( \"ffmpeg\")?;\n"),
+            (
+                "e2e/src/runner/settings.rs",
+                "let tools = [\"ffmpeg\"]; // tool(\"ffmpeg\")\n",
+            ),
+        ]);
+        assert_eq!(
+            lines(&ffmpeg_is_called_in_one_place(&tree)),
+            [
+                ("e2e/src/probe/frames.rs", 2),
+                ("e2e/tests/e2e/smoke.rs", 1)
+            ]
+        );
     }
 
     #[test]

@@ -75,9 +75,9 @@ fn the_presentation_begins_at_zero_in_both_tracks_without_priming() {
         assert_eq!(
             video.samples.iter().map(|sample| sample.pts).min(),
             Some(0),
-            "{recipe}"
+            "{recipe:?}"
         );
-        assert_eq!(audio.samples[0].pts, 0, "{recipe}");
+        assert_eq!(audio.samples[0].pts, 0, "{recipe:?}");
         assert_eq!(video.samples.len(), 90);
         // 144 000 samples are 140.6 frames.
         assert_eq!(audio.samples.len(), 141);

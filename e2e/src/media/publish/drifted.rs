@@ -1,13 +1,11 @@
 //! Clips whose sound was taken by a clock that runs too fast or too slow.
 
 use std::path::Path;
-use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, Result, bail};
 
 use super::options::Drift;
 use crate::media::clip::{AudioFormat, Clip};
-use crate::programs;
 
 /// Writes a copy of a clip whose audio holds as many samples as a clock off by `drift` would have
 /// counted: half a percent more for `0.5%`. The video is copied.
@@ -27,24 +25,10 @@ pub fn record_with_drift(clip: &Path, drift: Drift, to: &Path) -> Result<()> {
             clip.display()
         );
     };
-    let counted = (f64::from(config.rate) * (1.0 + drift.0)).round();
-    let output = Command::new(programs::tool("ffmpeg")?)
-        .args(["-v", "error", "-nostdin", "-y", "-i"])
-        .arg(clip)
-        .args([
-            "-map", "0:v?", "-map", "0:a:0", "-c:v", "copy", "-c:a", "aac", "-b:a", "160k", "-af",
-        ])
-        .arg(format!("aresample={counted},asetrate={}", config.rate))
-        .arg(to)
-        .stdin(Stdio::null())
-        .output()
-        .context("cannot start ffmpeg")?;
-    if !output.status.success() {
-        bail!(
-            "ffmpeg cannot resample the audio: {}",
-            String::from_utf8_lossy(&output.stderr).trim()
-        );
-    }
+    let counted = (f64::from(config.rate) * (1.0 + drift.0)).round() as u32;
+    e2e_ffmpeg::reclock(clip, counted, config.rate, to)
+        .run()
+        .context("cannot resample the audio")?;
     Ok(())
 }
 

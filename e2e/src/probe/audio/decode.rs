@@ -1,9 +1,9 @@
 //! A file's sound as samples whose times are known.
 
 use anyhow::{Context, Result, ensure};
+use e2e_ffmpeg::Detail;
 use serde::Deserialize;
 use std::path::Path;
-use std::process::{Command, Stdio};
 
 /// A step between two frames that is further than this from their length is a
 /// break; less is rounding (FLV counts milliseconds) or a slew.
@@ -224,38 +224,16 @@ fn smooth(frames: &mut [Frame], rate: f64) -> Vec<Break> {
 }
 
 fn probe(media: &Path) -> Result<Probed> {
-    let output = Command::new("ffprobe")
-        .args(["-v", "error", "-select_streams", "a:0", "-of", "json"])
-        .arg("-show_entries")
-        .arg("frame=pts,best_effort_timestamp,nb_samples:stream=sample_rate,channels,time_base")
-        .arg(media)
-        .stdin(Stdio::null())
-        .output()
-        .context("could not start ffprobe (is it installed?)")?;
-    ensure!(
-        output.status.success(),
-        "ffprobe could not read {}: {}",
-        media.display(),
-        String::from_utf8_lossy(&output.stderr).trim()
-    );
-    serde_json::from_slice(&output.stdout).context("ffprobe's answer is not understood")
+    let answer = e2e_ffmpeg::probe(media, Detail::SoundFrames)
+        .run()
+        .with_context(|| media.display().to_string())?;
+    serde_json::from_slice(&answer).context("ffprobe's answer is not understood")
 }
 
 fn samples(media: &Path) -> Result<Vec<u8>> {
-    let output = Command::new("ffmpeg")
-        .args(["-nostdin", "-v", "error", "-i"])
-        .arg(media)
-        .args(["-map", "0:a:0", "-c:a", "pcm_f32le", "-f", "f32le", "-"])
-        .stdin(Stdio::null())
-        .output()
-        .context("could not start ffmpeg (is it installed?)")?;
-    ensure!(
-        output.status.success(),
-        "ffmpeg could not decode the sound of {}: {}",
-        media.display(),
-        String::from_utf8_lossy(&output.stderr).trim()
-    );
-    Ok(output.stdout)
+    e2e_ffmpeg::decode_sound(media)
+        .run()
+        .with_context(|| format!("cannot decode the sound of {}", media.display()))
 }
 
 /// "1/48000" as a number.

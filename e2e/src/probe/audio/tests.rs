@@ -2,8 +2,8 @@
 
 use super::*;
 use crate::clock::{AudioKind, ClipSpec, render_edited, samples};
-use std::path::PathBuf;
-use std::process::Command;
+use e2e_ffmpeg::{Call, Change, Stretch, change};
+use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 
 const RATE: f64 = 48_000.0;
@@ -33,16 +33,10 @@ fn coded(samples: Vec<f32>) -> Sound {
     Sound::read(&path).expect("read")
 }
 
-fn ffmpeg(folder: &TempDir, clip: &std::path::Path, arguments: &str, name: &str) -> PathBuf {
+/// A file of a call that writes one.
+fn made(folder: &TempDir, name: &str, call: impl FnOnce(&Path) -> Call) -> PathBuf {
     let path = folder.path().join(name);
-    let status = Command::new("ffmpeg")
-        .args(["-nostdin", "-v", "error", "-y", "-i"])
-        .arg(clip)
-        .args(arguments.split_whitespace())
-        .arg(&path)
-        .status()
-        .expect("ffmpeg starts");
-    assert!(status.success(), "ffmpeg {arguments}");
+    call(&path).run().expect("ffmpeg makes it");
     path
 }
 
@@ -244,14 +238,10 @@ fn gaps_in_the_timestamps_are_breaks() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let clip = folder.path().join("clip.mp4");
     render_edited(&spec(5), &[], samples(&spec(5)), &clip).expect("rendered");
-    // From the hundred and first frame on 200 ms later. By a filter: what units a bitstream filter counts in
-    // differs between versions of ffmpeg.
-    let gap = ffmpeg(
-        &folder,
-        &clip,
-        "-af asetpts=PTS+gte(N\\,102400)*0.2/TB -c:a pcm_s16le",
-        "gap.mkv",
-    );
+    // From the hundred and first frame on 200 ms later.
+    let gap = made(&folder, "gap.mkv", |to| {
+        Stretch::Gap(102_400, 0.2).write(&clip, to)
+    });
     let sound = Sound::read(&gap).expect("read");
     let [gap] = sound.breaks() else {
         panic!("{:?}", sound.breaks());
@@ -260,7 +250,10 @@ fn gaps_in_the_timestamps_are_breaks() {
     assert!((gap.at - 100.0 * 1024.0 / RATE).abs() < 0.002, "{gap:?}");
 
     // Milliseconds, as FLV counts them, are no breaks, and average out.
-    let flv = Sound::read(&ffmpeg(&folder, &clip, "-c copy", "clip.flv")).expect("read");
+    let flv = made(&folder, "clip.flv", |to| {
+        change(&clip, Change::Container, to)
+    });
+    let flv = Sound::read(&flv).expect("read");
     assert_eq!(flv.breaks(), []);
     assert!((flv.time_of(RATE) - flv.start() - 1.0).abs() < 0.000_3);
 }
@@ -271,12 +264,9 @@ fn a_slew_of_the_timestamps_is_followed() {
     let clip = folder.path().join("clip.mp4");
     render_edited(&spec(5), &[], samples(&spec(5)), &clip).expect("rendered");
     // Half a percent slow: after four seconds 20 ms late.
-    let slow = ffmpeg(
-        &folder,
-        &clip,
-        "-c copy -bsf:a setts=ts=TS*1.005",
-        "slow.mkv",
-    );
+    let slow = made(&folder, "slow.mkv", |to| {
+        Stretch::Slew(1.005).write(&clip, to)
+    });
     let sound = Sound::read(&slow).expect("read");
     assert_eq!(sound.breaks(), []);
     let late = sound.time_of(index(4.0) as f64) - sound.time_of(0.0) - 4.0;

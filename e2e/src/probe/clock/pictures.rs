@@ -5,7 +5,6 @@ use crate::probe::audio::fraction;
 use anyhow::{Context, Result, ensure};
 use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
-use std::process::{Command, Stdio};
 
 /// One picture of a video.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -26,23 +25,10 @@ pub fn pictures(media: &Path) -> Result<Vec<Picture>> {
     let cells = CELLS_ACROSS;
     let filter = format!(
         "crop=iw*{BAND_CELLS}/{cells}:iw/{cells}:iw*{BAND_COLUMN}/{cells}:iw*{BAND_ROW}/{cells},\
-         format=yuv420p,extractplanes=y,scale={BAND_CELLS}:1:flags=area,showinfo=checksum=0"
+         format=yuv420p,extractplanes=y,scale={BAND_CELLS}:1:flags=area"
     );
-    let mut child = Command::new("ffmpeg")
-        .args(["-nostdin", "-hide_banner", "-nostats", "-loglevel", "info"])
-        // Times as they are in the file, every picture once.
-        .args(["-copyts", "-i"])
-        .arg(media)
-        .args(["-map", "0:v:0", "-an", "-fps_mode", "passthrough", "-vf"])
-        .arg(filter)
-        .args([
-            "-c:v", "rawvideo", "-pix_fmt", "gray", "-f", "rawvideo", "-",
-        ])
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .context("could not start ffmpeg (is it installed?)")?;
+    let call = e2e_ffmpeg::pictures(media, &filter);
+    let mut child = call.started(call.command().spawn())?;
     let stderr = child.stderr.take().context("no pipe to ffmpeg")?;
     let notes = std::thread::spawn(move || Notes::read(BufReader::new(stderr)));
     let mut raw = Vec::new();

@@ -3,8 +3,8 @@
 
 use super::*;
 use crate::clock::{ClipSpec, render, render_edited, samples, sound};
-use std::path::PathBuf;
-use std::process::Command;
+use e2e_ffmpeg::{Call, Change, Rework, change, rework};
+use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 
 const RATE: usize = 48_000;
@@ -38,16 +38,9 @@ impl Bench {
     }
 
     /// The clip put through ffmpeg once more.
-    fn through(&self, clip: &Path, arguments: &str, name: &str) -> PathBuf {
+    fn through(&self, name: &str, call: impl FnOnce(&Path) -> Call) -> PathBuf {
         let path = self.path(name);
-        let status = Command::new("ffmpeg")
-            .args(["-nostdin", "-v", "error", "-y", "-i"])
-            .arg(clip)
-            .args(arguments.split_whitespace())
-            .arg(&path)
-            .status()
-            .expect("ffmpeg starts");
-        assert!(status.success(), "ffmpeg {arguments}");
+        call(&path).run().expect("ffmpeg makes it");
         path
     }
 }
@@ -97,18 +90,15 @@ fn a_clean_clip_reads_the_same_from_every_container() {
 
     // FLV and Matroska count milliseconds; neither knows about priming, so the
     // picture starts 21 ms into the file, and so must the sound.
-    for (name, arguments, limit_ms) in [
-        ("clip.flv", "-c copy", 0.6),
-        ("clip.mkv", "-c copy", 0.6),
-        ("clip.ts", "-c copy", 0.1),
-        ("late.flv", "-c copy -output_ts_offset 7.3", 0.6),
-        (
-            "fragments.mp4",
-            "-c copy -movflags frag_keyframe+delay_moov",
-            0.1,
-        ),
+    for (name, how, limit_ms) in [
+        ("clip.flv", Change::Container, 0.6),
+        ("clip.mkv", Change::Container, 0.6),
+        ("clip.ts", Change::Container, 0.1),
+        ("late.flv", Change::Later(7.3), 0.6),
+        ("fragments.mp4", Change::Fragments, 0.1),
     ] {
-        let clock = Clock::read(&bench.through(&clip, arguments, name)).expect("read");
+        let changed = bench.through(name, |to| change(&clip, how, to));
+        let clock = Clock::read(&changed).expect("read");
         assert_clean(&clock, 6, limit_ms);
         assert!(clock.steps().worst_step_error_ms.abs() < 1.0, "{name}");
     }
@@ -118,17 +108,14 @@ fn a_clean_clip_reads_the_same_from_every_container() {
 fn other_codecs_sizes_and_rates_do_not_matter() {
     let bench = Bench::new();
     let clip = bench.clip(&spec(4));
-    for (name, arguments) in [
-        // Half the size at a very low quality.
-        (
-            "poor.mp4",
-            "-s 160x90 -c:v libx264 -preset ultrafast -crf 36 -c:a copy",
-        ),
-        ("poor.m4v", "-c:v mpeg4 -q:v 20 -c:a copy -f mp4"),
-        ("small.mp4", "-c:v copy -c:a aac -b:a 48k -ar 22050 -ac 1"),
-        ("mp3.mkv", "-c:v copy -c:a libmp3lame -b:a 64k"),
+    for (name, how) in [
+        ("poor.mp4", Rework::PoorPicture),
+        ("poor.m4v", Rework::OtherPicture),
+        ("small.mp4", Rework::PoorSound),
+        ("mp3.mkv", Rework::OtherSound),
     ] {
-        let clock = Clock::read(&bench.through(&clip, arguments, name)).expect("read");
+        let reworked = bench.through(name, |to| rework(&clip, how, to));
+        let clock = Clock::read(&reworked).expect("read");
         assert_clean(&clock, 4, 2.0);
     }
 }
@@ -205,12 +192,7 @@ fn missing_doubled_and_swapped_frames_are_named() {
 fn a_frame_dropped_with_its_time_leaves_the_others_in_place() {
     let bench = Bench::new();
     let clip = bench.clip(&spec(3));
-    let dropped = bench.through(
-        &clip,
-        "-vf select=not(eq(n\\,40)) -fps_mode passthrough -c:v libx264 -preset ultrafast \
-         -c:a copy",
-        "dropped.mp4",
-    );
+    let dropped = bench.through("dropped.mp4", |to| rework(&clip, Rework::Dropped(40), to));
     let clock = Clock::read(&dropped).expect("read");
     assert_eq!(clock.sequence(0..90).missing, [40]);
     assert!(clock.steps().worst_step_error_ms.abs() < 0.1);
@@ -220,12 +202,7 @@ fn a_frame_dropped_with_its_time_leaves_the_others_in_place() {
 fn a_picture_without_its_code_is_unreadable_not_guessed() {
     let bench = Bench::new();
     let clip = bench.clip(&spec(2));
-    let blotted = bench.through(
-        &clip,
-        "-vf drawbox=x=100:y=130:w=60:h=20:color=gray:t=fill:enable='eq(n,20)' -c:v libx264 \
-         -preset ultrafast -c:a copy",
-        "blotted.mp4",
-    );
+    let blotted = bench.through("blotted.mp4", |to| rework(&clip, Rework::Blotted(20), to));
     let sequence = Clock::read(&blotted).expect("read").sequence(0..60);
     assert_eq!(sequence.unreadable, [20]);
     assert_eq!(sequence.missing, [20]);

@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use e2e_ffmpeg::Change;
+
 use super::*;
 use crate::media::testclip;
 
@@ -16,35 +18,29 @@ fn indexes(places: &[Place]) -> Vec<usize> {
 #[test]
 fn the_same_frames_in_another_container_are_exact() {
     let directory = tempfile::tempdir().unwrap();
-    for (name, arguments) in [
-        ("copy.flv", &["-bsf:v", "h264_metadata=aud=insert"][..]),
-        ("copy.ts", &[][..]),
-        ("copy.mp4", &["-movflags", "+frag_keyframe+delay_moov"][..]),
+    for (name, how) in [
+        ("copy.flv", Change::Delimiters),
+        ("copy.ts", Change::Container),
+        ("copy.mp4", Change::Fragments),
     ] {
         let copy = directory.path().join(name);
         for recipe in [testclip::PLAIN, testclip::B_FRAMES] {
-            let status = std::process::Command::new("ffmpeg")
-                .args(["-v", "error", "-nostdin", "-y", "-i"])
-                .arg(testclip::path(recipe))
-                .args(["-c", "copy"])
-                .args(arguments)
-                .arg(&copy)
-                .status()
+            e2e_ffmpeg::change(&testclip::path(recipe), how, &copy)
+                .run()
                 .unwrap();
-            assert!(status.success());
             let input = CodedFrames::video(&testclip::path(recipe)).unwrap();
             let comparison = compare(&input, &CodedFrames::video(&copy).unwrap());
-            assert!(comparison.is_exact(), "{name} {recipe}: {comparison}");
+            assert!(comparison.is_exact(), "{name} {recipe:?}: {comparison}");
             assert!(
                 comparison.worst_step_ms <= 1.0,
-                "{name} {recipe}: {comparison}"
+                "{name} {recipe:?}: {comparison}"
             );
             let audio = CodedFrames::audio(&testclip::path(recipe)).unwrap();
             // The copy may hold the priming frame that the presentation leaves out.
             let copied = compare(&audio, &CodedFrames::audio(&copy).unwrap());
             assert!(
                 copied.missing.is_empty() && copied.foreign.len() <= 1,
-                "{name} {recipe}: {copied}"
+                "{name} {recipe:?}: {copied}"
             );
         }
     }

@@ -2,12 +2,10 @@
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, Result, bail};
 
 use crate::media::clip::{Clip, Sample};
-use crate::programs;
 
 /// Puts recordings of one stream (the output was published anew) one after the other into one file,
 /// without re-encoding; pauses between them are left out. The container follows from the name of `to`.
@@ -34,32 +32,9 @@ pub fn concatenate(recordings: &[PathBuf], to: &Path) -> Result<()> {
         );
     }
     std::fs::write(&list, text).context("cannot write the list of recordings")?;
-    let output = Command::new(programs::tool("ffmpeg")?)
-        .args([
-            "-v",
-            "error",
-            "-nostdin",
-            "-y",
-            "-f",
-            "concat",
-            "-safe",
-            "0",
-            "-protocol_whitelist",
-            "file",
-            "-i",
-        ])
-        .arg(&list)
-        .args(["-map", "0", "-c", "copy"])
-        .arg(to)
-        .stdin(Stdio::null())
-        .output()
-        .context("cannot start ffmpeg")?;
-    if !output.status.success() {
-        bail!(
-            "ffmpeg cannot put the recordings together: {}",
-            String::from_utf8_lossy(&output.stderr).trim()
-        );
-    }
+    e2e_ffmpeg::concatenate(&list, to)
+        .run()
+        .context("cannot put the recordings together")?;
     Ok(())
 }
 

@@ -114,7 +114,7 @@ fn video_access_units_come_back_whole() {
         for (unit, sample) in units.iter().zip(&track.samples) {
             let sent = nal::split_avcc(clip.data(sample), config.length_size).unwrap();
             let received = nal::split_avcc(unit, 4).unwrap();
-            assert!(sent == received, "{recipe} {arguments}: {sample:?}");
+            assert!(sent == received, "{recipe:?} {arguments}: {sample:?}");
         }
     }
 }
@@ -142,7 +142,7 @@ fn audio_frames_come_back_whole() {
 
 #[test]
 fn opus_packets_come_back_whole() {
-    let recipe = "clip.mp4 -bf 0 -g 30 -c:a libopus";
+    let recipe = testclip::OPUS;
     let clip = clip(recipe);
     let caps = caps(&sdp::describe(&clip), "audio");
     let sent = send(recipe, "");

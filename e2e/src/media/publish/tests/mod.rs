@@ -25,7 +25,7 @@ fn options(arguments: &str) -> Options {
     Flags::parse_from(fixed.into_iter().chain(arguments.split_whitespace())).options
 }
 
-fn clip(recipe: &str) -> Clip {
+fn clip(recipe: testclip::Recipe) -> Clip {
     Clip::open(&testclip::path(recipe)).unwrap()
 }
 
@@ -58,7 +58,7 @@ struct Sent {
 
 const START: i128 = 1_700_000_000_000_000_000;
 
-fn send(recipe: &str, arguments: &str) -> Sent {
+fn send(recipe: testclip::Recipe, arguments: &str) -> Sent {
     let options = options(arguments);
     let clip = select(clip(recipe), &options).unwrap();
     collect(Stream::new(&clip, &options, START))

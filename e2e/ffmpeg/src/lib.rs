@@ -1,0 +1,17 @@
+//! The one place that knows the options of ffmpeg and ffprobe: what a new release drops or changes is
+//! put right here and nowhere else (`cargo xtask tidy` sees to it).
+//!
+//! Every function gives a [`Call`]: to be run to its end here, or to be started by whoever watches its
+//! children. Run with ffmpeg 5.1, 7.1 and 9.0; what those differ in is said where it matters.
+
+mod call;
+mod encode;
+mod read;
+
+pub use call::Call;
+pub use encode::{
+    CameraSound, Change, Codec, Picture, RawSound, Rework, Stretch, TestClip, change, clip,
+    concatenate, copy, encode_answer, encode_for_camera, publish, reclock, record, remux_for_cost,
+    rework, test_clip,
+};
+pub use read::{Detail, decode_sound, hash_frames, pictures, play, probe, version, watch_frames};

@@ -1,0 +1,133 @@
+//! What reads media: probing, decoding, watching, playing.
+
+use std::ffi::OsStr;
+use std::path::Path;
+use std::time::Duration;
+
+use crate::Call;
+
+/// Only the slices of access units count: parameter sets, delimiters and SEI come and go on the way.
+const SLICES: &str = "-bsf:v filter_units=pass_types=1-5";
+/// Each picture once, at its own time. Without it ffmpeg fills up to the frame rate it supposes.
+const EACH_ONCE: &str = "-fps_mode passthrough";
+/// Times to the millisecond, as RTMP has them. Where the encoder's time base is left to ffmpeg it is that
+/// of the supposed frame rate, and times are rounded to 25 a second; `-1` for "that of the input" is
+/// deprecated in ffmpeg 8 and refused by 9.
+const MILLISECONDS: &str = "-enc_time_base 1:1000";
+/// Decode, let the filters tell, and keep nothing.
+const NOWHERE: &str = "-f null -";
+
+/// What ffprobe is asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Detail<'a> {
+    /// Streams and container.
+    Streams,
+    /// Packets of the streams that a selector names (`v`, `a`, `v:0`; empty: all), each with the SHA-256
+    /// of its data.
+    Packets(&'a str),
+    /// The times of the decoded frames of the first audio track, and its format.
+    SoundFrames,
+}
+
+/// ffprobe on a file or URL; JSON on its standard output.
+pub fn probe(input: impl AsRef<OsStr>, detail: Detail<'_>) -> Call {
+    let input = input.as_ref();
+    let mut call = Call::ffprobe().with("-of json");
+    call = match detail {
+        Detail::Streams => call.with("-show_streams -show_format"),
+        Detail::Packets(select) => {
+            let call = if select.is_empty() {
+                call
+            } else {
+                call.with(format!("-select_streams {select}"))
+            };
+            call.with("-show_packets -show_data_hash sha256 -show_entries").with(
+                "packet=stream_index,pts,dts,pts_time,dts_time,duration_time,size,flags,data_hash",
+            )
+        }
+        Detail::SoundFrames => call.with("-select_streams a:0 -show_entries").with(
+            "frame=pts,best_effort_timestamp,nb_samples:stream=sample_rate,channels,time_base",
+        ),
+    };
+    if input.to_string_lossy().starts_with("rtsp://") {
+        call = call.with("-rtsp_transport tcp");
+    }
+    call.input(input)
+}
+
+/// The first line of what ffmpeg says of itself.
+///
+/// # Errors
+/// When it is not installed.
+pub fn version() -> anyhow::Result<String> {
+    let said = Call::new("ffmpeg").with("-version").run()?;
+    let said = String::from_utf8_lossy(&said);
+    Ok(said.lines().next().unwrap_or_default().to_owned())
+}
+
+/// Every sample of the first audio track, f32le and interleaved, on standard output.
+pub fn decode_sound(media: &Path) -> Call {
+    Call::ffmpeg()
+        .input(media)
+        .with("-map 0:a:0 -c:a pcm_f32le -f f32le -")
+}
+
+/// Every picture of the first video track once, through `filter` (a graph that ends in `size` grey
+/// bytes), on standard output; `showinfo` tells the time of each on standard error.
+pub fn pictures(media: &Path, filter: &str) -> Call {
+    Call::telling_ffmpeg()
+        // Times as they are in the file.
+        .with("-copyts")
+        .input(media)
+        .with("-map 0:v:0 -an")
+        .with(EACH_ONCE)
+        .arg("-vf")
+        .arg(format!("{filter},showinfo=checksum=0"))
+        .with("-c:v rawvideo -pix_fmt gray -f rawvideo -")
+}
+
+/// One line (`framemd5`) per coded picture of a file, on standard output.
+pub fn hash_frames(clip: &Path) -> Call {
+    hashes(Call::ffmpeg().input(clip))
+}
+
+/// The same of a stream, each line when the picture arrives; ends when the server says nothing for
+/// `silence`.
+pub fn watch_frames(url: &str, silence: Duration) -> Call {
+    let call = Call::ffmpeg()
+        // What is looked at before playing arrives in a lump: little, but a keyframe must be in it.
+        .with("-fflags nobuffer -analyzeduration 2000000")
+        .with(rw_timeout(silence));
+    hashes(call.input(url))
+}
+
+fn hashes(call: Call) -> Call {
+    call.with("-map 0:v:0 -c copy")
+        .with(SLICES)
+        .with("-flush_packets 1 -f framemd5 -")
+}
+
+/// A player that decodes a stream for `limit` and tells of every picture (`showinfo`) and block of audio
+/// (`ashowinfo`) on standard error; the coded video also goes to `received`, from its first packet on.
+pub fn play(url: &str, limit: Duration, silence: Duration, received: &Path) -> Call {
+    let limit = format!("-t {:.3}", limit.as_secs_f64());
+    Call::telling_ffmpeg()
+        // The stream's own time base where pictures are copied.
+        .with("-copytb 1")
+        .with(rw_timeout(silence))
+        .input(url)
+        .with(format!("-map 0:v:0 {limit} -vf showinfo=checksum=0"))
+        .with(EACH_ONCE)
+        .with(MILLISECONDS)
+        .with(NOWHERE)
+        .with(format!("-map 0:a:0? {limit} -af ashowinfo"))
+        .with(NOWHERE)
+        // Copied beside it, also what comes before a keyframe: decoders hide that.
+        .with(format!("-map 0:v:0 {limit} -c copy -copyinkf"))
+        .with("-flush_packets 1 -f h264")
+        .arg(received)
+}
+
+fn rw_timeout(silence: Duration) -> String {
+    format!("-rw_timeout {}", silence.as_micros())
+}
