@@ -6,6 +6,7 @@
 //!
 //! | part | decides |
 //! |---|---|
+//! | [`timeline`] | where every unit of both tracks lies in media time |
 //! | [`segment`] | where the 6 s cuts fall and which media belongs to which segment |
 //! | [`dts`] | decode timestamps for access units that arrive with PTS only |
 //! | [`session`] | one STS stream: connect, init, send, hold, give up, fall back, reconnect, end |
@@ -31,6 +32,7 @@ pub mod playout;
 pub mod segment;
 pub mod session;
 pub mod time;
+pub mod timeline;
 pub mod words;
 
 pub use av_sync::{AudioPlan, AvSync, AvSyncConfig};
@@ -45,6 +47,7 @@ pub use segment::{
 };
 pub use session::{End, Input, Output, Resolution, Session, SessionConfig, WakeReason};
 pub use time::{At, Pts};
+pub use timeline::{Placed, Timeline, TimelineConfig, Track};
 pub use words::{
     AckStatus, BackpressureAction, BadAudio, Fatal, LinkId, OriginalReason, Outcome,
     ProtocolErrorKind,
