@@ -64,6 +64,18 @@ pub struct Cli {
     #[arg(long, env = "WORKER_DUB_DUCK_DB", default_value = "-15", allow_negative_numbers = true, value_parser = value::duck_level)]
     pub dub_duck_db: f64,
 
+    /// What becomes of a dub that is more than 10 % longer or shorter than its segment
+    #[arg(long, env = "WORKER_DUB_FIT", value_enum, default_value_t = DubFit::Refuse)]
+    pub dub_fit: DubFit,
+
+    /// With --dub-fit stretch, fastest speech against the dub's own speed: 1 to 2
+    #[arg(long, env = "WORKER_DUB_MAX_SPEED", default_value = "1.4", value_parser = value::max_speed)]
+    pub dub_max_speed: f64,
+
+    /// With --dub-fit stretch, how far speech may run on into the next segment: 0s to 1s
+    #[arg(long, env = "WORKER_DUB_SPILL", default_value = "0s", value_parser = value::dub_spill)]
+    pub dub_spill: Duration,
+
     /// Length of a segment: 1s to 60s
     #[arg(long, env = "WORKER_SEGMENT_DURATION", default_value = "6s", value_parser = value::segment_duration)]
     pub segment_duration: Duration,
@@ -135,6 +147,15 @@ pub enum DubMix {
     Duck,
 }
 
+/// What becomes of dubs of another length.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum DubFit {
+    /// The original is heard instead.
+    Refuse,
+    /// The dub is played faster or slower, at the same pitch.
+    Stretch,
+}
+
 /// How the log is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum LogFormat {
@@ -196,6 +217,12 @@ mod tests {
             (["--stream-id", "a b"], ["--stream-id", "a b", "A-Z"]),
             (["--sts-mode", "off"], ["--sts-mode", "off", "passthrough"]),
             (["--dub-mix", "both"], ["--dub-mix", "both", "duck"]),
+            (["--dub-fit", "cut"], ["--dub-fit", "cut", "stretch"]),
+            (
+                ["--dub-max-speed", "2.1"],
+                ["--dub-max-speed", "2.1", "1 to 2"],
+            ),
+            (["--dub-spill", "2s"], ["--dub-spill", "2s", "0s to 1s"]),
             (
                 ["--dub-duck-db", "-61"],
                 ["--dub-duck-db", "-61", "-60 to -3"],

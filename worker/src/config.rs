@@ -5,9 +5,10 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use dub_engine::{DubFitConfig, DubFitMode};
 use dub_media::MediaUrl;
 
-use crate::cli::{Cli, DubMix, StsMode};
+use crate::cli::{Cli, DubFit, DubMix, StsMode};
 
 /// Everything the worker needs to know before it starts.
 #[derive(Debug, Clone)]
@@ -30,6 +31,12 @@ pub struct Config {
     pub segment_retention: Duration,
     /// Level of the original under the dub in dB; `None` lets the dub replace it.
     pub duck_db: Option<f64>,
+    /// What becomes of dubs of another length.
+    pub dub_fit: DubFitMode,
+    /// Fastest speech against the dub's own speed.
+    pub dub_max_speed: f64,
+    /// How far speech may run on into the next segment.
+    pub dub_spill: Duration,
     /// Constant added to every output timestamp.
     pub av_offset: Duration,
     /// A/V delta that counts as out of sync.
@@ -38,6 +45,18 @@ pub struct Config {
     pub rtsp_latency: Duration,
     /// Listen address of the metrics server.
     pub metrics_addr: SocketAddr,
+}
+
+impl Config {
+    /// The rules by which dubs are fitted, at `rate` samples per second.
+    pub fn fit_rules(&self, rate: u32) -> DubFitConfig {
+        DubFitConfig {
+            mode: self.dub_fit,
+            max_speed: self.dub_max_speed,
+            spill: self.dub_spill,
+            rate,
+        }
+    }
 }
 
 /// What concerns the STS service.
@@ -113,6 +132,12 @@ impl From<&Cli> for Config {
             segment_duration: cli.segment_duration,
             segment_dir: (!cli.segment_retention.is_zero()).then(|| segment_root.join(id)),
             segment_retention: cli.segment_retention,
+            dub_fit: match cli.dub_fit {
+                DubFit::Refuse => DubFitMode::Refuse,
+                DubFit::Stretch => DubFitMode::Stretch,
+            },
+            dub_max_speed: cli.dub_max_speed,
+            dub_spill: cli.dub_spill,
             duck_db: (cli.dub_mix == DubMix::Duck).then_some(cli.dub_duck_db),
             av_offset: cli.av_offset,
             av_sync_threshold: Duration::from_millis(u64::from(cli.av_sync_threshold_ms)),

@@ -121,6 +121,7 @@ pub(crate) const REQUIREMENTS: &[Requirement] = &[
     made("rtpmp4adepay", "rtp", GOOD, "AAC out of RTP, the LATM way"),
     made("aacparse", "audioparsers", GOOD, "AAC frames"),
     made("flvmux", "flv", GOOD, "FLV for RTMP"),
+    made("scaletempo", "audiofx", GOOD, "dubs at another speed"),
     made("mp4mux", "isomp4", GOOD, "segment files"),
     made("h264parse", "videoparsersbad", BAD, "H.264 access units"),
     made("rtmp2sink", "rtmp2", BAD, "RTMP output"),

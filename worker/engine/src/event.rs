@@ -4,6 +4,7 @@
 //! of the log line; [`Display`](std::fmt::Display) is one stable line, used in timeline snapshots.
 
 use crate::breaker::BreakerState;
+use crate::dub_fit::DubFitHow;
 use crate::fragment_id::FragmentId;
 use crate::session::End;
 use crate::words::{AckStatus, BackpressureAction, LinkId, OriginalReason, ProtocolErrorKind};
@@ -228,6 +229,19 @@ pub enum Event {
         /// How it ended.
         end: End,
     },
+    /// A dub was fitted to its slot, or refused.
+    DubFitted {
+        /// Which segment.
+        batch: u64,
+        /// What became of it.
+        how: DubFitHow,
+        /// Its speed against the answer's own, in thousandths.
+        speed_permille: u32,
+        /// How long it runs on into the next slot.
+        spill: Duration,
+        /// What was cut off the end of the dub before, for lack of room.
+        cut: Duration,
+    },
     /// The first pair leaves.
     OutputStarted {
         /// Which pair.
@@ -284,6 +298,17 @@ pub enum Event {
 }
 
 impl Event {
+    /// A dub whose length does not fit its segment.
+    pub const fn dub_refused(batch: u64) -> Self {
+        Self::DubFitted {
+            batch,
+            how: DubFitHow::Refused,
+            speed_permille: 1000,
+            spill: Duration::ZERO,
+            cut: Duration::ZERO,
+        }
+    }
+
     /// The stable name of this kind of event.
     pub const fn name(&self) -> &'static str {
         match self {
@@ -313,6 +338,7 @@ impl Event {
             Self::StreamEnding { .. } => "stream_ending",
             Self::StreamComplete { .. } => "stream_complete",
             Self::Drained { .. } => "drained",
+            Self::DubFitted { .. } => "dub_fitted",
             Self::OutputStarted { .. } => "output_started",
             Self::Stall { .. } => "stall",
             Self::CatchUpStarted { .. } => "catch_up_started",
@@ -367,6 +393,10 @@ impl Event {
                 confirmed: true, ..
             }
             | Self::Drained { end: End::Complete }
+            | Self::DubFitted {
+                how: DubFitHow::Stretched | DubFitHow::Spilled,
+                ..
+            }
             | Self::OutputStarted { .. }
             | Self::CatchUpStarted { .. }
             | Self::CatchUpDone { .. }
@@ -374,6 +404,7 @@ impl Event {
 
             Self::FragmentAcked { .. }
             | Self::SegmentDubbed { .. }
+            | Self::DubFitted { .. }
             | Self::ProtocolError { first: false, .. } => Level::Debug,
         }
     }
@@ -510,6 +541,19 @@ impl fmt::Display for Event {
                 End::Gone => f.write_str(" end=gone"),
                 End::Refused { code, .. } => write!(f, " end=refused code={code}"),
             },
+            Self::DubFitted {
+                batch,
+                how,
+                speed_permille,
+                spill,
+                cut,
+            } => write!(
+                f,
+                " batch={batch} how={} speed_permille={speed_permille} spill_ms={} cut_ms={}",
+                how.label(),
+                spill.as_millis(),
+                cut.as_millis()
+            ),
             Self::OutputStarted {
                 batch,
                 latency,

@@ -14,6 +14,8 @@
 //! | [`playout`] | when each pair leaves, what a stall is, how lost latency is won back |
 //! | [`av_sync`] | how audio is fitted to one continuous sample grid without drifting from video |
 //! | [`words`] | nothing; the words that more than one part or crate speaks |
+//! | [`dub_fit`] | what becomes of an answer that is longer or shorter than its segment |
+//! | [`heard`] | nothing; it counts what viewers have heard |
 //! | [`event`] | every fact worth a log line, a count or a line in a snapshot |
 //!
 //! The parts share one way of speaking: `handle_*` takes facts in the past tense, `poll_*` gives
@@ -24,8 +26,10 @@ pub mod backoff;
 pub mod backpressure;
 pub mod breaker;
 pub mod dts;
+pub mod dub_fit;
 pub mod event;
 pub mod fragment_id;
+pub mod heard;
 pub mod in_flight;
 pub mod machine;
 pub mod playout;
@@ -38,8 +42,10 @@ pub mod words;
 pub use av_sync::{AudioPlan, AvSync, AvSyncConfig};
 pub use breaker::BreakerState;
 pub use dts::DtsAssigner;
+pub use dub_fit::{Answer, DubFit, DubFitConfig, DubFitHow, DubFitMode, Misfit, Placement};
 pub use event::{Event, Level};
 pub use fragment_id::FragmentId;
+pub use heard::Heard;
 pub use playout::{Pair, Playout, PlayoutConfig};
 pub use segment::{
     AudioFrame, Buffered, DroppedBeforeStart, Segment, SegmentKind, Segmenter, SegmenterConfig,

@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use dub_engine::Misfit;
 use gst::prelude::*;
 
 use super::aac::{AacFormat, FRAME_SAMPLES};
@@ -50,13 +51,8 @@ pub enum AudioError {
     #[error("the audio is longer than {0} samples")]
     TooLong(usize),
     /// Too far from the segment's length to be fitted.
-    #[error("the audio lasts {got_ms} ms where {want_ms} ms are needed (±10 %)")]
-    WrongLength {
-        /// Length of the audio.
-        got_ms: u64,
-        /// Length of the segment.
-        want_ms: u64,
-    },
+    #[error("{0}")]
+    WrongLength(Misfit),
 }
 
 /// Limits of one decoding job.

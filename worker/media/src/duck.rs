@@ -11,7 +11,7 @@
 
 use super::audio::Pcm;
 use super::limiter::Limiter;
-use super::splice::Splicer;
+use super::splice::{Splicer, Voice};
 
 /// How long the original takes from full level to the level under a dub, and back. Much shorter
 /// sounds like a switch; much longer, and the dub's first words compete with the original.
@@ -46,9 +46,8 @@ impl Bed {
 
     /// Gives the original of the next segment its gain. At full level it stays as it is, bit for
     /// bit.
-    pub fn apply(&mut self, original: &mut Pcm, dubbed: bool) {
-        let channels = original.channels;
-        for frame in original.samples.chunks_exact_mut(channels) {
+    pub fn apply(&mut self, original: &mut [f32], channels: usize, dubbed: bool) {
+        for frame in original.chunks_exact_mut(channels) {
             let gain = self.step(dubbed);
             for sample in frame {
                 *sample *= gain;
@@ -99,15 +98,33 @@ impl VoiceOver {
     }
 
     /// Puts `silence` frames and then a segment behind what came before, and returns what is
-    /// final. `dub` is as long as `original`; `None` leaves the original alone.
-    pub fn push(&mut self, silence: usize, dub: Option<Pcm>, mut original: Pcm) -> Vec<f32> {
+    /// final. `dub` is as long as `original` and heard for its first `until` frames, from where the
+    /// original is alone; `None` leaves it alone throughout.
+    pub fn push(
+        &mut self,
+        silence: usize,
+        dub: Option<Pcm>,
+        until: usize,
+        mut original: Pcm,
+    ) -> Vec<f32> {
         let dubbed = dub.is_some();
         self.bed.rest(silence, dubbed);
-        self.bed.apply(&mut original, dubbed);
-        let nothing = Pcm::silence(original.frames(), original.channels);
+        let (channels, frames) = (original.channels, original.frames());
+        let until = if dubbed { until.min(frames) } else { 0 };
+        let (covered, alone) = original.samples.split_at_mut(until * channels);
+        self.bed.apply(covered, channels, true);
+        self.bed.apply(alone, channels, false);
+        let nothing = Pcm::silence(frames, channels);
         let dub = dub.unwrap_or_else(|| nothing.clone());
-        let over = self.over.push(silence, dub, &nothing, dubbed);
-        let under = self.under.push(silence, original.clone(), &original, false);
+        let voice = Voice {
+            starts: dubbed,
+            ends: dubbed && until == frames,
+        };
+        let over = self.over.push(silence, dub, &nothing, voice);
+        let original_only = Voice::throughout(false);
+        let under = self
+            .under
+            .push(silence, original.clone(), &original, original_only);
         self.limiter.push(&sum(under, &over))
     }
 
@@ -142,7 +159,7 @@ mod tests {
             samples: vec![1.0; frames],
             channels: 1,
         };
-        bed.apply(&mut ones, dubbed);
+        bed.apply(&mut ones.samples, 1, dubbed);
         ones.samples
     }
 
@@ -209,10 +226,10 @@ mod tests {
     #[test]
     fn a_short_segment_leaves_the_rest_of_the_ramp_to_the_next() {
         let mut whole = Bed::new(LEVEL_DB, RATE);
-        whole.apply(&mut Pcm::silence(1, 1), false);
+        whole.apply(&mut [0.0], 1, false);
         let whole = gains(&mut whole, 30_000, true);
         let mut bed = Bed::new(LEVEL_DB, RATE);
-        bed.apply(&mut Pcm::silence(1, 1), false);
+        bed.apply(&mut [0.0], 1, false);
         let parts: Vec<f32> = [1, 999, 5_000, 24_000]
             .into_iter()
             .flat_map(|frames| gains(&mut bed, frames, true))
@@ -238,12 +255,12 @@ mod tests {
     #[test]
     fn channels_share_one_gain() {
         let mut bed = Bed::new(LEVEL_DB, RATE);
-        bed.apply(&mut Pcm::silence(1, 2), false);
+        bed.apply(&mut [0.0; 2], 2, false);
         let mut pcm = Pcm {
             samples: [0.8, -0.4].repeat(RAMP),
             channels: 2,
         };
-        bed.apply(&mut pcm, true);
+        bed.apply(&mut pcm.samples, 2, true);
         assert!(
             pcm.samples
                 .chunks(2)
@@ -276,7 +293,7 @@ mod tests {
         let mut out = Vec::new();
         for part in 0..parts {
             let original = tone(part * PART, PART, 997.0, 0.5);
-            out.extend(voice_over.push(0, dub(part), original));
+            out.extend(voice_over.push(0, dub(part), PART, original));
         }
         out.extend(voice_over.finish());
         assert_eq!(out.len(), parts * PART);
@@ -297,8 +314,12 @@ mod tests {
             let dub = |part: usize| {
                 // Each sets in at full swing; every second is short, and ends in silence.
                 let frames = PART - 2_000 * (part % 3 % 2);
-                let dub = tone(12, frames, 1_500.0, level);
-                (!part.is_multiple_of(3)).then(|| fit::to_length(dub, PART, RATE).unwrap())
+                let mut dub = tone(12, frames, 1_500.0, level);
+                if frames < PART {
+                    fit::fade_out(&mut dub, fit::fade_frames(RATE));
+                    dub.samples.resize(PART, 0.0);
+                }
+                (!part.is_multiple_of(3)).then_some(dub)
             };
             let out = voiced(9, dub);
             let (step, bend) = (largest_step(&out), largest_bend(&out));
@@ -328,12 +349,40 @@ mod tests {
     }
 
     #[test]
+    fn what_runs_on_into_an_original_segment_lies_above_it_and_then_it_comes_back() {
+        let mut voice_over = VoiceOver::new(LEVEL_DB, RATE, 1);
+        let original = |part: usize| tone(part * PART, PART, 997.0, 0.5);
+        let mut voice = tone(0, 2 * PART, 1_500.0, 0.25);
+        voice.samples.truncate(PART + 5_000);
+        fit::fade_out(&mut voice, fit::fade_frames(RATE));
+        voice.samples.resize(2 * PART, 0.0);
+        let half = |part: usize| Pcm {
+            samples: voice.samples[part * PART..(part + 1) * PART].to_vec(),
+            channels: 1,
+        };
+        let mut out = voice_over.push(0, Some(half(0)), PART, original(0));
+        out.extend(voice_over.push(0, Some(half(1)), 5_000, original(1)));
+        out.extend(voice_over.push(0, None, 0, original(2)));
+        out.extend(voice_over.finish());
+        assert!(largest_bend(&out) < 0.018, "{}", largest_bend(&out));
+        let gain = 10_f64.powf(LEVEL_DB / 20.0);
+        let bed = tone(0, 3 * PART, 997.0, 0.5 * gain).samples;
+        for n in [PART - 100, PART, PART + 100, PART + 4_000] {
+            assert!((out[n] - bed[n] - voice.samples[n]).abs() < 1e-5, "{n}");
+        }
+        let full = tone(0, 3 * PART, 997.0, 0.5).samples;
+        for n in PART + 5_000 + RAMP..3 * PART {
+            assert!((out[n] - full[n]).abs() < 1e-5, "{n}");
+        }
+    }
+
+    #[test]
     fn full_scale_over_full_scale_stays_within() {
         let mut voice_over = VoiceOver::new(-3.0, RATE, 1);
         let mut out = Vec::new();
         for part in 0..4 {
             let dub = (part % 2 == 1).then(|| tone(part * PART, PART, 1_500.0, 1.0));
-            out.extend(voice_over.push(0, dub, tone(part * PART, PART, 997.0, 1.0)));
+            out.extend(voice_over.push(0, dub, PART, tone(part * PART, PART, 997.0, 1.0)));
         }
         out.extend(voice_over.finish());
         assert!(out.iter().all(|sample| sample.abs() <= 1.0));
@@ -342,9 +391,9 @@ mod tests {
     #[test]
     fn silence_between_segments_fades_and_is_silent() {
         let mut voice_over = VoiceOver::new(LEVEL_DB, RATE, 1);
-        let mut out = voice_over.push(0, None, tone(0, PART, 997.0, 0.5));
+        let mut out = voice_over.push(0, None, PART, tone(0, PART, 997.0, 0.5));
         let dub = tone(0, PART, 1_500.0, 0.25);
-        out.extend(voice_over.push(30_000, Some(dub), tone(0, PART, 997.0, 0.5)));
+        out.extend(voice_over.push(30_000, Some(dub), PART, tone(0, PART, 997.0, 0.5)));
         out.extend(voice_over.finish());
         assert_eq!(out.len(), 2 * PART + 30_000);
         assert!(out[PART..PART + 30_000].iter().all(|sample| *sample == 0.0));

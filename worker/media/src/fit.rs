@@ -1,48 +1,88 @@
 //! Making audio fit: length, joins, speed. Plain arithmetic on samples.
 
-use super::audio::{AudioError, Pcm};
+use dub_engine::{Answer, Placement};
 
-/// Dubbed audio may differ from its segment by this much; beyond it, the service has
-/// answered with something else than this segment's speech.
-pub const TOLERANCE: f64 = 0.10;
+use super::audio::Pcm;
+use super::tempo;
 
 /// Shorter than this, missing samples are the rounding of a resampler or codec.
 const ROUNDING: usize = 64;
 
-/// Makes `pcm` last exactly `want` sample frames, by trimming or padding its end.
+/// Windows in which loudness is measured.
+const WINDOW_MS: usize = 10;
+/// Windows this much quieter than the loudest are no speech (40 dB): soft consonants are louder.
+const SPEECH_RANGE: f32 = 0.01;
+/// Quieter than this (-60 dBFS) is no speech, whatever the rest is.
+const SILENCE: f32 = 0.001;
+/// Left of the silence beside speech: sounds that set in softly begin before they are loud.
+const MARGIN_WINDOWS: usize = 2;
+
+/// How long an answer is, and how much of that is silence at its ends.
+pub fn measure(pcm: &Pcm, rate: u32) -> Answer {
+    let window = (rate as usize * WINDOW_MS / 1000).max(1) * pcm.channels;
+    let levels: Vec<f32> = pcm
+        .samples
+        .chunks(window)
+        .map(|chunk| (chunk.iter().map(|x| x * x).sum::<f32>() / chunk.len() as f32).sqrt())
+        .collect();
+    let loudest = levels.iter().copied().fold(0.0, f32::max);
+    let floor = (loudest * SPEECH_RANGE).max(SILENCE);
+    let speech = |level: &f32| *level > floor;
+    let frames = pcm.frames();
+    let (first, last) = (
+        levels.iter().position(speech),
+        levels.iter().rposition(speech),
+    );
+    let (head, tail) = match (first, last) {
+        (Some(first), Some(last)) => {
+            let per = window / pcm.channels;
+            let head = first.saturating_sub(MARGIN_WINDOWS) * per;
+            (
+                head,
+                frames.saturating_sub((last + 1 + MARGIN_WINDOWS) * per),
+            )
+        }
+        _ => (0, frames),
+    };
+    Answer {
+        frames: frames as u64,
+        head: head as u64,
+        tail: tail as u64,
+    }
+}
+
+/// The sound of an answer as it was placed in a slot of `want` frames: cut, stretched in time, and
+/// faded at every end that is not its own or is followed by silence.
 ///
 /// # Errors
-/// [`AudioError::WrongLength`] if it is more than 10 % off, [`AudioError::Empty`] if there
-/// is nothing.
-pub fn to_length(mut pcm: Pcm, want: usize, rate: u32) -> Result<Pcm, AudioError> {
-    let got = pcm.frames();
-    if got == 0 {
-        return Err(AudioError::Empty);
-    }
-    if (got as f64 - want as f64).abs() > want as f64 * TOLERANCE {
-        let ms = |frames: usize| frames as u64 * 1000 / u64::from(rate);
-        return Err(AudioError::WrongLength {
-            got_ms: ms(got),
-            want_ms: ms(want),
-        });
-    }
+/// The time stretcher's.
+pub fn lay(pcm: &Pcm, placed: &Placement, want: usize, rate: u32) -> Result<Pcm, String> {
     let channels = pcm.channels;
-    if got > want {
-        pcm.samples.truncate(want * channels);
-        if got - want > ROUNDING {
-            fade_out(&mut pcm, fade_frames(rate));
-        }
-    } else if want - got <= ROUNDING {
-        // Holding the last sample is inaudible; a step to zero is a click.
-        let last: Vec<f32> = pcm.samples[(got - 1) * channels..].to_vec();
-        for _ in got..want {
-            pcm.samples.extend(&last);
-        }
-    } else {
-        fade_out(&mut pcm, fade_frames(rate));
-        pcm.samples.resize(want * channels, 0.0);
+    let (from, take) = (placed.from as usize, placed.take as usize);
+    let (at, frames) = (placed.at as usize, placed.frames as usize);
+    let mut sound = Pcm {
+        samples: pcm.samples[from * channels..(from + take) * channels].to_vec(),
+        channels,
+    };
+    if !placed.is_untouched() {
+        sound = tempo::change(&sound, frames, rate)?;
     }
-    Ok(pcm)
+    let fade = fade_frames(rate);
+    if from > 0 || at > 0 {
+        fade_in(&mut sound, fade);
+    }
+    let missing = want.saturating_sub(at + frames);
+    let surplus = pcm.frames() - from - take;
+    if missing > ROUNDING || surplus > ROUNDING || !placed.is_untouched() {
+        fade_out(&mut sound, fade);
+    } else if missing > 0 && frames > 0 {
+        // Holding the last sample is inaudible; a step to zero is a click.
+        let last: Vec<f32> = sound.samples[(frames - 1) * channels..].to_vec();
+        for _ in 0..missing {
+            sound.samples.extend(&last);
+        }
+    }
+    Ok(sound)
 }
 
 /// Frames of a short fade: 5 ms, too short to hear as a fade, long enough not to click.
@@ -50,7 +90,8 @@ pub fn fade_frames(rate: u32) -> usize {
     rate as usize / 200
 }
 
-fn fade_out(pcm: &mut Pcm, frames: usize) {
+/// Lets the last `frames` fade to nothing.
+pub fn fade_out(pcm: &mut Pcm, frames: usize) {
     let frames = frames.min(pcm.frames());
     let start = pcm.frames() - frames;
     for i in 0..frames {
@@ -59,6 +100,12 @@ fn fade_out(pcm: &mut Pcm, frames: usize) {
             *sample *= gain;
         }
     }
+}
+
+/// Lets the first `frames` grow from nothing.
+pub fn fade_in(pcm: &mut Pcm, frames: usize) {
+    let from = vec![0.0; frames.min(pcm.frames()) * pcm.channels];
+    cross_fade(&from, &mut pcm.samples, pcm.channels);
 }
 
 /// Raised cosine from 0 to 1.
@@ -196,6 +243,8 @@ fn sinc_table() -> &'static [f32] {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use dub_engine::{DubFit, DubFitConfig, DubFitMode};
+    use std::time::Duration;
 
     const RATE: u32 = 48_000;
 
@@ -219,28 +268,61 @@ mod tests {
             .fold(0.0, f32::max)
     }
 
+    /// `pcm` in a slot of 1 s, as `--dub-fit refuse` has it.
+    fn to_length(pcm: &Pcm) -> Pcm {
+        let config = DubFitConfig {
+            mode: DubFitMode::Refuse,
+            max_speed: 1.0,
+            spill: Duration::ZERO,
+            rate: RATE,
+        };
+        let placed = DubFit::new(config).place(measure(pcm, RATE), 48_000, 48_000);
+        let placed = placed.unwrap();
+        assert_eq!(placed.at, 0);
+        let mut sound = lay(pcm, &placed, 48_000, RATE).unwrap();
+        sound.samples.resize(48_000 * pcm.channels, 0.0);
+        sound
+    }
+
     #[test]
-    fn within_ten_percent_fits_and_beyond_is_refused() {
-        for (ratio, fits) in [
-            (0.85, false),
-            (0.91, true),
-            (0.92, true),
-            (1.0, true),
-            (1.08, true),
-            (1.2, false),
-        ] {
-            let pcm = tone((48_000.0 * ratio) as usize, 0);
-            let fitted = to_length(pcm, 48_000, RATE);
-            assert_eq!(fitted.is_ok(), fits, "{ratio}");
-            if let Ok(pcm) = fitted {
-                assert_eq!(pcm.frames(), 48_000);
-                assert!(largest_step(&pcm.samples) < 0.07, "no click at {ratio}");
-            }
+    fn within_ten_percent_fits_without_a_click() {
+        for ratio in [0.91, 0.92, 1.0, 1.08] {
+            let pcm = to_length(&tone((48_000.0 * ratio) as usize, 0));
+            assert!(largest_step(&pcm.samples) < 0.07, "no click at {ratio}");
         }
+    }
+
+    #[test]
+    fn silence_at_the_ends_is_measured_and_soft_sounds_are_not_cut() {
+        let mut pcm = Pcm::silence(96_000, 1);
+        pcm.samples[12_000..60_000].copy_from_slice(&tone(48_000, 0).samples);
+        let answer = measure(&pcm, RATE);
         assert_eq!(
-            to_length(Pcm::silence(0, 2), 10, RATE),
-            Err(AudioError::Empty)
+            answer,
+            Answer {
+                frames: 96_000,
+                head: 11_040,
+                tail: 35_040
+            }
         );
+        // 30 dB down is a soft consonant, 60 dB down the noise of a microphone.
+        for (gain, head) in [(0.0316, 0), (0.001, 11_040)] {
+            let mut pcm = pcm.clone();
+            for (n, sample) in pcm.samples[..12_000].iter_mut().enumerate() {
+                *sample = tone(1, n).samples[0] * gain;
+            }
+            assert_eq!(measure(&pcm, RATE).head, head, "{gain}");
+        }
+        let silent = measure(&Pcm::silence(500, 2), RATE);
+        assert_eq!(
+            silent,
+            Answer {
+                frames: 500,
+                head: 0,
+                tail: 500
+            }
+        );
+        assert_eq!(measure(&Pcm::silence(0, 2), RATE).frames, 0);
     }
 
     /// What was cut off is as if it had ended there: whatever follows, silence too, has no click.
@@ -251,7 +333,7 @@ mod tests {
                 samples: vec![1.0; frames],
                 channels: 1,
             };
-            let fitted = to_length(ones, 48_000, RATE).unwrap().samples;
+            let fitted = to_length(&ones).samples;
             let end = frames.min(48_000);
             let (before, fade) = fitted[..end].split_at(end - 240);
             assert!(
@@ -270,10 +352,7 @@ mod tests {
             samples: vec![0.5; 47_990],
             channels: 1,
         };
-        assert_eq!(
-            to_length(pcm, 48_000, RATE).unwrap().samples,
-            vec![0.5; 48_000]
-        );
+        assert_eq!(to_length(&pcm).samples, vec![0.5; 48_000]);
     }
 
     #[test]

@@ -19,6 +19,7 @@ pub mod mixer;
 pub mod rtp;
 pub mod segment_files;
 pub mod splice;
+pub mod tempo;
 pub mod timeline;
 mod url;
 
@@ -64,7 +65,7 @@ pub fn init() -> Result<(), String> {
 }
 
 /// Every element this crate makes by name.
-pub const ELEMENTS: [&str; 31] = [
+pub const ELEMENTS: [&str; 32] = [
     "aacparse",
     "alawdec",
     "appsink",
@@ -93,6 +94,7 @@ pub const ELEMENTS: [&str; 31] = [
     "rtpmp4adepay",
     "rtpmp4gdepay",
     "rtspsrc",
+    "scaletempo",
     "typefind",
     "vorbisdec",
     "wavparse",

@@ -6,14 +6,14 @@
 use std::sync::mpsc::{self, SyncSender};
 use std::time::Duration;
 
-use dub_engine::{AvSync, AvSyncConfig, Event, Pts};
+use dub_engine::{AvSync, AvSyncConfig, DubFit, DubFitConfig, Event, Pts};
 
 use super::aac::{AacFormat, FRAME_SAMPLES};
 use super::audio::{self, Budget, Pcm};
 use super::duck::VoiceOver;
 use super::encoder::Encoder;
 use super::fit;
-use super::splice::Splicer;
+use super::splice::{Splicer, Voice};
 use super::{AacFrame, m4a};
 
 /// A resolved segment.
@@ -30,7 +30,7 @@ pub struct MixJob {
     pub frames: Vec<AacFrame>,
     /// The frame before them in the same stream.
     pub preroll: Option<AacFrame>,
-    /// Dubbed audio, as long as `frames`; `None` keeps the original.
+    /// Dubbed audio as it came, of a length that can be fitted; `None` keeps the original.
     pub dubbed: Option<Pcm>,
     /// Whether a file with the dubbed audio is wanted.
     pub keep: bool,
@@ -58,6 +58,8 @@ pub struct Mixed {
 pub enum MixTrouble {
     /// The input's own audio is damaged; this segment is silent.
     Original(String),
+    /// The dub could not be fitted; the original is heard.
+    Dub(String),
     /// No audio can be made any more.
     Encoder(String),
 }
@@ -81,11 +83,12 @@ impl Mixer {
     pub fn start(
         format: AacFormat,
         sync: AvSyncConfig,
+        fit: DubFitConfig,
         duck_db: Option<f64>,
         results: tokio::sync::mpsc::Sender<Mixed>,
     ) -> Result<Self, String> {
         let (orders, queue) = mpsc::sync_channel(QUEUE);
-        let mut state = State::new(format, sync, duck_db)?;
+        let mut state = State::new(format, sync, fit, duck_db)?;
         std::thread::Builder::new()
             .name("mixer".to_owned())
             .spawn(move || {
@@ -132,6 +135,17 @@ struct State {
     encoded: u64,
     last_frame: Option<AacFrame>,
     sound: Sound,
+    fit: DubFit,
+    /// What of the last dub runs on into the coming segment.
+    rest: Vec<f32>,
+}
+
+/// What is heard of dubs in a segment.
+struct Heard {
+    /// As long as the segment.
+    sound: Pcm,
+    /// Frames from which the original is alone.
+    until: usize,
 }
 
 /// How dubbed audio goes out.
@@ -144,14 +158,33 @@ enum Sound {
 
 impl Sound {
     /// Puts `silence` frames and a segment behind what came before; returns what is final.
-    fn push(&mut self, silence: usize, dub: Option<Pcm>, original: Pcm) -> Vec<f32> {
+    fn push(&mut self, silence: usize, heard: Option<Heard>, original: Pcm) -> Vec<f32> {
         match self {
-            Self::Replace(splicer) => {
-                let dubbed = dub.is_some();
-                let chosen = dub.unwrap_or_else(|| original.clone());
-                splicer.push(silence, chosen, &original, dubbed)
+            Self::Replace(splicer) => match heard {
+                None => splicer.push(
+                    silence,
+                    original.clone(),
+                    &original,
+                    Voice::throughout(false),
+                ),
+                Some(Heard { mut sound, until }) => {
+                    let (channels, ends) = (sound.channels, until >= sound.frames());
+                    if !ends {
+                        let fade = fit::fade_frames(splicer.rate()).min(until);
+                        let last = (until - fade) * channels;
+                        let from = sound.samples[last..until * channels].to_vec();
+                        sound.samples[last..].copy_from_slice(&original.samples[last..]);
+                        fit::cross_fade(&from, &mut sound.samples[last..], channels);
+                    }
+                    let voice = Voice { starts: true, ends };
+                    splicer.push(silence, sound, &original, voice)
+                }
+            },
+            Self::Duck(voice_over) => {
+                let (dub, until) =
+                    heard.map_or((None, 0), |heard| (Some(heard.sound), heard.until));
+                voice_over.push(silence, dub, until, original)
             }
-            Self::Duck(voice_over) => voice_over.push(silence, dub, original),
         }
     }
 
@@ -167,7 +200,12 @@ impl Sound {
 const DECODE_TIME: Duration = Duration::from_secs(3);
 
 impl State {
-    fn new(format: AacFormat, sync: AvSyncConfig, duck_db: Option<f64>) -> Result<Self, String> {
+    fn new(
+        format: AacFormat,
+        sync: AvSyncConfig,
+        fit: DubFitConfig,
+        duck_db: Option<f64>,
+    ) -> Result<Self, String> {
         Ok(Self {
             encoder: Encoder::start(&format)?,
             hole: sync.gap.as_nanos() as i64,
@@ -175,6 +213,8 @@ impl State {
             origin: None,
             encoded: 0,
             last_frame: None,
+            fit: DubFit::new(fit),
+            rest: Vec::new(),
             sound: match duck_db {
                 None => Sound::Replace(Splicer::new(format.rate)),
                 Some(level) => {
@@ -193,18 +233,33 @@ impl State {
             job.audio_start.unwrap_or(job.start),
             samples as u64,
         );
-        let events: Vec<Event> = std::iter::from_fn(|| self.sync.poll_event()).collect();
+        let mut events: Vec<Event> = std::iter::from_fn(|| self.sync.poll_event()).collect();
         self.origin.get_or_insert(plan.start.nanos());
 
         let dubbed = job.dubbed.is_some();
         let length = plan.output_samples as usize;
-        let dub = job.dubbed.map(|mut dub| {
-            // Silence at the end, where the input has no audio, is not the service's to dub.
-            dub.samples.resize(original.samples.len(), 0.0);
-            fit::stretch(&dub, length)
+        if plan.silence_before > 0 {
+            // Nothing runs on over a hole.
+            self.rest.clear();
+            self.fit.pass(u64::MAX);
+        }
+        // Silence at the end, where the input has no audio, is not the service's to dub.
+        let want = job.frames.len() * FRAME_SAMPLES as usize;
+        let heard = match self.heard(job.batch, job.dubbed.as_ref(), want, samples, &mut events) {
+            Ok(heard) => heard,
+            Err(reason) => {
+                trouble.get_or_insert(MixTrouble::Dub(reason));
+                None
+            }
+        };
+        let heard = heard.map(|heard| Heard {
+            until: (heard.until * length).checked_div(samples).unwrap_or(0),
+            sound: fit::stretch(&heard.sound, length),
         });
         let original = fit::stretch(&original, length);
-        let output = self.sound.push(plan.silence_before as usize, dub, original);
+        let output = self
+            .sound
+            .push(plan.silence_before as usize, heard, original);
 
         let first = self.encoded;
         let preroll = self.last_frame.clone();
@@ -225,6 +280,78 @@ impl State {
             dubbed_m4a,
             trouble,
         }
+    }
+
+    /// Lays the dub in its place, behind what runs on of the one before.
+    fn heard(
+        &mut self,
+        batch: u64,
+        dub: Option<&Pcm>,
+        want: usize,
+        slot: usize,
+        events: &mut Vec<Event>,
+    ) -> Result<Option<Heard>, String> {
+        let (channels, rate) = (self.format.channels as usize, self.format.rate);
+        let mut rest = std::mem::take(&mut self.rest);
+        let Some(dub) = dub else {
+            self.fit.pass(slot as u64);
+            if rest.is_empty() {
+                return Ok(None);
+            }
+            let until = (rest.len() / channels).min(slot);
+            self.rest = rest.split_off(until * channels);
+            rest.resize(slot * channels, 0.0);
+            return Ok(Some(Heard {
+                sound: Pcm {
+                    samples: rest,
+                    channels,
+                },
+                until,
+            }));
+        };
+        let answer = fit::measure(dub, rate);
+        let placed = self.fit.place(answer, want as u64, slot as u64);
+        let placed = placed.map_err(|misfit| misfit.to_string())?;
+        let sound = fit::lay(dub, &placed, want, rate)?;
+        let at = placed.at as usize * channels;
+        let cut = rest.len().saturating_sub(at);
+        if cut > 0 {
+            let mut before = Pcm {
+                samples: rest,
+                channels,
+            };
+            before.samples.truncate(at);
+            fit::fade_out(&mut before, fit::fade_frames(rate));
+            rest = before.samples;
+        }
+        rest.resize(at, 0.0);
+        rest.extend(sound.samples);
+        let length = slot * channels;
+        if rest.len() > length {
+            self.rest = rest.split_off(length);
+        }
+        rest.resize(length, 0.0);
+        let time = |samples: usize| {
+            Duration::from_nanos(
+                self.format
+                    .nanos((samples / channels) as u64)
+                    .unsigned_abs(),
+            )
+        };
+        events.push(Event::DubFitted {
+            batch,
+            how: placed.how,
+            speed_permille: placed.speed_permille(),
+            spill: time(self.rest.len()),
+            cut: time(cut),
+        });
+        Ok(Some(Heard {
+            sound: Pcm {
+                samples: rest,
+                channels,
+            },
+            until: slot,
+        }))
     }
 
     /// The segment's own sound, and silence where it has none.
@@ -258,7 +385,16 @@ impl State {
 
     fn finish(&mut self) -> Mixed {
         let mut trouble = None;
-        let held = self.sound.finish();
+        let mut held = self.sound.finish();
+        if !self.rest.is_empty() {
+            // Nothing is left for it to run on into.
+            let mut sound = Pcm {
+                samples: held,
+                channels: self.format.channels as usize,
+            };
+            fit::fade_out(&mut sound, fit::fade_frames(self.format.rate));
+            held = sound.samples;
+        }
         let frames = self.encode(
             |encoder| {
                 let mut frames = encoder.push(&held)?;

@@ -6,6 +6,25 @@
 use super::audio::Pcm;
 use super::fit;
 
+/// Where a dub is heard in a segment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Voice {
+    /// At its start.
+    pub starts: bool,
+    /// At its end.
+    pub ends: bool,
+}
+
+impl Voice {
+    /// All the way, or nowhere.
+    pub fn throughout(dubbed: bool) -> Self {
+        Self {
+            starts: dubbed,
+            ends: dubbed,
+        }
+    }
+}
+
 /// One sound, segment by segment.
 #[derive(Debug)]
 pub struct Splicer {
@@ -27,6 +46,11 @@ impl Splicer {
         Self { rate, held: None }
     }
 
+    /// Samples per second.
+    pub fn rate(&self) -> u32 {
+        self.rate
+    }
+
     /// Puts `silence` frames and then `chosen` behind what is held back, holds its end back in
     /// turn, and returns what is final.
     ///
@@ -37,7 +61,7 @@ impl Splicer {
         silence: usize,
         mut chosen: Pcm,
         original: &Pcm,
-        dubbed: bool,
+        voice: Voice,
     ) -> Vec<f32> {
         let channels = chosen.channels;
         let hold = fit::fade_frames(self.rate).min(chosen.frames() / 2) * channels;
@@ -49,11 +73,11 @@ impl Splicer {
                 let zeros = vec![0.0; tail.len()];
                 let from = std::mem::replace(&mut tail, zeros);
                 fit::cross_fade(&from, &mut tail, channels);
-                fade_in(&mut chosen, hold);
-            } else if held.dubbed && !dubbed {
+                fit::fade_in(&mut chosen, hold / channels);
+            } else if held.dubbed && !voice.starts {
                 let from = std::mem::replace(&mut tail, held.original);
                 fit::cross_fade(&from, &mut tail, channels);
-            } else if !held.dubbed && dubbed {
+            } else if !held.dubbed && voice.starts {
                 fit::cross_fade(&original.samples[..hold], &mut chosen.samples, channels);
             } else {
                 fit::join(&tail, &mut chosen.samples, channels, self.rate);
@@ -66,7 +90,7 @@ impl Splicer {
         self.held = Some(Held {
             chosen: chosen.samples[end..].to_vec(),
             original: original.samples[end..].to_vec(),
-            dubbed,
+            dubbed: voice.ends,
         });
         output
     }
@@ -75,9 +99,4 @@ impl Splicer {
     pub fn finish(&mut self) -> Vec<f32> {
         self.held.take().map(|held| held.chosen).unwrap_or_default()
     }
-}
-
-fn fade_in(pcm: &mut Pcm, samples: usize) {
-    let from = vec![0.0; samples];
-    fit::cross_fade(&from, &mut pcm.samples, pcm.channels);
 }

@@ -8,6 +8,7 @@
 
 use std::time::Duration;
 
+use dub_engine::{DubFit, DubFitConfig, DubFitMode};
 use dub_media::aac::AacFormat;
 use dub_media::audio::{self, AudioError, Budget, Label, Pcm};
 use dub_media::encoder::{Encoder, silent_frame};
@@ -18,6 +19,21 @@ const RATE: usize = 48_000;
 const SEGMENT: usize = 288_000 - 288_000 % 1024;
 /// A shorter one, where many are decoded.
 const PART: usize = 94 * 1024;
+
+/// `pcm` in a slot of `want`, as `--dub-fit refuse` has it.
+fn fitted(pcm: &Pcm, want: usize) -> Result<Pcm, AudioError> {
+    let config = DubFitConfig {
+        mode: DubFitMode::Refuse,
+        max_speed: 1.0,
+        spill: Duration::ZERO,
+        rate: 48_000,
+    };
+    let answer = fit::measure(pcm, 48_000);
+    let placed = DubFit::new(config).place(answer, want as u64, want as u64);
+    let mut pcm = fit::lay(pcm, &placed.map_err(AudioError::WrongLength)?, want, 48_000).unwrap();
+    pcm.samples.resize(want * pcm.channels, 0.0);
+    Ok(pcm)
+}
 
 fn format() -> AacFormat {
     gst_init();
@@ -115,7 +131,7 @@ fn every_usual_kind_of_answer_is_decoded_and_sits_in_place() {
             surplus.abs() < 4_000,
             "{name}: {surplus} samples more than the segment"
         );
-        let pcm = fit::to_length(pcm, SEGMENT, 48_000).unwrap();
+        let pcm = fitted(&pcm, SEGMENT).unwrap();
         assert_eq!(pcm.frames(), SEGMENT, "{name}");
         for at in [48_000, 240_000] {
             let lag = lag(&sound, &pcm.samples, at);
@@ -164,7 +180,7 @@ fn every_rate_of_every_kind_sits_in_place() {
                 channels,
             };
             let fitted = audio::decode(data, label, &format, PART, budget())
-                .and_then(|pcm| fit::to_length(pcm, PART, 48_000));
+                .and_then(|pcm| fitted(&pcm, PART));
             match fitted {
                 Ok(pcm) => {
                     let lag = lag(&sound, &pcm.samples, 40_000);
@@ -221,7 +237,7 @@ fn what_is_no_audio_is_refused_in_bounded_time() {
     ] {
         let started = std::time::Instant::now();
         let result = audio::decode(data, label, &format, SEGMENT, budget())
-            .and_then(|pcm| fit::to_length(pcm, SEGMENT, 48_000));
+            .and_then(|pcm| fitted(&pcm, SEGMENT));
         assert!(result.is_err(), "{name} was taken for audio");
         assert!(
             started.elapsed() < Duration::from_secs(21),

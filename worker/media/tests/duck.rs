@@ -139,12 +139,10 @@ fn silent(own: &Pcm) -> Pcm {
 /// The same sound, 8 % shorter, with silence behind it.
 fn short(own: &Pcm) -> Pcm {
     let frames = own.frames() * 92 / 100;
-    fit::to_length(
-        other_tone(0, &Pcm::silence(frames, 2), 0.25),
-        own.frames(),
-        48_000,
-    )
-    .unwrap()
+    let mut dub = other_tone(0, &Pcm::silence(frames, 2), 0.25);
+    fit::fade_out(&mut dub, fit::fade_frames(48_000));
+    dub.samples.resize(own.samples.len(), 0.0);
+    dub
 }
 
 fn near(level: f64, wanted: f64, tolerance: f64) -> bool {

@@ -264,7 +264,7 @@ fn a_dub_that_was_resized_within_limits_keeps_the_segment_length() {
     for ratio in [0.92, 1.08] {
         let (samples, _) = through(4, |_, own| {
             let frames = (own.frames() as f64 * ratio) as usize;
-            Some(fit::to_length(fit::stretch(own, frames), own.frames(), 48_000).unwrap())
+            Some(fit::stretch(own, frames))
         });
         assert!(
             samples.len().abs_diff(4 * PART * 1024 * 2) <= 2 * 2_048,

@@ -102,6 +102,19 @@ pub(super) fn duck_level(value: &str) -> Result<f64, String> {
         .ok_or_else(|| "allowed: -60 to -3, such as -15 or -12.5".to_owned())
 }
 
+/// Slower than 1 is not faster; at twice its speed nobody follows speech.
+pub(super) fn max_speed(value: &str) -> Result<f64, String> {
+    let speed = value.parse().ok();
+    speed
+        .filter(|speed| (1.0..=2.0).contains(speed))
+        .ok_or_else(|| "allowed: 1 to 2, such as 1.4".to_owned())
+}
+
+/// The shortest segment is 1 s: what runs on ends within the next one.
+pub(super) fn dub_spill(value: &str) -> Result<Duration, String> {
+    duration_in(value, Duration::ZERO, Duration::from_secs(1))
+}
+
 pub(super) fn log_level(value: &str) -> Result<String, String> {
     tracing_subscriber::EnvFilter::try_new(value)
         .map(|_| value.to_owned())

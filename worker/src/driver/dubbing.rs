@@ -1,11 +1,11 @@
 //! The engine's session and its hands: the STS client and the decoders.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use dub_engine::{
-    AckStatus, At, BackpressureAction, BadAudio, End, Event, Fatal, FragmentId, Input, Outcome,
-    Output, ProtocolErrorKind, Resolution, Session, SessionConfig,
+    AckStatus, At, BackpressureAction, BadAudio, DubFit, End, Event, Fatal, FragmentId, Input,
+    Outcome, Output, ProtocolErrorKind, Resolution, Session, SessionConfig,
 };
 use tokio::sync::mpsc;
 
@@ -67,8 +67,11 @@ pub(super) struct Dubbing {
     pub decoded: mpsc::Receiver<Decoded>,
     fragments: BTreeMap<u64, Fragment>,
     held: BTreeMap<FragmentId, Held>,
+    /// Segments whose dub has a length that does not fit.
+    refused: VecDeque<u64>,
     format: Option<AacFormat>,
     init: InitParams,
+    config: Config,
 }
 
 impl Dubbing {
@@ -115,8 +118,10 @@ impl Dubbing {
             decoded,
             fragments: BTreeMap::new(),
             held: BTreeMap::new(),
+            refused: VecDeque::new(),
             format: None,
             init,
+            config: config.clone(),
         })
     }
 
@@ -271,9 +276,14 @@ impl Dubbing {
                 self.held.insert(decoded.id, Held::Checked(pcm));
                 Ok(())
             }
-            Err(error) => Err(BadAudio {
-                reason: error.to_string(),
-            }),
+            Err(error) => {
+                if let AudioError::WrongLength(_) = error {
+                    self.refused.push_back(decoded.batch);
+                }
+                Err(BadAudio {
+                    reason: error.to_string(),
+                })
+            }
         };
         self.session.handle_input(
             at,
@@ -286,6 +296,9 @@ impl Dubbing {
 
     /// Carries out what the session orders; what concerns others is returned.
     pub(super) fn poll_order(&mut self, at: At) -> Option<Order> {
+        if let Some(batch) = self.refused.pop_front() {
+            return Some(Order::Event(Event::dub_refused(batch)));
+        }
         while let Some(output) = self.session.poll_output() {
             match output {
                 Output::Connect { link } => self.with_client(|client| client.connect(link)),
@@ -366,8 +379,9 @@ impl Dubbing {
         match (answer, self.format.clone()) {
             (Ok(answer), Some(format)) => {
                 let verdicts = self.verdicts.clone();
+                let fit = DubFit::new(self.config.fit_rules(format.rate));
                 tokio::task::spawn_blocking(move || {
-                    let result = check(&answer, &format, want);
+                    let result = check(&answer, &format, want, &fit);
                     // The receiver is gone only when the worker is.
                     let _ = verdicts.blocking_send(Decoded { batch, id, result });
                 });
@@ -388,7 +402,12 @@ impl Dubbing {
     }
 }
 
-fn check(answer: &DubbedAudio, format: &AacFormat, want: usize) -> Result<Pcm, AudioError> {
+fn check(
+    answer: &DubbedAudio,
+    format: &AacFormat,
+    want: usize,
+    rules: &DubFit,
+) -> Result<Pcm, AudioError> {
     let label = Label {
         format: &answer.format,
         rate: answer.sample_rate.unwrap_or(format.rate),
@@ -399,7 +418,10 @@ fn check(answer: &DubbedAudio, format: &AacFormat, want: usize) -> Result<Pcm, A
         frames: LONGEST_SECONDS * format.rate as usize,
     };
     let pcm = audio::decode(answer.bytes.to_vec(), label, format, want, budget)?;
-    fit::to_length(pcm, want, format.rate)
+    rules
+        .judge(fit::measure(&pcm, format.rate), want as u64)
+        .map_err(AudioError::WrongLength)?;
+    Ok(pcm)
 }
 
 fn kind_of(kind: MalformedKind) -> ProtocolErrorKind {

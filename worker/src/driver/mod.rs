@@ -38,6 +38,7 @@ pub async fn run(config: Config, observer: Observer) -> Result<(), WorkerError> 
     let result = driver.run().await;
     driver.input.stop(driver.now(), &driver.observer);
     driver.dubbing.close().await;
+    driver.observer.summary();
     result
 }
 

@@ -150,6 +150,7 @@ impl Output {
             let mixer = Mixer::start(
                 format.clone(),
                 sync,
+                self.config.fit_rules(format.rate),
                 self.config.duck_db,
                 self.results.clone(),
             );
@@ -241,6 +242,12 @@ impl Output {
         match mixed.trouble {
             Some(MixTrouble::Original(reason)) => {
                 observer.fact(&Fact::OriginalUndecodable {
+                    batch: mixed.batch,
+                    reason: &reason,
+                });
+            }
+            Some(MixTrouble::Dub(reason)) => {
+                observer.fact(&Fact::DubUnusable {
                     batch: mixed.batch,
                     reason: &reason,
                 });

@@ -1,6 +1,6 @@
 //! The engine's events, counted and logged.
 
-use dub_engine::{End, Event};
+use dub_engine::{DubFitHow, End, Event};
 use metrics::{counter, gauge, histogram};
 
 use super::{Observer, line, ms, round};
@@ -10,6 +10,7 @@ impl Observer {
     /// Logs and counts an event of the engine.
     pub fn event(&self, event: &Event) {
         Self::count(event);
+        self.heard().event(event);
         self.log(event);
     }
 
@@ -39,6 +40,16 @@ impl Observer {
             }
             Event::ProtocolError { kind, count, .. } => {
                 counter!(names::PROTOCOL_ERRORS, "kind" => kind.label()).increment(*count);
+            }
+            Event::DubFitted {
+                how,
+                speed_permille,
+                ..
+            } => {
+                counter!(names::DUB_FIT, "how" => how.label()).increment(1);
+                if *how != DubFitHow::Refused {
+                    histogram!(names::DUB_SPEED).record(f64::from(*speed_permille) / 1e3);
+                }
             }
             Event::Stall { .. } => counter!(names::OUTPUT_STALLS).increment(1),
             Event::AvCorrection { .. } => counter!(names::AV_SYNC_CORRECTIONS).increment(1),
@@ -203,6 +214,19 @@ impl Observer {
             Event::Drained {
                 end: End::Refused { code, .. },
             } => line! { self, error, name, "STS service refused the stream", code },
+            Event::DubFitted {
+                batch,
+                how: how @ (DubFitHow::Stretched | DubFitHow::Spilled),
+                speed_permille,
+                spill,
+                cut,
+            } => line! {
+                self, info, name, "dub is heard at another speed", batch, how = how.label(),
+                speed = f64::from(*speed_permille) / 1e3, spill_ms = ms(*spill), cut_ms = ms(*cut)
+            },
+            Event::DubFitted { batch, how, .. } => line! {
+                self, debug, name, "dub is fitted", batch, how = how.label()
+            },
             Event::OutputStarted {
                 batch,
                 latency,

@@ -46,6 +46,8 @@ pub enum Fact<'a> {
     },
     /// The segment's own audio is damaged.
     OriginalUndecodable { batch: Option<u64>, reason: &'a str },
+    /// The dub could not be fitted after all.
+    DubUnusable { batch: Option<u64>, reason: &'a str },
     /// A segment file is missing.
     SegmentFileFailed { batch: u64, reason: &'a str },
     /// A signal asks to stop.
@@ -93,6 +95,7 @@ impl Observer {
                 video,
                 audio,
             } => {
+                self.heard().segment(batch, duration);
                 if video > 0 {
                     counter!(names::SEGMENTS, "kind" => "video").increment(1);
                 }
@@ -110,6 +113,9 @@ impl Observer {
                 dubbed,
             } => {
                 let delta_ms = delta as f64 / 1e6;
+                self.heard().on_air(batch, dubbed);
+                let audio = if dubbed { "dubbed" } else { "original" };
+                counter!(names::ON_AIR, "audio" => audio).increment(1);
                 gauge!(names::AV_SYNC_DELTA).set(delta_ms);
                 histogram!(names::AV_SYNC_ABS_DELTA).record(delta_ms.abs());
                 gauge!(names::OUTPUT_LATENCY).set(latency.as_secs_f64());
@@ -120,6 +126,9 @@ impl Observer {
             Fact::OriginalUndecodable { batch, reason } => line! {
                 self, warn, "original_undecodable",
                 "the input's own audio is damaged, the segment is silent", batch, error = reason
+            },
+            Fact::DubUnusable { batch, reason } => line! {
+                self, warn, "dub_unusable", "the dub cannot be fitted, the original is heard", batch, error = reason
             },
             Fact::SegmentFileFailed { batch, reason } => {
                 counter!(names::SEGMENT_FILE_ERRORS).increment(1);

@@ -1,7 +1,9 @@
 //! Events become log lines and metrics here, and nowhere else.
 
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use dub_engine::Heard;
 use metrics::gauge;
 
 use crate::telemetry::names;
@@ -16,6 +18,7 @@ pub use self::facts::Fact;
 pub struct Observer {
     stream_id: String,
     run_id: String,
+    heard: Arc<Mutex<Heard>>,
 }
 
 /// One log line with the fields every line has.
@@ -35,7 +38,24 @@ impl Observer {
         Self {
             stream_id: stream_id.to_owned(),
             run_id: run_id.to_owned(),
+            heard: Arc::default(),
         }
+    }
+
+    /// Says what viewers have heard of the run.
+    pub fn summary(&self) {
+        let heard = self.heard();
+        let switches = heard.switches_per_minute();
+        let text = heard.to_string();
+        line! {
+            self, info, "summary", "what was heard", dubbed = heard.dubbed(), original = heard.original(),
+            switches_per_minute = round(switches), summary = text
+        }
+    }
+
+    /// Held for a few instructions at a time; a panic elsewhere leaves it whole.
+    fn heard(&self) -> MutexGuard<'_, Heard> {
+        self.heard.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Sets the gauge that moves between pairs.

@@ -18,6 +18,12 @@ pub fn install(stream_id: &str) -> Result<PrometheusHandle, String> {
                 &names::AV_SYNC_BUCKETS,
             )
         })
+        .and_then(|b| {
+            b.set_buckets_for_metric(
+                Matcher::Full(names::DUB_SPEED.to_owned()),
+                &names::DUB_SPEED_BUCKETS,
+            )
+        })
         .map_err(|error| error.to_string())?
         .build_recorder();
     let handle = recorder.handle();

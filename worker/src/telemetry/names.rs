@@ -2,7 +2,7 @@
 //!
 //! `docs/ref/metrics.md` lists the same; `cargo xtask tidy` compares the two.
 
-use dub_engine::{BackpressureAction, OriginalReason, ProtocolErrorKind};
+use dub_engine::{BackpressureAction, DubFitHow, OriginalReason, ProtocolErrorKind};
 
 use dub_media::bus::ERROR_KINDS;
 
@@ -14,6 +14,9 @@ pub const STS_RTT_BUCKETS: [f64; 12] = [
 /// Buckets of [`AV_SYNC_ABS_DELTA`]: 40 ms is what a viewer begins to notice, 120 the
 /// default threshold.
 pub const AV_SYNC_BUCKETS: [f64; 9] = [1.0, 5.0, 10.0, 20.0, 40.0, 80.0, 120.0, 250.0, 500.0];
+
+/// Buckets of [`DUB_SPEED`]: slower, as it is, and up to the highest allowed.
+pub const DUB_SPEED_BUCKETS: [f64; 9] = [0.85, 0.95, 1.0, 1.05, 1.1, 1.2, 1.3, 1.4, 2.0];
 
 /// What kind of series a metric has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -89,6 +92,12 @@ metrics! {
     GST_BUS_ERRORS: Counter "worker_gst_bus_errors_total" { "error_type": ERROR_KINDS.to_vec() };
     /// STS messages that broke the protocol
     PROTOCOL_ERRORS: Counter "worker_protocol_errors_total" { "kind": ProtocolErrorKind::ALL.map(ProtocolErrorKind::label).to_vec() };
+    /// Segments by what was heard in them
+    ON_AIR: Counter "worker_segments_on_air_total" { "audio": vec!["dubbed", "original"] };
+    /// Dubs by how they were fitted to their segment's length
+    DUB_FIT: Counter "worker_dub_fit_total" { "how": DubFitHow::ALL.map(DubFitHow::label).to_vec() };
+    /// Speed of the dubs that were heard, against their own
+    DUB_SPEED: Histogram "worker_dub_speed_ratio";
     /// Segment files that could not be written
     SEGMENT_FILE_ERRORS: Counter "worker_segment_file_errors_total";
 }

@@ -2,5 +2,6 @@
 
 mod av_sync;
 mod dts;
+mod dub_fit;
 mod playout;
 mod segment;

@@ -8,7 +8,7 @@
 
 use std::time::Duration;
 
-use dub_engine::{AvSyncConfig, Pts};
+use dub_engine::{AvSyncConfig, DubFitConfig, DubFitMode, Pts};
 use dub_media::AacFrame;
 use dub_media::aac::AacFormat;
 use dub_media::audio::Budget;
@@ -51,8 +51,13 @@ pub struct Bench {
 }
 
 impl Bench {
-    /// With `duck_db` the original stays under the dub.
+    /// With `duck_db` the original stays under the dub. Dubs of another length are refused.
     pub fn new(duck_db: Option<f64>) -> Self {
+        Self::fitting(duck_db, DubFitMode::Refuse, Duration::ZERO)
+    }
+
+    /// Dubs of another length are fitted.
+    pub fn fitting(duck_db: Option<f64>, mode: DubFitMode, spill: Duration) -> Self {
         dub_media::init().expect("the machine has the plugins: cargo xtask setup");
         let format = AacFormat::lc(48_000, 2);
         let (sender, results) = tokio::sync::mpsc::channel(64);
@@ -60,7 +65,13 @@ impl Bench {
             rate: 48_000,
             ..AvSyncConfig::default()
         };
-        let mixer = Mixer::start(format.clone(), sync, duck_db, sender).unwrap();
+        let fit = DubFitConfig {
+            mode,
+            max_speed: 1.4,
+            spill,
+            rate: 48_000,
+        };
+        let mixer = Mixer::start(format.clone(), sync, fit, duck_db, sender).unwrap();
         Self {
             format,
             mixer,
