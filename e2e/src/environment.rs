@@ -7,10 +7,11 @@ use std::{
     fmt::Write as _,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
+use camera::{Manner, Sent};
 
 use crate::{
     artifacts::Artifacts,
@@ -18,10 +19,11 @@ use crate::{
     process::Group,
     run::{self, Run},
     services::{
-        Place,
+        Place, READY_PATIENCE,
         cable::Cable,
+        camera::Camera,
         echo_sts::{EchoSts, EchoStsOptions},
-        media_server::{Input, Kind, MediaServer},
+        media_server::{Kind, MediaServer, RtspSettings},
         python_sts::{PythonSts, PythonStsOptions},
         worker::{Worker, WorkerOptions},
     },
@@ -49,13 +51,40 @@ pub struct Trace {
 /// A [`Trace`] shared with whoever reports.
 pub type SharedTrace = Arc<Mutex<Vec<Trace>>>;
 
+/// What the worker reads.
+#[derive(Debug, Clone)]
+pub struct Scene {
+    /// What is to be seen.
+    pub clip: PathBuf,
+    /// How the camera behaves.
+    pub manner: Manner,
+    /// How it comes to the worker.
+    pub way: Way,
+}
+
+/// How a clip comes to the worker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Way {
+    /// From a camera that MediaMTX pulls, where it is the media server; else from the camera itself.
+    #[default]
+    Usual,
+    /// From the camera itself, whatever the media server is: not a byte of it is changed.
+    Camera,
+    /// ffmpeg publishes it to MediaMTX, which must be the media server. Whoever reads misses what was
+    /// sent before.
+    Published {
+        /// MediaMTX passes ffmpeg's sender reports on.
+        absolute_timestamps: bool,
+    },
+}
+
 /// What an environment consists of.
 #[derive(Debug)]
 pub struct Builder {
     name: String,
     stream_id: String,
     media_server: Option<Kind>,
-    input: Input,
+    scene: Option<Scene>,
     echo_sts: Option<EchoStsOptions>,
     python_sts: Option<PythonStsOptions>,
     cable: bool,
@@ -71,10 +100,10 @@ impl Builder {
         self
     }
 
-    /// What happens to the input on its way to the worker.
+    /// What the worker reads; without it there is nothing at its input.
     #[must_use]
-    pub fn input(mut self, input: Input) -> Self {
-        self.input = input;
+    pub fn scene(mut self, scene: Scene) -> Self {
+        self.scene = Some(scene);
         self
     }
 
@@ -139,6 +168,8 @@ impl Builder {
             started: Instant::now(),
             place,
             media_server: None,
+            camera: None,
+            through_server: false,
             echo_sts: None,
             python_sts: None,
             cable: None,
@@ -151,8 +182,18 @@ impl Builder {
         let mut rtmp_paths = vec![environment.output_path()];
         rtmp_paths.extend(self.more_rtmp_paths);
         // From here on a failure drops the environment, which stops what was started.
-        let server = MediaServer::start(kind, self.input, &environment.place, &rtmp_paths)?;
+        let settings = self.scene.as_ref().map_or_else(
+            || Ok(RtspSettings::default()),
+            |scene| environment.show(scene, kind),
+        )?;
+        let server = MediaServer::start(kind, &environment.place, &rtmp_paths, &settings)?;
         environment.media_server = Some(server);
+        if let Some(scene) = self
+            .scene
+            .filter(|scene| matches!(scene.way, Way::Published { .. }))
+        {
+            environment.publish(&scene.clip)?;
+        }
         if let Some(options) = self.echo_sts {
             let echo_sts = environment
                 .echo_sts
@@ -176,6 +217,9 @@ pub struct Environment {
     started: Instant,
     place: Place,
     media_server: Option<MediaServer>,
+    camera: Option<Camera>,
+    /// The worker reads the media server, not the camera.
+    through_server: bool,
     echo_sts: Option<EchoSts>,
     python_sts: Option<PythonSts>,
     cable: Option<Cable>,
@@ -193,7 +237,7 @@ impl Environment {
             name: name.into(),
             stream_id: "test".into(),
             media_server: None,
-            input: Input::default(),
+            scene: None,
             echo_sts: None,
             python_sts: None,
             cable: false,
@@ -242,14 +286,101 @@ impl Environment {
         format!("live/{}/out", self.stream_id)
     }
 
-    /// URL at which the input is published and read.
+    /// URL at which the input is read; nobody listens there if the environment was built without one.
     pub fn input_url(&self) -> String {
-        self.media_server().rtsp_url(&self.input_path())
+        let path = self.input_path();
+        let server = self.media_server.as_ref().filter(|_| self.through_server);
+        match (server.map(|server| server.rtsp_url(&path)), &self.camera) {
+            (Some(Ok(url)), _) => url,
+            (_, Some(camera)) => format!("rtsp://{}/{path}", camera.address()),
+            // Port 9 (discard) is in nobody's range of free ports.
+            (_, None) => format!("rtsp://127.0.0.1:9/{path}"),
+        }
     }
 
     /// URL at which the output is published and read.
     pub fn output_url(&self) -> String {
         self.media_server().rtmp_url(&self.output_path())
+    }
+
+    /// The camera.
+    ///
+    /// # Panics
+    /// When the environment was built without one, which is a mistake of the scenario.
+    pub fn camera(&self) -> &Camera {
+        self.camera
+            .as_ref()
+            .expect("the environment was built without a camera")
+    }
+
+    /// What the camera sent to sessions that are over, if there is one.
+    pub fn sent(&self) -> Option<Sent> {
+        self.camera.as_ref()?.sent()
+    }
+
+    /// Switches the camera on, and says what the media server is to do about it.
+    fn show(&mut self, scene: &Scene, kind: Kind) -> Result<RtspSettings> {
+        let mut settings = RtspSettings::default();
+        self.through_server = match scene.way {
+            Way::Usual => kind == Kind::MediaMtx,
+            Way::Camera => false,
+            Way::Published {
+                absolute_timestamps,
+            } => {
+                ensure!(
+                    kind == Kind::MediaMtx,
+                    "ffmpeg can only publish to MediaMTX"
+                );
+                settings.absolute_timestamps = absolute_timestamps;
+                self.through_server = true;
+                return Ok(settings);
+            }
+        };
+        let mut manner = scene.manner.clone();
+        manner.session.hold = self.through_server;
+        let camera = Camera::start(&self.place, "camera", &scene.clip, &manner, None)?;
+        if self.through_server {
+            let path = self.input_path();
+            let from = format!("rtsp://{}/{path}", camera.address());
+            settings.pull = Some((path, from));
+        }
+        self.camera = Some(camera);
+        Ok(settings)
+    }
+
+    /// Lets ffmpeg publish a clip to the media server, in real time.
+    fn publish(&self, clip: &Path) -> Result<()> {
+        let path = self.input_path();
+        let call = e2e_ffmpeg::publish(clip, None, &self.media_server().rtsp_url(&path)?);
+        let publisher = self.place.group.spawn(&self.place.call("publisher", &call))?;
+        wait::until("the input to be published", READY_PATIENCE, || {
+            publisher.alive()?;
+            let readers = self.media_server().readers(&path)?;
+            Ok(readers.map_or(Look::NotYet("nothing".into()), |_| Look::Done(())))
+        })
+    }
+
+    /// Waits until the worker reads and the first packet has been sent to it; returns how long reading
+    /// took to begin, and the packet's wall time in milliseconds since the Unix epoch.
+    ///
+    /// # Errors
+    /// When that is not so within `patience`.
+    pub fn wait_playing(&self, patience: Duration) -> Result<(Duration, f64)> {
+        let began = Instant::now();
+        if self.through_server {
+            self.media_server()
+                .wait_reader(&self.input_path(), patience)?;
+        }
+        let now = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default();
+        let Some(camera) = &self.camera else {
+            return Ok((began.elapsed(), now.as_secs_f64() * 1e3));
+        };
+        let read = self.through_server.then(|| began.elapsed());
+        camera.go()?;
+        let first = camera.wait_playing(patience)?;
+        Ok((read.unwrap_or(began.elapsed()), first))
     }
 
     /// The media server.

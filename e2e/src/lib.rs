@@ -19,7 +19,6 @@ pub mod process;
 pub mod programs;
 pub mod redact;
 pub mod report;
-pub mod rtsp_relay;
 pub mod run;
 pub mod runner;
 pub mod services;

@@ -22,7 +22,7 @@ pub fn own(name: &str) -> Result<PathBuf> {
         return Ok(path);
     }
     let package = match name {
-        "worker" | "echo-sts" => name,
+        "worker" | "echo-sts" | "camera" => name,
         _ => "e2e",
     };
     bail!(

@@ -1,7 +1,7 @@
-//! What nearly every scenario does: publish a clip through a worker, disturb something on the way,
-//! and collect the evidence.
+//! What nearly every scenario does: send a clip through a worker, disturb something on the way, and
+//! collect the evidence.
 //!
-//! The publisher holds its first packet until the worker reads, so counts are exact. What is
+//! The camera's clip begins when the worker reads, so counts are exact. What is
 //! examined afterwards comes from outside the worker: the recording made by the media server,
 //! the journal of `echo-sts`, `/metrics` and the log.
 
@@ -10,8 +10,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
+use camera::{Manner, Sent};
 
-use crate::environment::{Environment, SharedTrace};
+use crate::environment::{Environment, Scene, SharedTrace, Way};
 use crate::probe::audio::{self, Sound};
 use crate::probe::clock::Clock;
 use crate::probe::frames::{self, CodedFrames};
@@ -20,8 +21,7 @@ use crate::probe::logs::Log;
 use crate::probe::metrics::Scrape;
 use crate::report;
 use crate::services::echo_sts::EchoStsOptions;
-use crate::services::media_server::{Input, Kind};
-use crate::services::publisher::{Publisher, Sent};
+use crate::services::media_server::Kind;
 use crate::services::python_sts::PythonStsOptions;
 use crate::services::recorder::{LateReader, LateReport};
 use crate::services::worker::{ScrapeSample, Worker, WorkerOptions};
@@ -43,11 +43,11 @@ pub struct Story {
     clip: PathBuf,
     clip_length: Duration,
     media_server: Option<Kind>,
-    input: Input,
+    way: Way,
+    manner: Manner,
     sts: EchoStsOptions,
     python_sts: Option<PythonStsOptions>,
     worker: Vec<Change>,
-    publisher: Vec<String>,
     exit: i32,
     abrupt: bool,
     extra_time: Duration,
@@ -65,11 +65,11 @@ impl Story {
             clip: clip.into(),
             clip_length: length,
             media_server: None,
-            input: Input::default(),
+            way: Way::default(),
+            manner: Manner::default(),
             sts: EchoStsOptions::default(),
             python_sts: None,
             worker: Vec::new(),
-            publisher: Vec::new(),
             exit: 0,
             abrupt: false,
             extra_time: Duration::ZERO,
@@ -87,10 +87,17 @@ impl Story {
         self
     }
 
-    /// Brings the input to the worker exactly as it is published.
+    /// How the clip comes to the worker.
     #[must_use]
-    pub fn verbatim_input(mut self) -> Self {
-        self.input = Input::Verbatim;
+    pub fn way(mut self, way: Way) -> Self {
+        self.way = way;
+        self
+    }
+
+    /// How the camera behaves.
+    #[must_use]
+    pub fn manner(mut self, manner: Manner) -> Self {
+        self.manner = manner;
         self
     }
 
@@ -112,14 +119,6 @@ impl Story {
     #[must_use]
     pub fn worker(mut self, change: impl FnOnce(&mut WorkerOptions) + 'static) -> Self {
         self.worker.push(Box::new(change));
-        self
-    }
-
-    /// Adds options of `publisher --help`.
-    #[must_use]
-    pub fn publisher(mut self, options: &[&str]) -> Self {
-        self.publisher
-            .extend(options.iter().map(ToString::to_string));
         self
     }
 
@@ -181,7 +180,11 @@ impl Story {
         let began = Instant::now();
         (self.tell)("starting services");
         let builder = Environment::builder(&self.name)
-            .input(self.input)
+            .scene(Scene {
+                clip: self.clip.clone(),
+                manner: self.manner,
+                way: self.way,
+            })
             .trace(self.trace);
         let mut builder = match self.python_sts {
             Some(options) => builder.python_sts(options),
@@ -194,30 +197,20 @@ impl Story {
             builder = builder.cable();
         }
         let environment = builder.start()?;
-        let publisher = Publisher::start(
-            environment.place(),
-            "publisher",
-            &self.clip,
-            &environment.input_url(),
-            &self.publisher,
-        )?;
         let mut options = environment.worker_options();
         for change in self.worker {
             change(&mut options);
         }
         let starting = Instant::now();
         let worker = environment.start_worker(&options)?;
-        environment
-            .media_server()
-            .wait_reader(&environment.input_path(), READING_PATIENCE)?;
-        let reading_after = starting.elapsed();
-        let first_packet_ms = publisher.go()?;
+        let started = starting.elapsed();
+        let (reading, first_packet_ms) = environment.wait_playing(READING_PATIENCE)?;
+        let reading_after = started + reading;
         let sent_at = Instant::now();
         (self.tell)("publishing");
 
         let mut live = Live {
             environment,
-            publisher,
             worker,
             sent_at,
             tell: self.tell,
@@ -241,7 +234,7 @@ impl Story {
             // It may be gone within a scrape's interval of its start.
             metrics: live.worker.metrics().unwrap_or_default(),
             samples: live.worker.metrics_over_time().unwrap_or_default(),
-            sent: live.publisher.done(),
+            sent: live.environment.sent(),
             reading_after,
             first_packet_ms,
             late: None,
@@ -263,6 +256,7 @@ impl Story {
         let recorded = environment.keep_recording(RECORDING_PATIENCE);
         evidence.recording = recorded.map_err(|error| format!("{error:#}"));
         evidence.journal = environment.journal()?;
+        evidence.sent = environment.sent();
         evidence.log = worker.log();
         if self.exit == 0 && !self.abrupt {
             evidence.metrics = worker.final_metrics()?;
@@ -284,8 +278,6 @@ const LATENCY: Duration = Duration::from_secs(45);
 pub struct Live {
     /// Its services.
     pub environment: Environment,
-    /// What sends the clip.
-    pub publisher: Publisher,
     /// What is tested.
     pub worker: Worker,
     /// When the first packet was sent.
@@ -380,9 +372,9 @@ pub struct Evidence {
     pub metrics: Arc<Scrape>,
     /// The worker's metrics over time.
     pub samples: Vec<ScrapeSample>,
-    /// What the publisher sent, if it came to its end.
+    /// What the camera sent to sessions that are over.
     pub sent: Option<Sent>,
-    /// From the worker's start until the media server had it as a reader.
+    /// From the worker's start until it was known to read.
     pub reading_after: Duration,
     /// Wall time of the first packet, milliseconds since the Unix epoch.
     pub first_packet_ms: f64,

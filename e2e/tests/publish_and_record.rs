@@ -1,4 +1,4 @@
-//! The harness's own sender and readers against each other, without the worker.
+//! The harness's own readers and media servers against each other, without the worker.
 #![expect(
     clippy::unwrap_used,
     reason = "a test may fail where its preparations fail"
@@ -7,13 +7,13 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use e2e::probe::ffprobe;
+use camera::Manner;
 use e2e::probe::frames::{CodedFrames, compare};
 use e2e::process::Group;
 use e2e::run::Run;
 use e2e::services::Place;
-use e2e::services::media_server::{Input, Kind, MediaServer};
-use e2e::services::publisher::{Publisher, Sent};
+use e2e::services::camera::Camera;
+use e2e::services::media_server::{Kind, MediaServer, RtspSettings};
 use e2e::services::recorder::LateReader;
 use e2e_ffmpeg::TestClip;
 
@@ -40,76 +40,21 @@ fn clip(directory: &Path) -> PathBuf {
 }
 
 #[test]
-fn a_clip_goes_through_the_media_server_when_it_is_told_to() {
-    let (place, directory) = place("publish");
-    let clip = clip(directory.path());
-    let server = MediaServer::start(
-        Kind::choose(None).unwrap(),
-        Input::Usual,
-        &place,
-        &["live/test/out".into()],
-    )
-    .unwrap();
-    let url = server.rtsp_url("live/test/in");
-    let publisher = Publisher::start(&place, "publisher", &clip, &url, ["--end-at", "2"]).unwrap();
-    let reader = std::thread::spawn(move || ffprobe::packets(&url, "v", PATIENCE));
-    server.wait_reader("live/test/in", PATIENCE).unwrap();
-    assert_eq!(publisher.done(), None);
-    let before = std::time::SystemTime::UNIX_EPOCH
-        .elapsed()
-        .unwrap()
-        .as_secs_f64()
-        * 1000.0;
-    let first = publisher.go().unwrap();
-    assert!(
-        (0.0..2000.0).contains(&(first - before)),
-        "{first} is not now"
-    );
-    assert_eq!(
-        publisher.wait_done(PATIENCE).unwrap(),
-        Sent {
-            video: 60,
-            audio: 94
-        }
-    );
-    assert_eq!(reader.join().unwrap().unwrap().len(), 60);
-}
-
-#[test]
-fn a_publisher_that_cannot_publish_says_why_and_fails() {
+fn a_camera_that_cannot_play_says_why_and_fails() {
     let (place, directory) = place("refused");
-    let clip = clip(directory.path());
     let text = directory.path().join("words.txt");
     std::fs::write(&text, "no video at all").unwrap();
-    let free = e2e::ports::with_leases(|[port]: [u16; 1]| Ok(port)).unwrap();
-    let url = format!("rtsp://127.0.0.1:{}/live/test/in", free.1);
     for (name, clip, sentence) in [
-        (
-            "missing",
-            Path::new("/nowhere/clip.mp4"),
-            "cannot read the clip /nowhere/clip.mp4: No such file",
-        ),
-        ("text", text.as_path(), "words.txt is not a video"),
-        (
-            "nobody",
-            clip.as_path(),
-            "connection refused, nothing listens there",
-        ),
+        ("missing", Path::new("/nowhere/clip.mp4"), "No such file"),
+        ("text", text.as_path(), "it is not MP4"),
     ] {
-        let error = Publisher::start(&place, name, clip, &url, [""; 0]).unwrap_err();
+        let error = Camera::start(&place, name, clip, &Manner::default(), None).unwrap_err();
         let error = format!("{error:#}");
         assert!(
             error.contains(sentence) && error.contains("exit code 1"),
             "{error}"
         );
     }
-    let error =
-        Publisher::start(&place, "flag", &clip, &url, ["--audio-drift", "fast"]).unwrap_err();
-    let error = format!("{error:#}");
-    assert!(
-        error.contains("exit code 2") && error.contains("expected a ratio like 0.5%"),
-        "{error}"
-    );
 }
 
 #[test]
@@ -118,9 +63,9 @@ fn a_late_reader_plays_from_a_keyframe_and_the_recording_is_exact() {
     let clip = clip(directory.path());
     let server = MediaServer::start(
         Kind::choose(None).unwrap(),
-        Input::Usual,
         &place,
         &["live/test/out".into()],
+        &RtspSettings::default(),
     )
     .unwrap();
     let url = server.rtmp_url("live/test/out");

@@ -1,6 +1,6 @@
 //! `camera`: plays a clip over RTSP to whoever asks, with every fault a camera can have.
 
-use std::io::Write as _;
+use std::io::{BufRead as _, Write as _};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -13,7 +13,8 @@ use clap::Parser;
 /// Play a clip over RTSP (TCP) in real time to whoever asks, coded frames untouched
 ///
 /// The clip begins with the first PLAY. Says what happens as lines of JSON on standard output, beginning
-/// with {"event":"listening","address":…}. Runs until it is stopped.
+/// with {"event":"listening","address":…}. A line 'go' on standard input lets a camera that holds its
+/// first packet send it. Runs until it is stopped.
 #[derive(Debug, Parser)]
 #[command(name = "camera", version)]
 struct Arguments {
@@ -57,7 +58,19 @@ fn run(arguments: Arguments) -> Result<()> {
     let clip = Clip::open(&arguments.clip, arguments.manner.audio_codec)?;
     let (events, received) = mpsc::channel::<Event>();
     let tell = Arc::new(move |event: &Event| drop(events.send(event.clone())));
-    let camera = Camera::start(arguments.listen, clip, arguments.manner, tell)?;
+    let camera = Arc::new(Camera::start(
+        arguments.listen,
+        clip,
+        arguments.manner,
+        tell,
+    )?);
+    let told = Arc::clone(&camera);
+    std::thread::spawn(move || {
+        let mut lines = std::io::stdin().lock().lines();
+        if lines.any(|line| line.is_ok_and(|line| line.trim() == "go")) {
+            told.go();
+        }
+    });
     for event in received {
         if let (Event::Ended { .. }, Some(file)) = (&event, &arguments.sent) {
             write(&camera, file)?;

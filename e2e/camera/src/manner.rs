@@ -352,6 +352,7 @@ impl MoreMedia {
 /// What is asked of readers.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a rule of its own")]
 pub struct SessionManner {
     /// Session timeout that is told, in seconds.
     pub timeout: u64,
@@ -365,6 +366,8 @@ pub struct SessionManner {
     pub refusals: Vec<Refusal>,
     /// Every answer takes so many seconds.
     pub slow: f64,
+    /// The first packet is sent when [`Camera::go`](crate::Camera::go) says so, not with the first PLAY.
+    pub hold: bool,
     /// PLAY is answered with `RTP-Info`.
     pub rtp_info: bool,
     /// Whoever comes again sees the clip from its start, by another SSRC, instead of where it is by now.
@@ -380,6 +383,7 @@ impl Default for SessionManner {
             redirect: None,
             refusals: Vec::new(),
             slow: 0.0,
+            hold: false,
             rtp_info: false,
             again_from_start: false,
         }

@@ -77,6 +77,8 @@ struct Shared {
     nonce: String,
     tell: Tell,
     over: AtomicBool,
+    /// The first packet may be sent.
+    go: AtomicBool,
     /// When the clip began, and its wall time in nanoseconds since the Unix epoch.
     begun: Mutex<Option<(Instant, i128)>>,
     connections: Mutex<Vec<Weak<Connection>>>,
@@ -112,6 +114,7 @@ impl Camera {
             nonce: format!("{:016x}", rand::random::<u64>()),
             tell,
             over: AtomicBool::new(false),
+            go: AtomicBool::new(!manner.session.hold),
             begun: Mutex::new(None),
             connections: Mutex::new(Vec::new()),
             played: AtomicUsize::new(0),
@@ -133,6 +136,11 @@ impl Camera {
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Sends from now on, if it was to hold its first packet.
+    pub fn go(&self) {
+        self.shared.go.store(true, Ordering::Relaxed);
     }
 
     /// What it sent so far.

@@ -23,7 +23,7 @@ struct Options {
     #[arg(long, value_name = "PATH", env = "E2E_FIXTURE")]
     fixture: Option<PathBuf>,
 
-    /// mediamtx or default (nginx and our RTSP relay) [default: MediaMTX if it is installed]
+    /// mediamtx or default (nginx) [default: MediaMTX if it is installed]
     #[arg(long, env = "E2E_MEDIA_SERVER")]
     media_server: Option<Kind>,
 }

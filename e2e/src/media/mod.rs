@@ -1,10 +1,8 @@
-//! The harness's own media code: reading clips and recordings sample by sample, and publishing them over RTSP.
+//! The harness's own media code: reading clips and recordings sample by sample.
 //!
 //! ```text
 //! clip ◀── mp4, flv, ts        samples with exact times, straight from the file
-//!   │
-//!   ├──▶ probe::frames         what was in the input, what is in the recording
-//!   └──▶ publish ─▶ rtp, rtcp, sdp ─▶ RTSP server
+//!   └──▶ probe::frames         what was in the input, what is in the recording
 //! ```
 //!
 //! Files are read here without GStreamer or ffmpeg on purpose: both drop, move or merge samples in
@@ -16,10 +14,6 @@ pub mod clip;
 pub mod flv;
 pub mod mp4;
 pub mod nal;
-pub mod publish;
-pub mod rtcp;
-pub mod rtp;
-pub mod sdp;
 #[cfg(test)]
 pub(crate) mod testclip;
 pub mod ts;

@@ -105,8 +105,12 @@ fn about(evidence: &Evidence, timeline: &Timeline) -> Vec<(&'static str, String)
     about.push(("clip", clip));
     about.push((
         "published",
-        match evidence.sent {
-            Some(sent) => format!("{} pictures, {} audio frames", sent.video, sent.audio),
+        match &evidence.sent {
+            Some(sent) => format!(
+                "{} pictures, {} audio frames",
+                sent.pictures(),
+                sent.audio_frames()
+            ),
             None => "not to the end".to_owned(),
         },
     ));

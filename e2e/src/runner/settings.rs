@@ -23,7 +23,7 @@ const CI_ENV: &str = "CI";
 pub const SEED_ENV: &str = "E2E_SEED";
 
 /// Programs of this project that scenarios start.
-const OWN_PROGRAMS: [&str; 5] = ["worker", "echo-sts", "rtsp-relay", "publisher", "reaper"];
+const OWN_PROGRAMS: [&str; 4] = ["worker", "echo-sts", "camera", "reaper"];
 /// System tools that scenarios use whatever the media server is.
 const TOOLS: [&str; 2] = ["ffmpeg", "ffprobe"];
 

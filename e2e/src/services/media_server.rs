@@ -1,12 +1,10 @@
-//! The media server of one environment: RTSP in, RTMP out, a recording of what was published.
+//! The media server of one environment: RTMP in, a recording of what was published; RTSP too if it can.
 //!
 //! Two kinds behind one handle. [`Kind::MediaMtx`] is the reference. [`Kind::Default`] is what a
-//! package manager and this crate can give: nginx with its rtmp module for the RTMP half, our
-//! [`rtsp_relay`](crate::rtsp_relay) for the RTSP half.
+//! package manager can give: nginx with its rtmp module, beside which the worker reads the camera itself.
 
 mod mediamtx;
 mod nginx;
-mod relay;
 
 use std::{
     fmt,
@@ -23,18 +21,16 @@ use crate::{
     process::Process,
     wait::{self, Look},
 };
-use mediamtx::MediaMtx;
-use nginx::Nginx;
-use relay::RtspRelay;
 
-pub use mediamtx::BIN_ENV as MEDIAMTX_BIN_ENV;
+pub use mediamtx::{BIN_ENV as MEDIAMTX_BIN_ENV, MediaMtx, RtspSettings};
+pub use nginx::Nginx;
 
 /// Which media server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Kind {
     /// MediaMTX, one process for both halves.
     MediaMtx,
-    /// nginx with its rtmp module, and our RTSP relay.
+    /// nginx with its rtmp module.
     Default,
 }
 
@@ -76,90 +72,77 @@ impl FromStr for Kind {
     }
 }
 
-/// Half of a media server, for scenarios that break one. MediaMTX alone is one process: either half
-/// is all of it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Half {
-    /// The input side.
-    Rtsp,
-    /// The output side.
-    Rtmp,
-}
-
 /// A running media server.
 #[derive(Debug)]
-pub struct MediaServer {
-    /// The RTSP half, unless `server` has it.
-    relay: Option<RtspRelay>,
-    server: Server,
-}
-
-#[derive(Debug)]
-enum Server {
+pub enum MediaServer {
+    /// MediaMTX, one process for RTSP and RTMP.
     MediaMtx(MediaMtx),
+    /// nginx, RTMP alone.
     Nginx(Nginx),
 }
 
-/// What happens to the input on its way through the media server.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Input {
-    /// Whatever the media server does with it.
-    #[default]
-    Usual,
-    /// Not a byte of it is changed. MediaMTX puts sender reports of its own in the place of the
-    /// publisher's, by the time of arrival, so what a camera's clocks do cannot be shown through it:
-    /// our relay takes the RTSP half then.
-    Verbatim,
-}
+use MediaServer as Server;
 
 impl MediaServer {
-    /// Starts a media server that takes RTMP publishers at `rtmp_paths` (such as `live/test/out`)
-    /// and RTSP publishers anywhere; returns when both halves answer.
+    /// Starts a media server that takes RTMP publishers at `rtmp_paths` (such as `live/test/out`);
+    /// returns when it answers. MediaMTX also takes RTSP publishers anywhere, and brings what
+    /// `settings` says.
     ///
     /// # Errors
     /// When it is not installed, does not start, or a path has no slash.
-    pub fn start(kind: Kind, input: Input, place: &Place, rtmp_paths: &[String]) -> Result<Self> {
-        let relayed = kind == Kind::Default || input == Input::Verbatim;
-        let relay = relayed.then(|| RtspRelay::start(place)).transpose()?;
-        let server = match kind {
-            Kind::MediaMtx => Server::MediaMtx(MediaMtx::start(place, rtmp_paths)?),
+    pub fn start(
+        kind: Kind,
+        place: &Place,
+        rtmp_paths: &[String],
+        settings: &RtspSettings,
+    ) -> Result<Self> {
+        Ok(match kind {
+            Kind::MediaMtx => Server::MediaMtx(MediaMtx::start(place, rtmp_paths, settings)?),
             Kind::Default => Server::Nginx(Nginx::start(place, rtmp_paths)?),
-        };
-        Ok(Self { relay, server })
+        })
     }
 
     /// Which kind it is.
     pub fn kind(&self) -> Kind {
-        match &self.server {
+        match self {
             Server::MediaMtx(_) => Kind::MediaMtx,
             Server::Nginx(_) => Kind::Default,
         }
     }
 
-    /// URL at which `path` is published and read over RTSP.
-    pub fn rtsp_url(&self, path: &str) -> String {
-        format!("rtsp://{}/{path}", self.rtsp_half().0)
+    /// URL at which MediaMTX publishes `path` over RTSP.
+    ///
+    /// # Errors
+    /// When the media server has no RTSP.
+    pub fn rtsp_url(&self, path: &str) -> Result<String> {
+        match self {
+            Server::MediaMtx(server) => Ok(format!("rtsp://{}/{path}", server.rtsp_addr())),
+            Server::Nginx(_) => bail!("nginx has no RTSP"),
+        }
     }
 
     /// URL at which `path` is published and read over RTMP.
     pub fn rtmp_url(&self, path: &str) -> String {
-        let address = match &self.server {
+        let address = match self {
             Server::MediaMtx(server) => server.rtmp_addr(),
             Server::Nginx(nginx) => nginx.rtmp_addr(),
         };
         format!("rtmp://{address}/{path}")
     }
 
-    /// Number of readers of an RTSP path that get what is published from now on; `None` if nobody
+    /// Number of readers of an RTSP path of MediaMTX that get what is published from now on; `None` if nobody
     /// publishes it.
     ///
     /// # Errors
     /// When the server does not answer.
     pub fn readers(&self, path: &str) -> Result<Option<usize>> {
-        let (_, api) = self.rtsp_half();
-        let Some(_) = ready_path(&api, path)? else {
+        let Server::MediaMtx(server) = self else {
             return Ok(None);
         };
+        let api = server.api_addr();
+        if ready_path(&api, path)?.is_none() {
+            return Ok(None);
+        }
         // Not the path's own `readers`: MediaMTX lists a reader there from its first SETUP on, and
         // what is published before its PLAY never reaches it.
         let sessions = http_json(&format!("http://{api}/v3/rtspsessions/list"))?;
@@ -192,7 +175,7 @@ impl MediaServer {
     /// # Errors
     /// When the server does not answer.
     pub fn is_rtmp_published(&self, path: &str) -> Result<bool> {
-        match &self.server {
+        match self {
             Server::MediaMtx(server) => Ok(ready_path(&server.api_addr(), path)?.is_some()),
             Server::Nginx(nginx) => nginx.is_published(path),
         }
@@ -220,7 +203,7 @@ impl MediaServer {
     /// # Errors
     /// When the directory cannot be read.
     pub fn recordings(&self, path: &str) -> Result<Vec<PathBuf>> {
-        match &self.server {
+        match self {
             Server::MediaMtx(server) => server.recordings(path),
             Server::Nginx(nginx) => nginx.recordings(path),
         }
@@ -236,14 +219,14 @@ impl MediaServer {
             &format!("the finished recording of {path}"),
             patience,
             || {
-                self.process(Half::Rtmp).alive()?;
+                self.process().alive()?;
                 if self.is_rtmp_published(path)? {
                     return Ok(Look::NotYet("it is still published".into()));
                 }
                 let Some(last) = self.recordings(path)?.pop() else {
                     return Ok(Look::NotYet("no recording".into()));
                 };
-                let closed = match &self.server {
+                let closed = match self {
                     Server::MediaMtx(server) => server.is_closed(&last)?,
                     // nginx closes the file before it takes the stream off its list.
                     Server::Nginx(_) => true,
@@ -257,65 +240,48 @@ impl MediaServer {
         )
     }
 
-    /// Kills a half of the server, as a crash would.
-    pub fn kill(&self, half: Half) {
-        self.process(half).kill();
+    /// Kills the server, as a crash would.
+    pub fn kill(&self) {
+        self.process().kill();
     }
 
-    /// Sends a signal to a half, such as SIGSTOP for a server that hangs.
-    pub fn signal(&self, half: Half, signal: nix::sys::signal::Signal) {
-        self.process(half).signal(signal);
-    }
-
-    /// Starts a half again on the same port, stopping it first if it runs.
+    /// Starts it again on the same ports, stopping it first if it runs.
     ///
     /// # Errors
     /// When it does not start.
-    pub fn restart(&mut self, half: Half) -> Result<()> {
-        match (&mut self.relay, half, &mut self.server) {
-            (Some(relay), Half::Rtsp, _) => relay.restart(),
-            (_, _, Server::MediaMtx(server)) => server.restart(),
-            (_, _, Server::Nginx(nginx)) => nginx.restart(),
+    pub fn restart(&mut self) -> Result<()> {
+        match self {
+            Server::MediaMtx(server) => server.restart(),
+            Server::Nginx(nginx) => nginx.restart(),
         }
     }
 
-    /// Fails if a process of the server is dead.
+    /// Fails if the server is dead.
     ///
     /// # Errors
     /// When it is, with its last lines.
     pub fn alive(&self) -> Result<()> {
-        self.process(Half::Rtsp).alive()?;
-        self.process(Half::Rtmp).alive()
+        self.process().alive()
     }
 
-    /// The process of a half.
-    pub fn process(&self, half: Half) -> &Process {
-        match (&self.relay, half, &self.server) {
-            (Some(relay), Half::Rtsp, _) => relay.process(),
-            (_, _, Server::MediaMtx(server)) => server.process(),
-            (_, _, Server::Nginx(nginx)) => nginx.process(),
-        }
-    }
-
-    /// Addresses of the RTSP half and of its API.
-    fn rtsp_half(&self) -> (String, String) {
-        match (&self.relay, &self.server) {
-            (Some(relay), _) => (relay.rtsp_addr(), relay.api_addr()),
-            (None, Server::MediaMtx(server)) => (server.rtsp_addr(), server.api_addr()),
-            (None, Server::Nginx(_)) => unreachable!("nginx comes with a relay"),
+    /// The process.
+    pub fn process(&self) -> &Process {
+        match self {
+            Server::MediaMtx(server) => server.process(),
+            Server::Nginx(nginx) => nginx.process(),
         }
     }
 
     /// Leased ports on which something still listens: none after everything was stopped.
     pub fn busy_ports(&self) -> Vec<u16> {
-        match &self.server {
+        match self {
             Server::MediaMtx(server) => server.busy_ports(),
             Server::Nginx(nginx) => nginx.busy_ports(),
         }
     }
 }
 
-/// The path's entry in MediaMTX's API (which our relay speaks too) if it is published.
+/// The path's entry in MediaMTX's API if it is published.
 fn ready_path(api: &str, path: &str) -> Result<Option<Value>> {
     let item = http_json(&format!("http://{api}/v3/paths/get/{path}"))?;
     Ok(item.filter(|item| item["ready"] == Value::Bool(true)))

@@ -1,9 +1,9 @@
 //! The programs an environment is made of, each behind a typed handle.
 
 pub mod cable;
+pub mod camera;
 pub mod echo_sts;
 pub mod media_server;
-pub mod publisher;
 pub mod python_sts;
 pub mod recorder;
 pub mod viewer;

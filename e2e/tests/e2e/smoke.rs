@@ -1,12 +1,14 @@
-//! The harness itself: a media server starts, takes an RTSP publisher and an RTMP publisher, shows
-//! and records them, survives its own restart, and nothing is left. Needs no worker.
+//! The harness itself: a camera is read, a media server takes an RTMP publisher, shows and records it,
+//! survives its own restart, and nothing is left. Needs no worker.
 
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
+use camera::Manner;
 use e2e::{
+    environment::{Scene, Way},
     runner::Context,
-    services::media_server::{Half, Kind},
+    services::media_server::Kind,
 };
 
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -14,35 +16,26 @@ const PATIENCE: Duration = Duration::from_secs(20);
 const SECONDS: u32 = 3;
 
 pub(crate) fn run(context: &Context) -> Result<()> {
-    let mut environment = context.environment().start()?;
+    let mut environment = context
+        .environment()
+        .scene(Scene {
+            clip: context.fixture().to_owned(),
+            manner: Manner::default(),
+            way: Way::Usual,
+        })
+        .start()?;
     let server = environment.media_server();
     ensure!(
         server.kind() == context.media_server(),
         "another media server was started"
     );
-    ensure!(
-        server.readers(&environment.input_path())?.is_none(),
-        "something is published already"
-    );
 
-    context.phase("RTSP in and out");
+    context.phase("RTSP in");
     let place = environment.place().clone();
-    let input_url = environment.input_url();
-    let publisher = e2e_ffmpeg::publish(context.fixture(), Some(8), &input_url);
-    let publisher = place.group.spawn(&place.call("publisher", &publisher))?;
-    e2e::wait::until("the input to be published", PATIENCE, || {
-        publisher.alive()?;
-        let readers = server.readers(&environment.input_path())?;
-        Ok(readers.map_or(
-            e2e::wait::Look::NotYet("nothing".into()),
-            e2e::wait::Look::Done,
-        ))
-    })?;
-
-    let relayed = environment.artifacts().path("relayed.mp4");
-    let reader = e2e_ffmpeg::record(&input_url, SECONDS, &relayed);
+    let read = environment.artifacts().path("read.mp4");
+    let reader = e2e_ffmpeg::record(&environment.input_url(), SECONDS, &read);
     let reader = place.group.spawn(&place.call("reader", &reader))?;
-    server.wait_reader(&environment.input_path(), PATIENCE)?;
+    environment.wait_playing(PATIENCE)?;
     let exit = reader.wait_exit(PATIENCE)?;
     ensure!(
         exit.success(),
@@ -50,7 +43,7 @@ pub(crate) fn run(context: &Context) -> Result<()> {
         reader.last_lines(5)
     );
     ensure!(
-        relayed.metadata().context("no relayed file")?.len() > 10_000,
+        read.metadata().context("nothing was read")?.len() > 10_000,
         "hardly anything came"
     );
 
@@ -82,16 +75,14 @@ pub(crate) fn run(context: &Context) -> Result<()> {
     );
 
     context.phase("restart");
-    for half in [Half::Rtsp, Half::Rtmp] {
-        let (input_url, output_url) = (environment.input_url(), environment.output_url());
-        let server = environment.media_server_mut();
-        server.kill(half);
-        ensure!(server.alive().is_err(), "it survived SIGKILL");
-        server.restart(half)?;
-        server.alive()?;
-        let same = environment.input_url() == input_url && environment.output_url() == output_url;
-        ensure!(same, "it came back at another address");
-    }
+    let output_url = environment.output_url();
+    let server = environment.media_server_mut();
+    server.kill();
+    ensure!(server.alive().is_err(), "it survived SIGKILL");
+    server.restart()?;
+    server.alive()?;
+    let same = environment.output_url() == output_url;
+    ensure!(same, "it came back at another address");
 
     context.phase("cleaning up");
     let scratch = environment.scratch().to_owned();

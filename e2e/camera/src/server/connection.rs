@@ -100,6 +100,9 @@ pub(super) fn play(
 ) {
     let played =
         |change: &mut dyn FnMut(&mut Played)| change(&mut lock(&shared.sent).sessions[session]);
+    while !shared.go.load(Ordering::Relaxed) && !connection.is_over() {
+        std::thread::sleep(TICK);
+    }
     let (begun, seed) = begin(shared, session);
     let joined = begun.0.elapsed();
     let player = Player {

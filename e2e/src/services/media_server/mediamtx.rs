@@ -19,8 +19,18 @@ use crate::{
 /// Path of the program where it is not in `PATH`.
 pub const BIN_ENV: &str = "MEDIAMTX_BIN";
 
+/// What MediaMTX does on its RTSP side beside taking publishers.
+#[derive(Debug, Clone, Default)]
+pub struct RtspSettings {
+    /// A path, and the RTSP address from which it is pulled.
+    pub pull: Option<(String, String)>,
+    /// Publishers' sender reports are passed on (`useAbsoluteTimestamp`), not replaced by arrival times.
+    pub absolute_timestamps: bool,
+}
+
+/// A running MediaMTX.
 #[derive(Debug)]
-pub(super) struct MediaMtx {
+pub struct MediaMtx {
     place: Place,
     process: Process,
     dir: PathBuf,
@@ -28,14 +38,18 @@ pub(super) struct MediaMtx {
 }
 
 impl MediaMtx {
-    pub(super) fn start(place: &Place, rtmp_paths: &[String]) -> Result<Self> {
+    pub(super) fn start(
+        place: &Place,
+        rtmp_paths: &[String],
+        settings: &RtspSettings,
+    ) -> Result<Self> {
         let dir = place.scratch.join("mediamtx");
         std::fs::create_dir_all(&dir).context("cannot create MediaMTX's directory")?;
         for path in rtmp_paths {
             super::app_and_stream(path)?;
         }
         let (leases, process) = with_leases(|ports: [u16; 3]| {
-            let config = config(&dir, rtmp_paths, ports);
+            let config = config(&dir, rtmp_paths, settings, ports);
             std::fs::write(dir.join("mediamtx.yml"), config)
                 .context("cannot write mediamtx.yml")?;
             spawn(place, &dir, ports[2])
@@ -146,9 +160,14 @@ fn spawn(place: &Place, dir: &Path, api: u16) -> Result<Process> {
 
 /// Only keys that 1.18 knows: it exits on others.
 ///
-/// `useAbsoluteTimestamp` stays off: with it MediaMTX throws away the first packet of every track,
-/// because it learns a track's sender (and so accepts its sender reports) from that packet.
-fn config(dir: &Path, rtmp_paths: &[String], [rtsp, rtmp, api]: [u16; 3]) -> String {
+/// `useAbsoluteTimestamp` is off unless asked for: with it MediaMTX holds back what precedes a
+/// publisher's first sender report.
+fn config(
+    dir: &Path,
+    rtmp_paths: &[String],
+    settings: &RtspSettings,
+    [rtsp, rtmp, api]: [u16; 3],
+) -> String {
     let quoted = |path: &Path| format!("\"{}\"", path.display().to_string().replace('"', "\\\""));
     let recordings = quoted(&dir.join("recordings/%path/%Y-%m-%d_%H-%M-%S-%f"));
     let completed = completed(dir);
@@ -165,13 +184,20 @@ fn config(dir: &Path, rtmp_paths: &[String], [rtsp, rtmp, api]: [u16; 3]) -> Str
              runOnRecordSegmentComplete: {hook}\n"
         );
     }
+    if let Some((path, from)) = &settings.pull {
+        let _ = write!(
+            paths,
+            "  \"{path}\":\n    source: {from}\n    rtspTransport: tcp\n"
+        );
+    }
+    let absolute = settings.absolute_timestamps;
     format!(
         "logLevel: info\nlogDestinations: [stdout]\nwriteQueueSize: 4096\n\
          api: true\napiAddress: 127.0.0.1:{api}\n\
          rtsp: true\nrtspTransports: [tcp]\nrtspAddress: 127.0.0.1:{rtsp}\n\
          rtmp: true\nrtmpAddress: 127.0.0.1:{rtmp}\n\
          hls: false\nwebrtc: false\nsrt: false\n\
-         pathDefaults:\n  overridePublisher: false\n\
+         pathDefaults:\n  overridePublisher: false\n  useAbsoluteTimestamp: {absolute}\n\
          paths:\n{paths}  all_others:\n"
     )
 }

@@ -27,8 +27,9 @@ const MODULE_DIRS: [&str; 4] = [
     "/etc/nginx/modules",
 ];
 
+/// A running nginx.
 #[derive(Debug)]
-pub(super) struct Nginx {
+pub struct Nginx {
     place: Place,
     process: Process,
     dir: PathBuf,

@@ -1,9 +1,10 @@
 //! Inputs whose clocks disagree: steps, drift, wandering reports, a hole.
 
 use anyhow::{Context as _, Result, ensure};
+use camera::Manner;
+use camera::manner::{Hole, Jump, Reports, TrackManner};
 use e2e::clock::{ClipSpec, cached};
-use e2e::media::publish::{Drift, record_with_drift};
-use e2e::probe::audio::{self, Sound};
+use e2e::probe::audio::{Sound, dropouts};
 use e2e::probe::clock::{self, Beep, Clock, Skew};
 use e2e::runner::Context;
 use e2e::story::{Evidence, quietly};
@@ -21,7 +22,10 @@ const STEEPEST_MS: f64 = 30.0;
 
 const GAP_CLIP: u32 = 20;
 /// From here two seconds without audio, so that the beeps of seconds 8 and 9 are missing.
-const GAP_AT: &str = "7.5";
+const GAP: Hole = Hole {
+    at: 7.5,
+    seconds: 2.0,
+};
 
 const DRIFT_CLIP: u32 = 36;
 
@@ -32,13 +36,16 @@ const WANDER_MS: f64 = 80.0;
 /// elsewhere than before, and is led there so gently that nobody notices.
 pub(super) fn step(stage: &Context, part: &str, step_ms: i64) -> Result<()> {
     let spec = ClipSpec::clock(STEP_CLIP).small();
-    let faults = [
-        "--audio-step-ms",
-        &step_ms.to_string(),
-        "--step-at",
-        &STEP_AT.to_string(),
-    ];
-    let evidence = short(stage, part, (cached(&spec)?, &spec), sts("mark"), &faults)?;
+    let jump = Jump {
+        at: STEP_AT,
+        ms: step_ms as f64,
+        ..Jump::default()
+    };
+    let manner = audio(TrackManner {
+        jumps: vec![jump],
+        ..TrackManner::default()
+    });
+    let evidence = short(stage, part, (cached(&spec)?, &spec), sts("mark"), manner)?;
     let clock = every_second(&evidence, &spec)?;
     let step = step_ms as f64;
     let sync = clock.sync();
@@ -83,9 +90,12 @@ pub(super) fn step(stage: &Context, part: &str, step_ms: i64) -> Result<()> {
 /// Two seconds without audio are silent, and everything after them is where it was.
 pub(super) fn gap(stage: &Context) -> Result<()> {
     let spec = ClipSpec::clock(GAP_CLIP).small();
-    let faults = ["--audio-gap-ms", "2000", "--gap-at", GAP_AT];
+    let manner = audio(TrackManner {
+        holes: vec![GAP],
+        ..TrackManner::default()
+    });
     // Echoed, for a marker would be heard in the silence too.
-    let evidence = short(stage, "gap", (cached(&spec)?, &spec), sts("echo"), &faults)?;
+    let evidence = short(stage, "gap", (cached(&spec)?, &spec), sts("echo"), manner)?;
     let clock = evidence.require_every_picture(spec.frames())?;
     evidence.require_every_coded_frame()?;
     let sync = clock.sync();
@@ -101,7 +111,7 @@ pub(super) fn gap(stage: &Context) -> Result<()> {
         "audio timestamps are not continuous: {:?}",
         sound.breaks()
     );
-    let holes = quietly(move || Ok(audio::dropouts(&sound)))?;
+    let holes = quietly(move || Ok(dropouts(&sound)))?;
     let silent: f64 = holes.iter().map(|hole| hole.length_ms).sum();
     ensure!(
         holes.len() == 1 && (silent - 2_000.0).abs() <= 100.0,
@@ -115,9 +125,15 @@ pub(super) fn drift(stage: &Context, part: &str, drift: f64) -> Result<()> {
     let folder = tempfile::tempdir().context("no place for a clip")?;
     let clip = folder.path().join("drifted.mp4");
     let spec = ClipSpec::clock(DRIFT_CLIP).small();
-    record_with_drift(&cached(&spec)?, Drift(drift), &clip)?;
-    let faults = ["--audio-drift", &format!("{}ppm", drift * 1e6)];
-    let evidence = short(stage, part, (clip, &spec), random(sts("mark")), &faults)?;
+    // As many samples as such a clock would have counted: a camera with that drift sends every sound, by
+    // its reports, together with its picture, and only who does not follow them loses lip sync.
+    let counted = (48e3 * (1.0 + drift)).round() as u32;
+    e2e_ffmpeg::reclock(&cached(&spec)?, counted, 48_000, &clip).run()?;
+    let manner = audio(TrackManner {
+        drift,
+        ..TrackManner::default()
+    });
+    let evidence = short(stage, part, (clip, &spec), random(sts("mark")), manner)?;
     let clock = every_second(&evidence, &spec)?;
     // Uncorrected it would be 180 ms at the end.
     require_near("while the clocks drift", &clock.sync().skews, 0.0)?;
@@ -133,20 +149,24 @@ pub(super) fn drift(stage: &Context, part: &str, drift: f64) -> Result<()> {
 /// Sender reports that say something else each time: sound is led after them, and never jumps.
 pub(super) fn wander(stage: &Context) -> Result<()> {
     let spec = ClipSpec::clock(WANDER_CLIP).small();
-    let faults = [
-        "--sr-wander-ms",
-        &WANDER_MS.to_string(),
-        "--sr-interval",
-        "3",
-        "--seed",
-        "4",
-    ];
+    let manner = Manner {
+        audio: TrackManner {
+            reports_wander_ms: WANDER_MS,
+            ..TrackManner::default()
+        },
+        reports: Reports {
+            every: 3.0,
+            ..Reports::default()
+        },
+        seed: 4,
+        ..Manner::default()
+    };
     let evidence = short(
         stage,
         "wander",
         (cached(&spec)?, &spec),
         sts("mark"),
-        &faults,
+        manner,
     )?;
     let sync = measured(&evidence, &spec)?.sync();
     // Speed changes where a segment begins, every two seconds. A beep in two speeds may be one of no
@@ -182,6 +202,14 @@ pub(super) fn wander(stage: &Context) -> Result<()> {
         "from {least:.1} to {most:.1} ms, corrected {slewed:?} ms"
     );
     seamless(evidence.sound()?)
+}
+
+/// A camera whose audio is wrong in this way.
+fn audio(audio: TrackManner) -> Manner {
+    Manner {
+        audio,
+        ..Manner::default()
+    }
 }
 
 /// Every frame is there. Flashes, and beeps at any speed.

@@ -15,7 +15,9 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
+use camera::Manner;
 use e2e::clock::ClipSpec;
+use e2e::environment::Way;
 use e2e::probe::audio::{self, Sound};
 use e2e::probe::clock::{Clock, Skew};
 use e2e::probe::logs::Record;
@@ -101,13 +103,13 @@ fn short(
     part: &str,
     (clip, spec): (PathBuf, &ClipSpec),
     sts: EchoStsOptions,
-    faults: &[&str],
+    manner: Manner,
 ) -> Result<Evidence> {
     let evidence = stage
         .part(part, clip, Duration::from_secs(spec.seconds.into()))
         .sts(sts)
-        .verbatim_input()
-        .publisher(faults)
+        .way(Way::Camera)
+        .manner(manner)
         .worker(|options| options.segment_duration = Some(SEGMENT))
         .run(|_| Ok(()))?;
     stage.report(&evidence)?;

@@ -3,11 +3,13 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
+use camera::Manner;
+use camera::manner::{Failure, Fault, Jump, SessionManner, TrackManner};
 use e2e::clock::{self, ClipSpec};
+use e2e::environment::{Scene, Way};
 use e2e::runner::Context;
 use e2e::services::echo_sts::EchoStsOptions;
-use e2e::services::media_server::{Half, Kind};
-use e2e::services::publisher::Publisher;
+use e2e::services::media_server::Kind;
 use e2e::services::worker::Worker;
 
 use super::{clip, complete, prefix, says, story};
@@ -48,25 +50,25 @@ pub(super) fn no_input(context: &Context, row: &'static str) -> Result<()> {
     environment.finish()
 }
 
-/// The publisher dies and comes back within the retries: the output goes on where it was.
+/// The camera's connection breaks after 5 s, and whoever comes again sees the clip from its start: the
+/// output goes on where it was.
 pub(super) fn returns(context: &Context, row: &'static str) -> Result<()> {
     let spec = clip(8);
-    let path = clock::cached(&spec)?;
     let evidence = story(context, row, &spec)?
-        .publisher(&["--stop-at", "5"])
+        .way(Way::Camera)
+        .manner(Manner {
+            faults: vec![Fault {
+                at: 5.0,
+                how: Failure::Close,
+            }],
+            session: SessionManner {
+                again_from_start: true,
+                ..SessionManner::default()
+            },
+            ..Manner::default()
+        })
         .extra_time(Duration::from_secs(20))
-        .run(|live| {
-            live.worker
-                .wait_log("input_lost", Duration::from_secs(15))?;
-            let server = live.environment.media_server();
-            let (place, url) = (live.environment.place(), live.environment.input_url());
-            let none: [&str; 0] = [];
-            let second = Publisher::start(place, "publisher-2", &path, &url, none)?;
-            server.wait_reader(&live.environment.input_path(), Duration::from_secs(8))?;
-            second.go()?;
-            live.publisher = second;
-            Ok(())
-        })?;
+        .run(|_| Ok(()))?;
     let clock = evidence.clock()?;
     let numbers: Vec<_> = clock
         .pictures
@@ -114,41 +116,35 @@ pub(super) fn returns(context: &Context, row: &'static str) -> Result<()> {
     Ok(())
 }
 
-/// The media server dies mid-stream: what came in still goes out, then exit code 10.
+/// The camera dies mid-stream: what came in still goes out, then exit code 10.
 pub(super) fn server_lost(context: &Context, row: &'static str) -> Result<()> {
-    // MediaMTX is one process: with the input it takes the output along.
-    let shared = context.media_server() == Kind::MediaMtx;
     let spec = clip(12);
-    let evidence = story(context, row, &spec)?
-        .exit(if shared { 12 } else { 10 })
-        .run(|live| {
-            live.worker
-                .wait_log("pair_started", Duration::from_secs(20))?;
-            live.environment.media_server().kill(Half::Rtsp);
-            Ok(())
-        })?;
-    if !shared {
-        says(&evidence, "input rtsp://")?;
-        let delays: Vec<_> = evidence
-            .log
-            .events("input_retry")
-            .filter_map(|r| r.number("delay_ms"))
-            .collect();
-        ensure!(
-            delays == [1000.0, 2000.0, 4000.0],
-            "retries after {delays:?} ms"
-        );
-        let ready: f64 = evidence
-            .log
-            .events("segment_ready")
-            .filter_map(|record| record.number("video_units"))
-            .sum();
-        let out = prefix(&evidence)?;
-        ensure!(
-            f64::from(out) == ready,
-            "{ready} pictures were in segments, {out} are out"
-        );
-    }
+    let evidence = story(context, row, &spec)?.exit(10).run(|live| {
+        live.worker
+            .wait_log("pair_started", Duration::from_secs(20))?;
+        live.environment.camera().process().kill();
+        Ok(())
+    })?;
+    says(&evidence, "input rtsp://")?;
+    let delays: Vec<_> = evidence
+        .log
+        .events("input_retry")
+        .filter_map(|r| r.number("delay_ms"))
+        .collect();
+    ensure!(
+        delays == [1000.0, 2000.0, 4000.0],
+        "retries after {delays:?} ms"
+    );
+    let ready: f64 = evidence
+        .log
+        .events("segment_ready")
+        .filter_map(|record| record.number("video_units"))
+        .sum();
+    let out = prefix(&evidence)?;
+    ensure!(
+        f64::from(out) == ready,
+        "{ready} pictures were in segments, {out} are out"
+    );
     Ok(())
 }
 
@@ -156,7 +152,10 @@ pub(super) fn server_lost(context: &Context, row: &'static str) -> Result<()> {
 pub(super) fn delayed_audio(context: &Context, row: &'static str) -> Result<()> {
     let spec = clip(12);
     let evidence = story(context, row, &spec)?
-        .publisher(&["--audio-delay-ms", "3000"])
+        .manner(audio(TrackManner {
+            late: 3.0,
+            ..TrackManner::default()
+        }))
         .run(|_| Ok(()))?;
     complete(&evidence, &spec)?;
     // MediaMTX tells its readers when a packet reached it instead of when it was made: late
@@ -204,23 +203,27 @@ fn unsuitable(context: &Context, row: &'static str, spec: &ClipSpec, text: &str)
     let name = format!("{}-{row}", context.name());
     let environment = context
         .named_environment(&name)
+        .scene(Scene {
+            clip: clock::cached(spec)?,
+            manner: Manner::default(),
+            way: Way::Usual,
+        })
         .echo_sts(EchoStsOptions::default())
         .start()?;
-    let none: [&str; 0] = [];
-    let url = environment.input_url();
-    let _publisher = Publisher::start(
-        environment.place(),
-        "publisher",
-        &clock::cached(spec)?,
-        &url,
-        none,
-    )?;
     let process = Worker::spawn(environment.place(), &environment.worker_options())?;
     let exit = process.wait_exit(Duration::from_secs(10))?;
     let log = process.last_lines(20).join("\n");
     ensure!(exit.code() == Some(11), "exit code {exit:?}:\n{log}");
     ensure!(log.contains(text), "the log does not say {text:?}:\n{log}");
     environment.finish()
+}
+
+/// A camera whose audio is wrong in this way.
+fn audio(audio: TrackManner) -> Manner {
+    Manner {
+        audio,
+        ..Manner::default()
+    }
 }
 
 /// B-frames: access units keep their order, times are right.
@@ -255,7 +258,10 @@ pub(super) fn mono_44100(context: &Context, row: &'static str) -> Result<()> {
 pub(super) fn bundled_audio(context: &Context, row: &'static str) -> Result<()> {
     let spec = clip(6);
     let evidence = story(context, row, &spec)?
-        .publisher(&["--aac-per-packet", "5"])
+        .manner(Manner {
+            frames_per_packet: 5,
+            ..Manner::default()
+        })
         .run(|_| Ok(()))?;
     complete(&evidence, &spec)?;
     // Aligned by sender reports; those of MediaMTX tell arrival, which is late by a packet.
@@ -276,7 +282,17 @@ pub(super) fn bundled_audio(context: &Context, row: &'static str) -> Result<()> 
 pub(super) fn clock_back(context: &Context, row: &'static str) -> Result<()> {
     let spec = clip(12);
     let evidence = story(context, row, &spec)?
-        .publisher(&["--video-step-ms", "-200", "--step-at", "7"])
+        .manner(Manner {
+            video: TrackManner {
+                jumps: vec![Jump {
+                    at: 7.0,
+                    ms: -200.0,
+                    ..Jump::default()
+                }],
+                ..TrackManner::default()
+            },
+            ..Manner::default()
+        })
         .run(|_| Ok(()))?;
     let clock = evidence.require_every_picture(spec.frames())?;
     for pair in clock.pictures.windows(2) {

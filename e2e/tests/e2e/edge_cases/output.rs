@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result, ensure};
 use e2e::probe::frames::{self, CodedFrames};
 use e2e::runner::Context;
 use e2e::services::echo_sts::EchoStsOptions;
-use e2e::services::media_server::{Half, Kind};
+use e2e::services::media_server::Kind;
 use e2e::services::worker::Worker;
 use e2e::story::quietly;
 use nix::sys::signal::Signal;
@@ -44,7 +44,7 @@ pub(super) fn lost(context: &Context, row: &'static str) -> Result<()> {
             Duration::from_secs(20),
             |record| record.event() == Some("pair_started") && record.number("batch") == Some(1.0),
         )?;
-        live.environment.media_server().kill(Half::Rtmp);
+        live.environment.media_server().kill();
         Ok(())
     })?;
     super::says(&evidence, "output rtmp://")?;
