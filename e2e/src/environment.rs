@@ -352,7 +352,10 @@ impl Environment {
     fn publish(&self, clip: &Path) -> Result<()> {
         let path = self.input_path();
         let call = e2e_ffmpeg::publish(clip, None, &self.media_server().rtsp_url(&path)?);
-        let publisher = self.place.group.spawn(&self.place.call("publisher", &call))?;
+        let publisher = self
+            .place
+            .group
+            .spawn(&self.place.call("publisher", &call))?;
         wait::until("the input to be published", READY_PATIENCE, || {
             publisher.alive()?;
             let readers = self.media_server().readers(&path)?;

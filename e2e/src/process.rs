@@ -307,6 +307,15 @@ impl Drop for Group {
 pub struct Process(Arc<Inner>);
 
 impl Process {
+    /// The most memory it has had at once so far, in KiB; `None` if it is gone.
+    pub fn peak_kib(&self) -> Option<u64> {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).ok()?;
+        let line = status
+            .lines()
+            .find_map(|line| line.strip_prefix("VmHWM:"))?;
+        line.split_whitespace().next()?.parse().ok()
+    }
+
     /// Name the child was given.
     pub fn name(&self) -> &str {
         &self.0.name

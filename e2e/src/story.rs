@@ -213,6 +213,7 @@ impl Story {
             environment,
             worker,
             sent_at,
+            peak_kib: 0,
             tell: self.tell,
         };
         let limit = self.clip_length + LATENCY + self.extra_time;
@@ -238,6 +239,7 @@ impl Story {
             reading_after,
             first_packet_ms,
             late: None,
+            peak_kib: live.peak_kib,
             took: began.elapsed(),
         };
         match ran {
@@ -282,6 +284,8 @@ pub struct Live {
     pub worker: Worker,
     /// When the first packet was sent.
     pub sent_at: Instant,
+    /// The most memory the worker was seen to have at once.
+    peak_kib: u64,
     tell: Tell,
 }
 
@@ -292,7 +296,7 @@ impl Live {
     }
 
     /// Lets the run come to its end, and a player join it on the way if one is wanted.
-    fn play(&self, limit: Duration, late_reader: bool) -> Result<Option<LateReport>> {
+    fn play(&mut self, limit: Duration, late_reader: bool) -> Result<Option<LateReport>> {
         let late = if late_reader {
             Some(self.read_late(limit)?)
         } else {
@@ -319,7 +323,7 @@ impl Live {
     }
 
     /// Waits until the worker has ended, telling how far it is.
-    fn watch(&self, patience: Duration) -> Result<()> {
+    fn watch(&mut self, patience: Duration) -> Result<()> {
         let end = self.sent_at + patience;
         let mut told = String::new();
         while self.worker.process().exit().is_none() {
@@ -346,6 +350,12 @@ impl Live {
                 (self.tell)(&line);
                 told = line;
             }
+            self.peak_kib = self
+                .worker
+                .process()
+                .peak_kib()
+                .unwrap_or(0)
+                .max(self.peak_kib);
             // The exit of the process is the fact that is waited for; this wakes up for it.
             let _ = self.worker.process().wait_exit(Duration::from_millis(500));
         }
@@ -380,6 +390,8 @@ pub struct Evidence {
     pub first_packet_ms: f64,
     /// What a late reader saw.
     pub late: Option<LateReport>,
+    /// The most memory the worker was seen to have at once, in KiB.
+    pub peak_kib: u64,
     /// The whole run.
     pub took: Duration,
 }

@@ -59,7 +59,7 @@ pub(crate) struct MediaOptions {
 pub(crate) enum MediaServer {
     /// MediaMTX, the reference (MEDIAMTX_BIN or PATH)
     Mediamtx,
-    /// nginx with its rtmp module, and our own RTSP relay
+    /// nginx with its rtmp module; the worker reads the camera itself
     Default,
 }
 

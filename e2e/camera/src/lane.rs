@@ -132,7 +132,7 @@ impl Lane {
             &manner.audio,
         );
         lane.grid = regular;
-        if matches!(audio.codec, Codec::Aac(_)) {
+        if matches!(audio.codec, Codec::Aac(_) | Codec::Mpeg) {
             lane.frames_per_packet = manner.frames_per_packet;
             lane.packets_wait = manner.packets_wait;
         }

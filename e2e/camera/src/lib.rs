@@ -7,7 +7,8 @@
 //!                                   server (sessions, requests, refusals) ◀────┘ ─▶ sent (evidence)
 //! ```
 //!
-//! The clip begins with the first PLAY, so nothing is lost at the start. Coded frames are never changed.
+//! The clip begins with the first PLAY, so nothing is lost at the start; once it is over the camera has no
+//! such stream any more (404). Coded frames are never changed.
 //!
 //! # As a process
 //! ```sh

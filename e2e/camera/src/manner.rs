@@ -28,7 +28,7 @@ pub struct Manner {
     pub end: End,
     /// Largest RTP packet in bytes, header included.
     pub max_packet: usize,
-    /// AAC frames in one packet at most, as long as they fit.
+    /// AAC or MPEG audio frames in one packet at most, as long as they fit.
     pub frames_per_packet: usize,
     /// A packet of several frames leaves when the next frame comes, as with ffmpeg, not with its last.
     pub packets_wait: bool,
@@ -211,7 +211,7 @@ pub struct Splice {
     pub clip: PathBuf,
 }
 
-/// How a stream ends.
+/// How a stream ends. Whoever asks for it after that, unless it is silent, is told 404.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum End {

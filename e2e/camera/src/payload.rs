@@ -104,17 +104,22 @@ pub(crate) fn aac(frames: &[&[u8]], max: usize) -> Vec<Payload> {
     pieces.collect()
 }
 
-/// The payloads of one MPEG audio frame, with the header that says where in the frame they begin.
-pub(crate) fn mpeg(frame: &[u8], max: usize) -> Vec<Payload> {
-    let pieces = frame.chunks(max - 4).enumerate();
+/// The payloads of consecutive MPEG audio frames, each with the header that says where in a frame it
+/// begins: one for all of them if they fit, else some for each.
+pub(crate) fn mpeg(frames: &[&[u8]], max: usize) -> Vec<Payload> {
+    let packet = |begin: usize, data: &[u8]| Payload {
+        bytes: [&[0, 0][..], &(begin as u16).to_be_bytes(), data].concat(),
+        marker: begin == 0,
+    };
+    let all = frames.concat();
+    if all.len() + 4 <= max {
+        return vec![packet(0, &all)];
+    }
+    let pieces = frames
+        .iter()
+        .flat_map(|frame| frame.chunks(max - 4).enumerate());
     pieces
-        .map(|(n, piece)| {
-            let begin = (n * (max - 4)) as u16;
-            Payload {
-                bytes: [&[0, 0][..], &begin.to_be_bytes(), piece].concat(),
-                marker: n == 0,
-            }
-        })
+        .map(|(n, piece)| packet(n * (max - 4), piece))
         .collect()
 }
 

@@ -309,14 +309,15 @@ impl<'a> Plan<'a> {
                 )
             }
             (Kind::Audio, _, Some(audio)) => {
-                let frames = unit
-                    .samples
-                    .iter()
-                    .map(|index| audio.frames[*index].data.as_slice());
+                let frames = unit.samples.iter();
+                let frames: Vec<_> = frames
+                    .map(|index| audio.frames[*index].data.as_slice())
+                    .collect();
                 let payloads = match audio.codec {
-                    Codec::Aac(_) => payload::aac(&frames.collect::<Vec<_>>(), max),
-                    Codec::Mpeg => frames.flat_map(|frame| payload::mpeg(frame, max)).collect(),
+                    Codec::Aac(_) => payload::aac(&frames, max),
+                    Codec::Mpeg => payload::mpeg(&frames, max),
                     _ => frames
+                        .iter()
                         .map(|frame| Payload {
                             bytes: frame.to_vec(),
                             marker: false,

@@ -79,6 +79,8 @@ struct Shared {
     over: AtomicBool,
     /// The first packet may be sent.
     go: AtomicBool,
+    /// The clip has been played to its end: there is nothing to see any more.
+    finished: AtomicBool,
     /// When the clip began, and its wall time in nanoseconds since the Unix epoch.
     begun: Mutex<Option<(Instant, i128)>>,
     connections: Mutex<Vec<Weak<Connection>>>,
@@ -115,6 +117,7 @@ impl Camera {
             tell,
             over: AtomicBool::new(false),
             go: AtomicBool::new(!manner.session.hold),
+            finished: AtomicBool::new(false),
             begun: Mutex::new(None),
             connections: Mutex::new(Vec::new()),
             played: AtomicUsize::new(0),

@@ -169,6 +169,8 @@ fn the_clip_begins_with_the_first_play_and_a_second_reader_joins_it() {
     );
     assert_eq!(sent.sessions[0].ended.as_deref(), Some("played"));
     assert_eq!(sent.requests["PLAY"], 2);
+    let mut third = Reader::connect(&camera);
+    assert_eq!(u16::from(third.ask("DESCRIBE", "", "").status()), 404);
 }
 
 #[test]

@@ -104,18 +104,15 @@ pub struct TestClip {
     pub bframes: u32,
     /// MP4 in fragments, as MediaMTX records.
     pub fragmented: bool,
-    /// Opus instead of AAC.
-    pub opus: bool,
 }
 
 impl TestClip {
-    /// The plainest: no B-frames, one piece, AAC.
+    /// The plainest: no B-frames, one piece.
     pub const fn plain(seconds: u32) -> Self {
         Self {
             seconds,
             bframes: 0,
             fragmented: false,
-            opus: false,
         }
     }
 }
@@ -132,7 +129,7 @@ pub fn test_clip(clip: TestClip, to: &Path) -> Call {
         ))
         .with(FAST_H264)
         .with(format!("-bf {} -g 30", clip.bframes))
-        .with(if clip.opus { "-c:a libopus" } else { AAC })
+        .with(AAC)
         .with("-ac 2 -b:a 96k");
     let call = if clip.fragmented {
         call.with("-movflags +frag_keyframe+empty_moov+default_base_moof")
@@ -338,6 +335,27 @@ pub fn encode_for_camera(from: &Path, sound: CameraSound, to: &Path) -> Call {
         .with("-map 0:a:0")
         .with(how)
         .arg(to)
+}
+
+/// A clip in another form that cameras have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Recode {
+    /// So many slices a picture; 30 pictures from keyframe to keyframe.
+    Slices(u32),
+    /// MP3 beside the same pictures.
+    Mp3,
+}
+
+/// Writes a clip in another form.
+pub fn recode(from: &Path, recode: Recode, to: &Path) -> Call {
+    let how = match recode {
+        Recode::Slices(slices) => format!(
+            "-c:a copy -c:v libx264 -preset ultrafast -crf 20 -bf 0 -g 30 -sc_threshold 0 -threads 1 \
+             -x264-params slices={slices}"
+        ),
+        Recode::Mp3 => "-c:v copy -c:a libmp3lame -b:a 128k".to_owned(),
+    };
+    Call::ffmpeg().input(from).with("-map 0").with(how).arg(to)
 }
 
 /// Publishes a file in real time, copied; RTSP over TCP or RTMP, as the URL says. `seconds`: no more

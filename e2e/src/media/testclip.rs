@@ -24,8 +24,6 @@ pub(crate) const FRAGMENTED: Recipe = Recipe(
         ..REORDERED
     },
 );
-/// Opus beside the picture.
-pub(crate) const OPUS: Recipe = Recipe("clip.mp4", TestClip { opus: true, ..CLIP });
 /// What nginx records.
 pub(crate) const FLV: Recipe = Recipe("clip.flv", REORDERED);
 /// What MediaMTX records.

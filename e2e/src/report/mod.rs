@@ -95,7 +95,7 @@ fn about(evidence: &Evidence, timeline: &Timeline) -> Vec<(&'static str, String)
     about.push(("took", text::span(evidence.took.as_secs_f64() * 1e3)));
     let server = match evidence.kind {
         Kind::MediaMtx => "MediaMTX",
-        Kind::Default => "default: nginx with its RTMP module, RTSP relay",
+        Kind::Default => "default: nginx with its RTMP module",
     };
     about.push(("media server", server.to_owned()));
     let clip = evidence

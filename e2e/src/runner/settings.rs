@@ -126,9 +126,9 @@ impl Settings {
         let kind = Kind::choose(self.asked)?;
         let note = match (kind, self.asked) {
             (Kind::MediaMtx, _) => "MediaMTX",
-            (Kind::Default, Some(_)) => "default (nginx and our RTSP relay)",
+            (Kind::Default, Some(_)) => "default (nginx)",
             (Kind::Default, None) => {
-                "default (nginx and our RTSP relay), because MediaMTX is not installed"
+                "default (nginx), because MediaMTX is not installed"
             }
         };
         eprintln!("media server: {note}");

@@ -14,6 +14,7 @@ use e2e::runner::{self, Scenario};
 
 mod av_sync;
 mod backpressure;
+mod cameras;
 mod circuit_breaker;
 mod dubbed_audio;
 mod edge_cases;
@@ -84,6 +85,12 @@ fn main() -> ExitCode {
             run: edge_cases::run,
         },
         Scenario {
+            name: "cameras",
+            about: "what cameras, encoders and media servers really send goes through whole, in sync, in bounds",
+            light: false,
+            run: cameras::run,
+        },
+        Scenario {
             name: "hostile_sts",
             about: "whatever STS says or however it dies, the worker lives, stays small and loses nothing",
             light: false,
@@ -97,7 +104,7 @@ fn main() -> ExitCode {
         },
         Scenario {
             name: "smoke",
-            about: "the media server takes, relays and records a stream, and nothing stays behind",
+            about: "a camera is read, the media server takes and records a stream, and nothing stays behind",
             light: false,
             run: smoke::run,
         },

@@ -272,6 +272,7 @@ impl Player<'_> {
             }
             End::Close => {}
         }
+        self.shared.finished.store(true, Ordering::Relaxed);
         self.connection.end("played", false);
         Ok(())
     }

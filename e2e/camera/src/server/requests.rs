@@ -150,6 +150,10 @@ impl Session<'_> {
             return Some(StatusCode::from(refused.status));
         }
         let path = request.request_uri().map_or("", |url| url.path());
+        let over = self.shared.finished.load(Ordering::Relaxed);
+        if over && *request.method() == Method::Describe {
+            return Some(StatusCode::NotFound);
+        }
         let elsewhere = settings
             .redirect
             .as_ref()

@@ -159,18 +159,10 @@ fn ended_within(live: &Live, time: Duration) -> bool {
 
 /// Watches the worker's memory until it ends.
 fn require_small(live: &mut Live) -> Result<()> {
-    let path = format!("/proc/{}/status", live.worker.process().pid());
     let mut most = 0;
     let end = Instant::now() + Duration::from_mins(2);
     while !ended_within(live, Duration::from_millis(300)) && Instant::now() < end {
-        let Ok(status) = std::fs::read_to_string(&path) else {
-            break;
-        };
-        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-        let kib = line
-            .and_then(|line| line.split_whitespace().next())
-            .and_then(|kib| kib.parse().ok());
-        most = kib.unwrap_or(most).max(most);
+        most = live.worker.process().peak_kib().unwrap_or(most);
     }
     let name = live.environment.name();
     println!("{name}: the worker had {} MiB at most at once", most / 1024);
