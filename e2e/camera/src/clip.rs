@@ -123,13 +123,13 @@ impl Clip {
             }
             Some(AudioCodec::Mp3) => clip.audio = Some(mpeg(&encode(path, CameraSound::Mp3)?)?),
             Some(AudioCodec::Pcmu) => {
-                clip.audio = Some(pcm(path, Codec::Pcmu, CameraSound::Pcmu, 8_000, 1)?)
+                clip.audio = Some(pcm(path, Codec::Pcmu, CameraSound::Pcmu, 8_000, 1)?);
             }
             Some(AudioCodec::Pcma) => {
-                clip.audio = Some(pcm(path, Codec::Pcma, CameraSound::Pcma, 8_000, 1)?)
+                clip.audio = Some(pcm(path, Codec::Pcma, CameraSound::Pcma, 8_000, 1)?);
             }
             Some(AudioCodec::L16) => {
-                clip.audio = Some(pcm(path, Codec::L16, CameraSound::L16, 48_000, 2)?)
+                clip.audio = Some(pcm(path, Codec::L16, CameraSound::L16, 48_000, 2)?);
             }
         }
         ensure!(

@@ -19,6 +19,7 @@ fn evidence(directory: &Path, log: Log, journal: Journal) -> Evidence {
         reading_after: Duration::from_millis(700),
         first_packet_ms: story::ZERO_MS,
         late: None,
+        peak_kib: 0,
         took: Duration::from_secs(45),
     }
 }

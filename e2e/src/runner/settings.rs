@@ -127,9 +127,7 @@ impl Settings {
         let note = match (kind, self.asked) {
             (Kind::MediaMtx, _) => "MediaMTX",
             (Kind::Default, Some(_)) => "default (nginx)",
-            (Kind::Default, None) => {
-                "default (nginx), because MediaMTX is not installed"
-            }
+            (Kind::Default, None) => "default (nginx), because MediaMTX is not installed",
         };
         eprintln!("media server: {note}");
         self.chosen.get_or_init(|| kind);

@@ -32,6 +32,9 @@ const SETTLED: f64 = 4.0;
 /// How far flash and beep may be apart: half of this is what the probe measures on a clean stream.
 const IN_SYNC_MS: f64 = 10.0;
 
+/// Whoever may log in.
+const USER: &str = "someone";
+
 /// A camera and what must come of it.
 struct Row {
     name: &'static str,
@@ -41,6 +44,10 @@ struct Row {
     way: Way,
     manner: Manner,
     exit: i32,
+    /// What its last words hold if it is refused.
+    says: &'static str,
+    /// The password the worker is given.
+    password: Option<&'static str>,
     /// Seconds of the clip in which lips need not be in sync.
     unsettled: Vec<Range<f64>>,
     /// Seconds of the clip in which no beep is heard.
@@ -69,6 +76,8 @@ impl Row {
             way: Way::Camera,
             manner,
             exit: 0,
+            says: "",
+            password: None,
             unsettled: Vec::new(),
             silent: 0..0,
             lost: Vec::new(),
@@ -97,7 +106,7 @@ impl Row {
             e2e_ffmpeg::recode(&clip, recode, &to).run()?;
             clip = to;
         }
-        if self.exit == 11 {
+        if self.exit != 0 {
             return also::refused(self, context, clip);
         }
         let story = context
@@ -109,8 +118,13 @@ impl Row {
             .sts(EchoStsOptions::default())
             .way(self.way)
             .manner(self.manner.clone())
-            .exit(self.exit)
-            .worker(|options| options.segment_duration = Some(SEGMENT));
+            .worker({
+                let password = self.password;
+                move |options| {
+                    options.segment_duration = Some(SEGMENT);
+                    options.input_url = with_login(&options.input_url, password);
+                }
+            });
         let story = if self.name.ends_with("sigterm") {
             story.abrupt()
         } else {
@@ -253,6 +267,13 @@ impl Row {
             "{} pictures, lips within {worst:+.1} ms",
             clock.pictures.len()
         ))
+    }
+}
+
+fn with_login(url: &str, password: Option<&str>) -> String {
+    match password {
+        Some(password) => url.replacen("://", &format!("://{USER}:{password}@"), 1),
+        None => url.to_owned(),
     }
 }
 

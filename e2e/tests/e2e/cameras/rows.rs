@@ -9,7 +9,7 @@ use camera::manner::{
 use e2e::clock::{self, ClipSpec};
 use e2e::environment::Way;
 
-use super::{Row, SETTLED, also};
+use super::{Row, SETTLED, USER, also};
 
 /// When something happens, inside a segment and between two beeps.
 const AT: f64 = 6.5;
@@ -23,7 +23,7 @@ pub(super) fn of_cameras() -> Result<Vec<Row>> {
     rows.extend(sound());
     rows.extend(sessions());
     rows.extend(as_mediamtx());
-    rows.extend(passes()?);
+    rows.extend(passes());
     Ok(rows)
 }
 
@@ -309,7 +309,7 @@ fn sound() -> Vec<Row> {
             8,
             without("MPEG4-GENERIC/48000/2", "X-NOBODY/48000/2"),
         )
-        .with(|row| row.exit = 11),
+        .with(|row| (row.exit, row.says) = (11, "audio")),
         Row::new("talk_back", 8, more(MoreMedia::talk_back())),
         Row::new("metadata", 8, more(MoreMedia::metadata())),
         Row::new(
@@ -345,6 +345,15 @@ fn sessions() -> Vec<Row> {
         session,
         ..Manner::default()
     };
+    let login = Login {
+        user: USER.to_owned(),
+        password: "secret".to_owned(),
+        ..Login::default()
+    };
+    let locked = session(SessionManner {
+        login: Some(login),
+        ..SessionManner::default()
+    });
     vec![
         Row::new(
             "session_timeout",
@@ -356,6 +365,11 @@ fn sessions() -> Vec<Row> {
             }),
         )
         .with(|row| row.also = also::kept_alive),
+        Row::new("login", 6, locked.clone()).with(|row| row.password = Some("secret")),
+        Row::new("wrong_password", 6, locked).with(|row| {
+            row.password = Some("wrong");
+            (row.exit, row.says) = (10, "401");
+        }),
         Row::new(
             "redirected",
             6,
@@ -389,12 +403,12 @@ fn as_mediamtx() -> Vec<Row> {
 }
 
 /// What went through before.
-fn passes() -> Result<Vec<Row>> {
+fn passes() -> Vec<Row> {
     let coded = |codec| Manner {
         audio_codec: Some(codec),
         ..Manner::default()
     };
-    Ok(vec![
+    vec![
         Row::new("opus", 6, coded(AudioCodec::Opus)),
         Row::new("mp3", 6, coded(AudioCodec::Mp3)),
         Row::new("pcma", 6, coded(AudioCodec::Pcma)),
@@ -407,7 +421,7 @@ fn passes() -> Result<Vec<Row>> {
                 ..Manner::default()
             },
         ),
-    ])
+    ]
 }
 
 /// ffmpeg publishes, MediaMTX relays, by default and with the publisher's own reports.
@@ -421,7 +435,7 @@ pub(super) fn of_mediamtx() -> Vec<Row> {
         }),
         (["ffmpeg_mono", "ffmpeg_mono_absolute"], mono),
         (["ffmpeg_mp3", "ffmpeg_mp3_absolute"], |row| {
-            row.recode = Some(e2e_ffmpeg::Recode::Mp3)
+            row.recode = Some(e2e_ffmpeg::Recode::Mp3);
         }),
     ];
     let rows = kinds.into_iter().flat_map(|(names, change)| {
