@@ -11,7 +11,7 @@ mod read;
 pub use call::Call;
 pub use encode::{
     CameraSound, Change, Codec, Picture, RawSound, Recode, Rework, Stretch, TestClip, change, clip,
-    concatenate, copy, encode_answer, encode_for_camera, publish, reclock, recode, record, remux_for_cost,
-    rework, test_clip,
+    concatenate, copy, encode_answer, encode_for_camera, publish, reclock, recode, record,
+    remux_for_cost, rework, test_clip,
 };
 pub use read::{Detail, decode_sound, hash_frames, pictures, play, probe, version, watch_frames};
