@@ -105,6 +105,8 @@
                 "--package"
                 crate
               ];
+              # There is no .git in the source; see worker/build.rs.
+              env.WORKER_COMMIT = self.shortRev or self.dirtyShortRev or "unknown";
               # The checks below test; building a package twice would only take time.
               doCheck = false;
               nativeBuildInputs = [

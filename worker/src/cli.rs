@@ -6,16 +6,25 @@ use std::time::Duration;
 
 use clap::{Parser, ValueEnum};
 
+mod load;
 mod value;
+
+pub use self::load::{Loaded, Refused, load};
 
 /// Live dubbing worker: pulls one stream over RTSP, has its speech dubbed by a
 /// speech-to-speech (STS) service, and publishes it over RTMP with the video untouched.
 ///
 /// Exit codes: 0 end of stream, 2 bad option, 10 input, 11 no audio or no H.264 video,
 /// 12 output, 13 STS gone, 14 STS refused the stream.
+///
+/// An option given as a flag wins over its environment variable, that over the file of --config.
 #[derive(Debug, Clone, Parser)]
-#[command(name = "worker", version, max_term_width = 100)]
+#[command(name = "worker", version = crate::VERSION, max_term_width = 100)]
 pub struct Cli {
+    /// File with options (TOML): the names of the flags without --, such as stream-id = "news"
+    #[arg(long, env = "WORKER_CONFIG", value_name = "PATH")]
+    pub config: Option<PathBuf>,
+
     /// Name of the stream: 1 to 64 of A-Z a-z 0-9 _ -
     #[arg(long, env = "WORKER_STREAM_ID", default_value = "stream", value_parser = value::identifier)]
     pub stream_id: String,
@@ -28,17 +37,33 @@ pub struct Cli {
     #[arg(long, env = "WORKER_INPUT_URL", value_parser = value::rtsp_url, hide_env_values = true)]
     pub input_url: Option<String>,
 
+    /// File that holds the input's URL, instead of --input-url
+    #[arg(long, env = "WORKER_INPUT_URL_FILE", value_name = "PATH")]
+    pub input_url_file: Option<PathBuf>,
+
     /// RTMP output (rtmp://, rtmps://) [default: rtmp://localhost:1935/live/{stream_id}/out]
     #[arg(long, env = "WORKER_OUTPUT_URL", value_parser = value::rtmp_url, hide_env_values = true)]
     pub output_url: Option<String>,
+
+    /// File that holds the output's URL, instead of --output-url
+    #[arg(long, env = "WORKER_OUTPUT_URL_FILE", value_name = "PATH")]
+    pub output_url_file: Option<PathBuf>,
 
     /// STS service (http://, https://, ws://, wss://)
     #[arg(long, env = "WORKER_STS_SERVICE_URL", default_value = "http://localhost:8080", value_parser = value::sts_url, hide_env_values = true)]
     pub sts_service_url: String,
 
+    /// File that holds the STS service's URL, instead of --sts-service-url
+    #[arg(long, env = "WORKER_STS_SERVICE_URL_FILE", value_name = "PATH")]
+    pub sts_service_url_file: Option<PathBuf>,
+
     /// Token for the STS service, if it wants one; never logged
     #[arg(long, env = "WORKER_STS_TOKEN", hide_env_values = true)]
     pub sts_token: Option<String>,
+
+    /// File that holds the token, instead of --sts-token
+    #[arg(long, env = "WORKER_STS_TOKEN_FILE", value_name = "PATH")]
+    pub sts_token_file: Option<PathBuf>,
 
     /// Dub the stream, or pass its audio through untouched
     #[arg(long, env = "WORKER_STS_MODE", value_enum, default_value_t = StsMode::Enabled)]
@@ -80,7 +105,7 @@ pub struct Cli {
     #[arg(long, env = "WORKER_SEGMENT_DURATION", default_value = "6s", value_parser = value::segment_duration)]
     pub segment_duration: Duration,
 
-    /// Directory for segment files, written as {dir}/{stream_id}/… [default: worker-segments in the system's temporary directory]
+    /// Directory for segment files, written as {dir}/{stream_id}/… [default: worker-segments-<user id> in the system's temporary directory, for this user alone]
     #[arg(long, env = "WORKER_SEGMENT_DIR")]
     pub segment_dir: Option<PathBuf>,
 
@@ -116,7 +141,7 @@ pub struct Cli {
     #[arg(long, env = "WORKER_RTSP_LATENCY_MS", default_value_t = 200, value_parser = clap::value_parser!(u32).range(0..=10000))]
     pub rtsp_latency_ms: u32,
 
-    /// Where GET /metrics and GET /health are served; port 0 picks a free one
+    /// Where /metrics, /livez, /readyz, /status and /health are served; port 0 picks a free one
     #[arg(long, env = "WORKER_METRICS_ADDR", default_value = "127.0.0.1:8000")]
     pub metrics_addr: SocketAddr,
 
@@ -124,9 +149,46 @@ pub struct Cli {
     #[arg(long, env = "LOG_FORMAT", value_enum, default_value_t = LogFormat::Text)]
     pub log_format: LogFormat,
 
-    /// Least severe level that is logged: error, warn, info, debug, trace, or a tracing filter
+    /// Least severe level that is logged: error, warn, info, debug, trace or off, or a filter such as info,worker::driver=debug
     #[arg(long, env = "LOG_LEVEL", default_value = "info", value_parser = value::log_level)]
     pub log_level: String,
+
+    /// Prints something for the installation of this program and exits
+    #[arg(long, value_enum, hide = true)]
+    pub print: Option<Print>,
+}
+
+/// What `--print` prints.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Print {
+    /// Completions for bash.
+    Bash,
+    /// Completions for zsh.
+    Zsh,
+    /// Completions for fish.
+    Fish,
+    /// The manual page.
+    Man,
+}
+
+impl Print {
+    /// What is to be printed.
+    pub fn text(self) -> std::io::Result<Vec<u8>> {
+        use clap::CommandFactory as _;
+        let mut command = Cli::command();
+        let mut text = Vec::new();
+        let shell = match self {
+            Self::Bash => clap_complete::Shell::Bash,
+            Self::Zsh => clap_complete::Shell::Zsh,
+            Self::Fish => clap_complete::Shell::Fish,
+            Self::Man => {
+                clap_mangen::Man::new(command).render(&mut text)?;
+                return Ok(text);
+            }
+        };
+        clap_complete::generate(shell, &mut command, "worker", &mut text);
+        Ok(text)
+    }
 }
 
 /// What happens to the audio.
@@ -172,9 +234,7 @@ mod tests {
 
     fn refusal(args: &[&str]) -> String {
         let args = std::iter::once("worker").chain(args.iter().copied());
-        Cli::try_parse_from(args)
-            .expect_err("must be refused")
-            .to_string()
+        load(args.map(Into::into)).expect_err("must be refused").0
     }
 
     #[test]
@@ -185,7 +245,7 @@ mod tests {
     #[test]
     fn every_option_has_an_environment_variable() {
         for arg in Cli::command().get_arguments() {
-            if !matches!(arg.get_id().as_str(), "help" | "version") {
+            if !matches!(arg.get_id().as_str(), "help" | "version" | "print") {
                 assert!(arg.get_env().is_some(), "--{} has none", arg.get_id());
             }
         }
@@ -212,7 +272,7 @@ mod tests {
             ),
             (
                 ["--output-url", "rtmp://host/only-app"],
-                ["--output-url", "rtmp://host/only-app", "STREAM"],
+                ["--output-url", "rtmp://host/***", "STREAM"],
             ),
             (["--stream-id", "a b"], ["--stream-id", "a b", "A-Z"]),
             (["--sts-mode", "off"], ["--sts-mode", "off", "passthrough"]),

@@ -1,5 +1,6 @@
 //! The options as the worker uses them: defaults filled in, credentials wrapped.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -25,8 +26,8 @@ pub struct Config {
     pub sts: StsConfig,
     /// Length of a segment.
     pub segment_duration: Duration,
-    /// Directory of this stream's segment files; `None` writes none.
-    pub segment_dir: Option<PathBuf>,
+    /// Directory of all streams' segment files; `None` writes none.
+    pub segment_root: Option<SegmentRoot>,
     /// How long segment files stay.
     pub segment_retention: Duration,
     /// Level of the original under the dub in dB; `None` lets the dub replace it.
@@ -57,6 +58,15 @@ impl Config {
             rate,
         }
     }
+}
+
+/// Where segment files go.
+#[derive(Debug, Clone)]
+pub struct SegmentRoot {
+    /// The directory; each stream has one of its own in it.
+    pub dir: PathBuf,
+    /// The default, in a directory that everybody may write to: it must be this user's alone.
+    pub private: bool,
 }
 
 /// What concerns the STS service.
@@ -97,10 +107,14 @@ impl fmt::Debug for Token {
 impl From<&Cli> for Config {
     fn from(cli: &Cli) -> Self {
         let id = &cli.stream_id;
-        let segment_root = cli
-            .segment_dir
-            .clone()
-            .unwrap_or_else(|| std::env::temp_dir().join("worker-segments"));
+        let default_root = || {
+            let name = format!("worker-segments-{}", nix::unistd::getuid());
+            std::env::temp_dir().join(name)
+        };
+        let segment_root = SegmentRoot {
+            private: cli.segment_dir.is_none(),
+            dir: cli.segment_dir.clone().unwrap_or_else(default_root),
+        };
         Self {
             stream_id: id.clone(),
             worker_id: cli
@@ -112,7 +126,7 @@ impl From<&Cli> for Config {
                     .clone()
                     .unwrap_or_else(|| format!("rtsp://localhost:8554/live/{id}/in")),
             ),
-            output_url: MediaUrl::new(
+            output_url: MediaUrl::output(
                 cli.output_url
                     .clone()
                     .unwrap_or_else(|| format!("rtmp://localhost:1935/live/{id}/out")),
@@ -130,7 +144,7 @@ impl From<&Cli> for Config {
                 breaker_cooldown: cli.breaker_cooldown,
             },
             segment_duration: cli.segment_duration,
-            segment_dir: (!cli.segment_retention.is_zero()).then(|| segment_root.join(id)),
+            segment_root: (!cli.segment_retention.is_zero()).then_some(segment_root),
             segment_retention: cli.segment_retention,
             dub_fit: match cli.dub_fit {
                 DubFit::Refuse => DubFitMode::Refuse,
@@ -144,6 +158,21 @@ impl From<&Cli> for Config {
             rtsp_latency: Duration::from_millis(u64::from(cli.rtsp_latency_ms)),
             metrics_addr: cli.metrics_addr,
         }
+    }
+}
+
+impl Config {
+    /// `shown` completed by the defaults that depend on other options.
+    pub fn shown(&self, mut shown: BTreeMap<String, String>) -> BTreeMap<String, String> {
+        let mut set = |name: &str, value: String| drop(shown.insert(name.to_owned(), value));
+        set("worker-id", self.worker_id.clone());
+        set("input-url", self.input_url.to_string());
+        set("output-url", self.output_url.to_string());
+        set("sts-service-url", self.sts.url.to_string());
+        if let Some(root) = &self.segment_root {
+            set("segment-dir", root.dir.display().to_string());
+        }
+        shown
     }
 }
 
@@ -181,9 +210,14 @@ mod tests {
 
     #[test]
     fn credentials_are_never_shown() {
-        let url = MediaUrl::new("rtmp://user:pass@host/live/key?token=abc");
-        assert_eq!(url.to_string(), "rtmp://***@host/live/key?***");
-        assert_eq!(format!("{url:?}"), "rtmp://***@host/live/key?***");
+        let args = [
+            "worker",
+            "--output-url",
+            "rtmp://user:pass@host/live/key?token=abc",
+        ];
+        let config = Config::from(&Cli::try_parse_from(args).unwrap());
+        let debug = format!("{config:?}");
+        assert!(debug.contains("rtmp://***@host/live/***?***"), "{debug}");
         assert_eq!(format!("{:?}", Token("abc".into())), "[redacted]");
     }
 }

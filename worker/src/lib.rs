@@ -16,3 +16,6 @@ pub mod error;
 pub mod exit;
 pub mod observe;
 pub mod telemetry;
+
+/// Version of the program, and the commit it was built from.
+pub const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (", env!("WORKER_COMMIT"), ")");

@@ -1,38 +1,75 @@
 //! Parses the options, sets up logging and metrics, runs, and maps errors to exit codes.
 
+use std::io::Write as _;
 use std::process::ExitCode;
+use std::time::Duration;
 
-use clap::Parser as _;
-use worker::cli::Cli;
+use worker::cli::{self, Loaded, Refused};
 use worker::config::Config;
+use worker::driver::Signals;
 use worker::error::WorkerError;
-use worker::observe::Observer;
+use worker::observe::{self, Fact, Observer, Status};
 use worker::telemetry::{http, logging, metrics};
 use worker::{driver, exit};
 
+/// How long the end of the worker waits for whoever reads its log.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+
 fn main() -> ExitCode {
-    let cli = Cli::parse();
-    logging::init(cli.log_format, &cli.log_level);
+    let Loaded { cli, shown } = match cli::load(std::env::args_os()) {
+        Ok(loaded) => loaded,
+        Err(Refused(text, code)) => return print(text.as_bytes(), code),
+    };
+    if let Some(text) = cli.print.map(cli::Print::text) {
+        return text.map_or(ExitCode::from(exit::UNEXPECTED), |text| {
+            print(&text, exit::OK)
+        });
+    }
+    let Ok(log) = logging::init(cli.log_format, &cli.log_level) else {
+        return print(b"error: no thread for the log\n", exit::UNEXPECTED);
+    };
     let config = Config::from(&cli);
-    let run_id = uuid::Uuid::new_v4().simple().to_string();
-    let code = match start(config, &run_id) {
+    let options = config.shown(shown);
+    let observer = Observer::new(
+        Status {
+            version: env!("CARGO_PKG_VERSION"),
+            commit: env!("WORKER_COMMIT"),
+            stream_id: config.stream_id.clone(),
+            run_id: uuid::Uuid::new_v4().simple().to_string(),
+            options,
+            ..Status::default()
+        },
+        Some(log.clone()),
+    );
+    let code = match start(config, &observer) {
         Ok(()) => exit::OK,
         Err(error) => {
-            tracing::error!(event = "failed", stream_id = cli.stream_id, run_id, %error, "the worker stops");
+            observer.fact(&Fact::Failed {
+                error: &error.to_string(),
+            });
             error.exit_code()
         }
     };
-    tracing::info!(
-        event = "exiting",
-        stream_id = cli.stream_id,
-        run_id,
-        code,
-        "the worker exits"
-    );
+    observer.check_log();
+    observer.fact(&Fact::Exiting { code });
+    log.flush(LAST_WORDS);
     ExitCode::from(code)
 }
 
-fn start(config: Config, run_id: &str) -> Result<(), WorkerError> {
+/// Help goes to stdout, complaints to stderr.
+fn print(text: &[u8], code: u8) -> ExitCode {
+    // There is nobody left to tell that it could not be told.
+    let _ = if code == exit::OK {
+        std::io::stdout().write_all(text)
+    } else {
+        std::io::stderr().write_all(text)
+    };
+    ExitCode::from(code)
+}
+
+fn start(config: Config, observer: &Observer) -> Result<(), WorkerError> {
+    dub_media::messages::capture(observe::library_message);
+    dub_media::messages::capture_debug(observe::debug_output);
     dub_media::init().map_err(WorkerError::Unexpected)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
@@ -40,18 +77,21 @@ fn start(config: Config, run_id: &str) -> Result<(), WorkerError> {
         .build()
         .map_err(|error| WorkerError::Unexpected(format!("no async runtime: {error}")))?;
     let result = runtime.block_on(async {
+        let signals = Signals::new()
+            .map_err(|error| WorkerError::Unexpected(format!("signals: {error}")))?;
         let handle = metrics::install(&config.stream_id).map_err(WorkerError::Unexpected)?;
-        let addr = http::serve(config.metrics_addr, handle)
+        observer.started();
+        http::serve(config.metrics_addr, handle, observer.clone())
             .await
-            .map_err(|error| WorkerError::Usage(format!(
-                "--metrics-addr {}: {error}; allowed: a free local address, port 0 picks one",
-                config.metrics_addr
-            )))?;
-        tracing::info!(event = "metrics_listening", stream_id = config.stream_id, run_id, %addr, "metrics are served");
-        let observer = Observer::new(&config.stream_id, run_id);
-        driver::run(config, observer).await
+            .map_err(|error| {
+                WorkerError::Usage(format!(
+                    "--metrics-addr {}: {error}; allowed: an address of this machine, port 0 picks a free port",
+                    config.metrics_addr
+                ))
+            })?;
+        driver::run(config, observer.clone(), signals).await
     });
     // Blocking threads that hang in foreign code must not hold up the exit.
-    runtime.shutdown_timeout(std::time::Duration::from_secs(1));
+    runtime.shutdown_timeout(Duration::from_secs(1));
     result
 }

@@ -55,13 +55,17 @@ impl Stage for Context {
 
 /// Every series with its value, where the value is the same on every run.
 ///
-/// Times are not: gauges of latency and delta, sums and buckets of histograms.
+/// Times are not: gauges of latency and delta, sums and buckets of histograms. Nor are bytes and
+/// frames of a whole run, what the process uses, and what it was built from.
 pub(crate) fn metric_set(evidence: &Evidence) -> Vec<String> {
     let timed = ["worker_output_latency_seconds", "worker_av_sync_delta_ms"];
     let families = evidence.metrics.families();
     let mut lines = Vec::new();
     for (series, value) in evidence.metrics.series() {
         let name = series.split('{').next().unwrap_or_default();
+        if name.starts_with("process_") || name == "worker_build_info" {
+            continue;
+        }
         let of_histogram = |suffix| {
             let family = name
                 .strip_suffix(suffix)
@@ -70,6 +74,8 @@ pub(crate) fn metric_set(evidence: &Evidence) -> Vec<String> {
         };
         if timed.contains(&name) || of_histogram("_sum") {
             lines.push(format!("{series} [TIME]"));
+        } else if name.ends_with("_bytes_total") || name.ends_with("_frames_total") {
+            lines.push(format!("{series} [SIZE]"));
         } else if !of_histogram("_bucket") {
             lines.push(format!("{series} {value}"));
         }

@@ -16,6 +16,7 @@
 //! | [`words`] | nothing; the words that more than one part or crate speaks |
 //! | [`dub_fit`] | what becomes of an answer that is longer or shorter than its segment |
 //! | [`heard`] | nothing; it counts what viewers have heard |
+//! | [`health`] | whether the worker is alive, and whether the stream flows |
 //! | [`event`] | every fact worth a log line, a count or a line in a snapshot |
 //!
 //! The parts share one way of speaking: `handle_*` takes facts in the past tense, `poll_*` gives
@@ -29,6 +30,7 @@ pub mod dts;
 pub mod dub_fit;
 pub mod event;
 pub mod fragment_id;
+pub mod health;
 pub mod heard;
 pub mod in_flight;
 pub mod machine;

@@ -2,6 +2,8 @@
 
 use gst::prelude::*;
 
+use crate::MediaUrl;
+
 /// What a bus message means to the worker.
 #[derive(Debug)]
 pub(crate) enum BusFact {
@@ -24,25 +26,32 @@ pub(crate) enum BusFact {
 ///
 /// A sync handler rather than a polling thread: nothing to stop, nothing to leak, and the
 /// message is there before the element goes on.
-pub(crate) fn watch(pipeline: &gst::Pipeline, on_fact: impl Fn(BusFact) + Send + Sync + 'static) {
+///
+/// Elements quote URLs in their messages; the secrets of `url` are taken out.
+pub(crate) fn watch(
+    pipeline: &gst::Pipeline,
+    url: &MediaUrl,
+    on_fact: impl Fn(BusFact) + Send + Sync + 'static,
+) {
     let Some(bus) = pipeline.bus() else { return };
+    let url = url.clone();
     bus.set_sync_handler(move |_, message| {
-        if let Some(fact) = classify(message) {
+        if let Some(fact) = classify(message, &url) {
             on_fact(fact);
         }
         gst::BusSyncReply::Drop
     });
 }
 
-fn classify(message: &gst::Message) -> Option<BusFact> {
+fn classify(message: &gst::Message, url: &MediaUrl) -> Option<BusFact> {
     use gst::MessageView;
     match message.view() {
         MessageView::Error(error) => Some(BusFact::Error {
             kind: kind_of(&error.error()),
-            text: text_of(&error.error(), error.debug().as_deref()),
+            text: url.redact(&text_of(&error.error(), error.debug().as_deref())),
         }),
         MessageView::Warning(warning) => Some(BusFact::Warning {
-            text: text_of(&warning.error(), warning.debug().as_deref()),
+            text: url.redact(&text_of(&warning.error(), warning.debug().as_deref())),
         }),
         MessageView::Eos(_) => Some(BusFact::Eos),
         MessageView::Progress(progress) => {

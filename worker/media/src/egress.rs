@@ -71,7 +71,7 @@ impl Egress {
             .link_pads(Some("src"), &mux, Some("audio"))
             .map_err(text)?;
         mux.link(&sink).map_err(text)?;
-        bus::watch(&pipeline, move |fact| {
+        bus::watch(&pipeline, url, move |fact| {
             let fact = match fact {
                 BusFact::Error { kind, text } => EgressFact::Failed { kind, reason: text },
                 BusFact::Eos => EgressFact::Finished,

@@ -133,7 +133,7 @@ impl Ingest {
         watch_offer(&source, &tracks, &out);
         watch_reports(&source, &tracks, &out);
         watch_pads(&source, &pipeline, &tracks, &out);
-        watch_bus(&pipeline, &tracks, &out);
+        watch_bus(&pipeline, url, &tracks, &out);
 
         let ingest = Self { pipeline };
         // Failures also come over the bus, with a better text.
@@ -282,9 +282,9 @@ fn on_report(tracks: &Shared, out: &Out, report: SenderReport) {
     }
 }
 
-fn watch_bus(pipeline: &gst::Pipeline, tracks: &Shared, out: &Out) {
+fn watch_bus(pipeline: &gst::Pipeline, url: &MediaUrl, tracks: &Shared, out: &Out) {
     let (tracks, out) = (tracks.clone(), out.clone());
-    bus::watch(pipeline, move |fact| match fact {
+    bus::watch(pipeline, url, move |fact| match fact {
         BusFact::Error { text, .. } if text.contains("(404)") || text.contains("(454)") => {
             out.send(IngestFact::Failed {
                 error: IngestError::NotFound(text),

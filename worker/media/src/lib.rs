@@ -15,6 +15,7 @@ pub mod fit;
 pub mod ingest;
 pub mod limiter;
 pub mod m4a;
+pub mod messages;
 pub mod mixer;
 pub mod rtp;
 pub mod segment_files;

@@ -3,8 +3,11 @@
 
 use std::collections::VecDeque;
 use std::fs;
+use std::io::ErrorKind;
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{self, SyncSender, TrySendError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use gst::prelude::*;
@@ -28,13 +31,43 @@ pub enum SegmentFile {
     Dubbed { batch: u64, m4a: Vec<u8> },
 }
 
-/// What became of a file.
-#[derive(Debug)]
-pub struct SegmentFileFailed {
-    /// Which segment's file is missing.
-    pub batch: u64,
-    /// What the disk said.
-    pub reason: String,
+/// What is to be told about files.
+#[derive(Debug, PartialEq, Eq)]
+pub enum FileFact {
+    /// Files could not be written.
+    Failed {
+        /// The segment of the first of them.
+        batch: u64,
+        /// How many.
+        count: u64,
+        /// What the disk said.
+        reason: String,
+        /// It was well before this.
+        first: bool,
+    },
+    /// The disk takes files again.
+    Back {
+        /// How many could not be written meanwhile.
+        missed: u64,
+    },
+    /// Another run writes this stream's files, so this one has a directory of its own.
+    DirBusy {
+        /// That directory.
+        dir: String,
+    },
+}
+
+/// Where segment files go.
+#[derive(Debug, Clone)]
+pub struct Place {
+    /// Directory of all streams.
+    pub root: PathBuf,
+    /// The root lies where everybody may write: it has to be this user's alone.
+    pub private: bool,
+    /// Name of the directory in it.
+    pub stream_id: String,
+    /// How long files stay.
+    pub retention: Duration,
 }
 
 /// Writes segment files. Dropping it waits until the queue is written, at most
@@ -42,68 +75,55 @@ pub struct SegmentFileFailed {
 pub struct SegmentFiles {
     queue: Option<SyncSender<SegmentFile>>,
     done: mpsc::Receiver<()>,
-    failures: mpsc::Receiver<SegmentFileFailed>,
+    tally: Arc<Mutex<Tally>>,
 }
 
 impl SegmentFiles {
     /// How long the end of the worker waits for the disk.
     pub const LAST_WORDS: Duration = Duration::from_secs(2);
 
-    /// Starts writing into `dir`, which is created; files older than `retention` go,
-    /// including those of an earlier run.
-    pub fn start(dir: PathBuf, retention: Duration) -> std::io::Result<Self> {
+    /// Starts writing. Files of earlier runs are moved aside and go when they are old.
+    pub fn start(place: Place) -> std::io::Result<Self> {
         let (queue, jobs) = mpsc::sync_channel::<SegmentFile>(QUEUE);
-        let (failed, failures) = mpsc::sync_channel(QUEUE);
+        let tally = Arc::<Mutex<Tally>>::default();
         let (finished, done) = mpsc::sync_channel(1);
+        let shared = Arc::clone(&tally);
         std::thread::Builder::new()
             .name("segment-files".to_owned())
             .spawn(move || {
-                let mut writer = Writer {
-                    dir,
-                    retention,
-                    written: VecDeque::new(),
-                };
-                let started = writer.prepare();
+                let mut writer = Writer::new(place);
                 for job in jobs {
                     let batch = job.batch();
-                    let result = match &started {
-                        Ok(()) => writer.write(job),
-                        Err(reason) => Err(reason.clone()),
-                    };
-                    if let Err(reason) = result {
-                        // Full: the first failures say it all.
-                        let _ = failed.try_send(SegmentFileFailed { batch, reason });
+                    let result =
+                        writer.write(job, |dir| lock(&shared).told(FileFact::DirBusy { dir }));
+                    match result {
+                        Ok(()) => lock(&shared).written(),
+                        Err(reason) => lock(&shared).failed(batch, reason),
                     }
-                    writer.expire();
                 }
                 let _ = finished.try_send(());
             })?;
         Ok(Self {
             queue: Some(queue),
             done,
-            failures,
+            tally,
         })
     }
 
     /// Queues a file; never blocks.
-    pub fn write(&self, file: SegmentFile) -> Result<(), SegmentFileFailed> {
+    pub fn write(&self, file: SegmentFile) {
         let batch = file.batch();
-        let failed = |reason: &str| {
-            Err(SegmentFileFailed {
-                batch,
-                reason: reason.to_owned(),
-            })
+        let reason = match self.queue.as_ref().map(|queue| queue.try_send(file)) {
+            Some(Ok(())) | None => return,
+            Some(Err(TrySendError::Full(_))) => "the disk does not keep up",
+            Some(Err(TrySendError::Disconnected(_))) => "the writer has stopped",
         };
-        match self.queue.as_ref().map(|queue| queue.try_send(file)) {
-            Some(Ok(())) | None => Ok(()),
-            Some(Err(TrySendError::Full(_))) => failed("the disk does not keep up"),
-            Some(Err(TrySendError::Disconnected(_))) => failed("the writer has stopped"),
-        }
+        lock(&self.tally).failed(batch, reason.to_owned());
     }
 
-    /// A file that could not be written, if there is one.
-    pub fn poll_failure(&self) -> Option<SegmentFileFailed> {
-        self.failures.try_recv().ok()
+    /// Something to tell, if there is any.
+    pub fn poll(&self) -> Option<FileFact> {
+        lock(&self.tally).facts.pop_front()
     }
 }
 
@@ -111,6 +131,46 @@ impl Drop for SegmentFiles {
     fn drop(&mut self) {
         drop(self.queue.take());
         let _ = self.done.recv_timeout(Self::LAST_WORDS);
+    }
+}
+
+fn lock(tally: &Mutex<Tally>) -> std::sync::MutexGuard<'_, Tally> {
+    tally.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Tells a trouble once and counts what follows.
+#[derive(Debug, Default)]
+struct Tally {
+    missed: u64,
+    facts: VecDeque<FileFact>,
+}
+
+impl Tally {
+    fn failed(&mut self, batch: u64, reason: String) {
+        self.missed += 1;
+        let first = self.missed == 1;
+        if !first && let Some(FileFact::Failed { count, .. }) = self.facts.back_mut() {
+            *count += 1;
+            return;
+        }
+        self.told(FileFact::Failed {
+            batch,
+            count: 1,
+            reason,
+            first,
+        });
+    }
+
+    fn written(&mut self) {
+        let missed = std::mem::take(&mut self.missed);
+        if missed > 0 {
+            self.told(FileFact::Back { missed });
+        }
+    }
+
+    /// A few per second at most, and polled every second.
+    fn told(&mut self, fact: FileFact) {
+        self.facts.push_back(fact);
     }
 }
 
@@ -133,35 +193,38 @@ impl SegmentFile {
 }
 
 struct Writer {
-    dir: PathBuf,
-    retention: Duration,
+    place: Place,
+    /// Where files go, once that is known; the directory stays locked as long as it is open.
+    dir: Option<(PathBuf, fs::File)>,
     written: VecDeque<(Instant, PathBuf)>,
+    /// When directories of earlier runs were last looked through.
+    swept: Option<Instant>,
 }
 
 impl Writer {
-    fn prepare(&self) -> Result<(), String> {
-        let context = |error: std::io::Error| format!("{}: {error}", self.dir.display());
-        fs::create_dir_all(&self.dir).map_err(context)?;
-        let now = SystemTime::now();
-        for entry in fs::read_dir(&self.dir).map_err(context)?.flatten() {
-            let path = entry.path();
-            if !is_ours(&path) {
-                continue;
-            }
-            let age = entry
-                .metadata()
-                .and_then(|m| m.modified())
-                .ok()
-                .and_then(|t| now.duration_since(t).ok());
-            if has_extension(&path, "tmp") || age.is_some_and(|age| age > self.retention) {
-                let _ = fs::remove_file(path);
-            }
+    fn new(place: Place) -> Self {
+        Self {
+            place,
+            dir: None,
+            written: VecDeque::new(),
+            swept: None,
         }
-        Ok(())
     }
 
-    fn write(&mut self, file: SegmentFile) -> Result<(), String> {
-        let path = self.dir.join(file.name());
+    fn write(&mut self, file: SegmentFile, busy: impl FnOnce(String)) -> Result<(), String> {
+        let dir = match &self.dir {
+            Some((dir, _)) if dir.is_dir() => dir.clone(),
+            _ => {
+                let (dir, lock, alone) = open(&self.place)?;
+                if !alone {
+                    busy(dir.display().to_string());
+                }
+                self.dir = Some((dir.clone(), lock));
+                dir
+            }
+        };
+        self.expire();
+        let path = dir.join(file.name());
         let temporary = path.with_extension("tmp");
         let result = match file {
             SegmentFile::Video { units, .. } => write_mp4(&temporary, &units),
@@ -180,16 +243,107 @@ impl Writer {
     }
 
     fn expire(&mut self) {
-        while self
+        let retention = self.place.retention;
+        while let Some((_, path)) = self
             .written
-            .front()
-            .is_some_and(|(at, _)| at.elapsed() > self.retention)
+            .pop_front_if(|(at, _)| at.elapsed() > retention)
         {
-            if let Some((_, path)) = self.written.pop_front() {
-                let _ = fs::remove_file(path);
-            }
+            let _ = fs::remove_file(path);
+        }
+        let pause = (retention / 10).clamp(Duration::from_secs(1), Duration::from_mins(1));
+        if self.swept.is_none_or(|at| at.elapsed() > pause) {
+            self.swept = Some(Instant::now());
+            let own = self.dir.as_ref().map(|(dir, _)| dir.as_path());
+            sweep(&self.place.root.join(&self.place.stream_id), own, retention);
         }
     }
+}
+
+/// The directory to write to, locked, and whether it is the stream's own one.
+fn open(place: &Place) -> Result<(PathBuf, fs::File, bool), String> {
+    let dir = place.root.join(&place.stream_id);
+    let context = |error: std::io::Error| format!("{}: {error}", dir.display());
+    if place.private {
+        private(&place.root)?;
+    }
+    fs::create_dir_all(&dir).map_err(context)?;
+    let lock = fs::File::open(&dir).map_err(context)?;
+    if matches!(lock.try_lock(), Err(fs::TryLockError::WouldBlock)) {
+        // A predecessor that drains, or a second worker for the same stream.
+        let own = dir.join(format!("run-{}-{}", now(), std::process::id()));
+        fs::create_dir_all(&own).map_err(context)?;
+        let lock = fs::File::open(&own).map_err(context)?;
+        return Ok((own, lock, false));
+    }
+    set_aside(&dir).map_err(context)?;
+    Ok((dir, lock, true))
+}
+
+/// Makes `root` a directory of this user that nobody else can look into.
+fn private(root: &Path) -> Result<(), String> {
+    let context = |error: std::io::Error| format!("{}: {error}", root.display());
+    match fs::DirBuilder::new().mode(0o700).create(root) {
+        Err(error) if error.kind() != ErrorKind::AlreadyExists => return Err(context(error)),
+        _ => {}
+    }
+    let found = fs::symlink_metadata(root).map_err(context)?;
+    if !found.is_dir() || found.uid() != nix::unistd::getuid().as_raw() {
+        return Err(format!("{}: belongs to somebody else", root.display()));
+    }
+    fs::set_permissions(root, fs::Permissions::from_mode(0o700)).map_err(context)
+}
+
+/// Moves an earlier run's files into a directory of their own, so that no run's files are ever
+/// among another's.
+fn set_aside(dir: &Path) -> std::io::Result<()> {
+    let earlier = dir.join(format!("earlier-{}", now()));
+    for path in files_of(dir) {
+        if has_extension(&path, "tmp") {
+            fs::remove_file(path)?;
+        } else if let Some(name) = path.file_name() {
+            fs::create_dir_all(&earlier)?;
+            fs::rename(&path, earlier.join(name))?;
+        }
+    }
+    Ok(())
+}
+
+/// Removes what other runs have left in `dir` and is older than `retention`.
+fn sweep(dir: &Path, own: Option<&Path>, retention: Duration) {
+    let entries = fs::read_dir(dir).into_iter().flatten().flatten();
+    let runs = entries.map(|entry| entry.path()).filter(|path| {
+        let name = path
+            .file_name()
+            .and_then(|name| name.to_str())
+            .unwrap_or_default();
+        (name.starts_with("earlier-") || name.starts_with("run-")) && own != Some(path)
+    });
+    let old = |path: &Path| {
+        let modified = fs::symlink_metadata(path).and_then(|found| found.modified());
+        modified.is_ok_and(|at| at.elapsed().is_ok_and(|age| age > retention))
+    };
+    for run in runs {
+        let was_old = old(&run);
+        for path in files_of(&run).filter(|path| old(path)) {
+            let _ = fs::remove_file(path);
+        }
+        if was_old {
+            // Fails where something is left.
+            let _ = fs::remove_dir(&run);
+        }
+    }
+}
+
+fn files_of(dir: &Path) -> impl Iterator<Item = PathBuf> {
+    let entries = fs::read_dir(dir).into_iter().flatten().flatten();
+    entries
+        .map(|entry| entry.path())
+        .filter(|path| is_ours(path))
+}
+
+fn now() -> u64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    since.unwrap_or_default().as_secs()
 }
 
 fn is_ours(path: &Path) -> bool {
@@ -254,5 +408,162 @@ fn write_mp4(path: &Path, units: &[(AccessUnit, i64, i64)]) -> Result<(), String
         Some(gst::MessageView::Eos(_)) => Ok(()),
         Some(gst::MessageView::Error(error)) => Err(error.error().message().to_owned()),
         _ => Err("the disk did not finish within 10 s".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs::FileTimes;
+
+    fn place(root: &Path) -> Place {
+        Place {
+            root: root.to_owned(),
+            private: false,
+            stream_id: "news".to_owned(),
+            retention: Duration::from_secs(100),
+        }
+    }
+
+    fn audio(batch: u64) -> SegmentFile {
+        SegmentFile::Audio {
+            batch,
+            m4a: b"new".to_vec(),
+        }
+    }
+
+    fn names(dir: &Path) -> Vec<String> {
+        let entries = fs::read_dir(dir).into_iter().flatten().flatten();
+        let mut names: Vec<_> = entries
+            .map(|entry| entry.file_name().to_string_lossy().into_owned())
+            .collect();
+        names.sort();
+        names
+    }
+
+    fn plant(path: &Path, age: u64) {
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, "old").unwrap();
+        let then = SystemTime::now() - Duration::from_secs(age);
+        let file = fs::File::options().write(true).open(path).unwrap();
+        file.set_times(FileTimes::new().set_modified(then)).unwrap();
+    }
+
+    #[test]
+    fn runs_are_never_mixed_and_old_files_go() {
+        let root = tempfile::tempdir().unwrap();
+        let dir = root.path().join("news");
+        for (name, age) in [
+            ("000000_audio.m4a", 10),
+            ("000001_audio_dubbed.m4a", 10),
+            ("000002_audio_dubbed.m4a", 200),
+            ("000003_video.mp4", 200),
+            ("000003_audio_dubbed.tmp", 10),
+            ("earlier-5/000009_audio_dubbed.m4a", 200),
+            ("earlier-5/000010_video.mp4", 50),
+            ("notes.txt", 5000),
+        ] {
+            plant(&dir.join(name), age);
+        }
+        let mut writer = Writer::new(place(root.path()));
+        writer.write(audio(0), |dir| panic!("busy: {dir}")).unwrap();
+        let aside = names(&dir)
+            .into_iter()
+            .find(|name| name.starts_with("earlier-"))
+            .unwrap();
+        assert_eq!(
+            names(&dir),
+            ["000000_audio.m4a", &aside, "earlier-5", "notes.txt"].map(String::from)
+        );
+        assert_eq!(fs::read(dir.join("000000_audio.m4a")).unwrap(), b"new");
+        assert_eq!(
+            names(&dir.join(&aside)),
+            ["000000_audio.m4a", "000001_audio_dubbed.m4a"]
+        );
+        assert_eq!(names(&dir.join("earlier-5")), ["000010_video.mp4"]);
+    }
+
+    #[test]
+    fn a_run_beside_another_has_its_own_directory() {
+        let root = tempfile::tempdir().unwrap();
+        let mut first = Writer::new(place(root.path()));
+        let mut second = Writer::new(place(root.path()));
+        first.write(audio(0), |dir| panic!("busy: {dir}")).unwrap();
+        let mut own = None;
+        second.write(audio(0), |dir| own = Some(dir)).unwrap();
+        second
+            .write(audio(1), |dir| panic!("told twice: {dir}"))
+            .unwrap();
+        first.write(audio(1), |dir| panic!("busy: {dir}")).unwrap();
+        let own = PathBuf::from(own.expect("it is told"));
+        assert_eq!(names(&own), ["000000_audio.m4a", "000001_audio.m4a"]);
+        drop(first);
+        // The next one takes the stream's directory and leaves the other run alone.
+        let mut third = Writer::new(place(root.path()));
+        third.write(audio(7), |dir| panic!("busy: {dir}")).unwrap();
+        assert_eq!(names(&own).len(), 2);
+        assert!(names(&root.path().join("news")).contains(&"000007_audio.m4a".to_owned()));
+    }
+
+    #[test]
+    fn the_default_directory_is_this_users_alone() {
+        let root = tempfile::tempdir().unwrap();
+        let dir = root.path().join("worker-segments");
+        let mut own = place(&dir);
+        own.private = true;
+        fs::create_dir(&dir).unwrap();
+        fs::set_permissions(&dir, fs::Permissions::from_mode(0o755)).unwrap();
+        Writer::new(own.clone()).write(audio(0), |_| ()).unwrap();
+        assert_eq!(
+            fs::metadata(&dir).unwrap().permissions().mode() & 0o777,
+            0o700
+        );
+        fs::rename(&dir, root.path().join("elsewhere")).unwrap();
+        std::os::unix::fs::symlink(root.path().join("elsewhere"), &dir).unwrap();
+        let error = Writer::new(own)
+            .write(audio(0), |_| ())
+            .expect_err("a link");
+        assert!(error.contains("belongs to somebody else"), "{error}");
+    }
+
+    #[test]
+    fn a_directory_that_cannot_be_written_is_told_once_and_comes_back() {
+        let root = tempfile::tempdir().unwrap();
+        fs::write(root.path().join("news"), "in the way").unwrap();
+        let files = SegmentFiles::start(place(root.path())).unwrap();
+        let wait = |files: &SegmentFiles| {
+            let until = Instant::now() + Duration::from_secs(10);
+            loop {
+                if let Some(fact) = files.poll() {
+                    return fact;
+                }
+                assert!(Instant::now() < until, "nothing is told");
+                std::thread::sleep(Duration::from_millis(1));
+            }
+        };
+        files.write(audio(0));
+        let FileFact::Failed {
+            batch: 0,
+            count: 1,
+            first: true,
+            reason,
+        } = wait(&files)
+        else {
+            panic!("it is told");
+        };
+        assert!(reason.contains("news"), "{reason}");
+        files.write(audio(1));
+        assert!(matches!(
+            wait(&files),
+            FileFact::Failed {
+                first: false,
+                count: 1,
+                ..
+            }
+        ));
+        fs::remove_file(root.path().join("news")).unwrap();
+        files.write(audio(2));
+        assert_eq!(wait(&files), FileFact::Back { missed: 2 });
+        assert_eq!(names(&root.path().join("news")), ["000002_audio.m4a"]);
     }
 }

@@ -115,10 +115,21 @@ pub(super) fn dub_spill(value: &str) -> Result<Duration, String> {
     duration_in(value, Duration::ZERO, Duration::from_secs(1))
 }
 
+/// A bare word that is no level would be taken for a target, and then nothing is logged.
 pub(super) fn log_level(value: &str) -> Result<String, String> {
+    let is_level = |word: &str| {
+        let levels = ["off", "error", "warn", "info", "debug", "trace"];
+        levels.iter().any(|level| level.eq_ignore_ascii_case(word))
+    };
+    let allowed = "allowed: error, warn, info, debug, trace, off, or a filter such as info,worker::driver=debug";
+    let directive = |part: &str| match part.rsplit_once('=') {
+        Some((_, level)) => is_level(level),
+        None => is_level(part),
+    };
+    if !value.split(',').map(str::trim).all(directive) {
+        return Err(allowed.to_owned());
+    }
     tracing_subscriber::EnvFilter::try_new(value)
-        .map(|_| value.to_owned())
-        .map_err(|error| {
-            format!("{error}; allowed: error, warn, info, debug, trace, or a tracing filter")
-        })
+        .map(|_| value.to_ascii_lowercase())
+        .map_err(|error| format!("{error}; {allowed}"))
 }

@@ -389,6 +389,7 @@ impl Input {
             observer.fact(&Fact::InputRetry {
                 attempt: retry.attempt,
                 delay: retry.delay,
+                reason: &self.last_error,
             });
             self.phase = Phase::Waiting {
                 until: at + retry.delay,

@@ -5,37 +5,51 @@ mod dubbing;
 mod input;
 mod lateness;
 mod output;
+mod signals;
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use dub_engine::{At, DtsAssigner, End, Segment, SegmentKind};
-use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use self::dubbing::{Dubbing, Fragment, Order};
 use self::input::{Input, VideoPayload};
 use self::lateness::{Behind, Lateness};
 use self::output::{Outgoing, Output};
+pub use self::signals::Signals;
 use crate::config::Config;
 use crate::error::WorkerError;
-use crate::observe::{Fact, Observer};
-use dub_media::segment_files::{SegmentFile, SegmentFiles};
+use crate::observe::{Fact, Observer, Track};
+use crate::telemetry::systemd;
+use dub_media::ingest::IngestFact;
+use dub_media::segment_files::{Place, SegmentFile, SegmentFiles};
 use dub_media::{AacFrame, egress, m4a};
 
 /// Patience with the output's TCP connection at the start.
 const REACH_OUTPUT: Duration = Duration::from_secs(5);
 
 /// Runs one stream until it ends.
-pub async fn run(config: Config, observer: Observer) -> Result<(), WorkerError> {
+pub async fn run(
+    config: Config,
+    observer: Observer,
+    mut signals: Signals,
+) -> Result<(), WorkerError> {
     let output_url = config.output_url.to_string();
-    egress::reachable(&config.output_url, REACH_OUTPUT)
-        .await
-        .map_err(|reason| WorkerError::Output {
-            url: output_url,
-            reason,
-        })?;
+    tokio::select! {
+        reached = egress::reachable(&config.output_url, REACH_OUTPUT) => {
+            reached.map_err(|reason| WorkerError::Output {
+                url: output_url,
+                reason: config.output_url.redact(&reason),
+            })?;
+        }
+        signal = signals.next() => {
+            observer.fact(&Fact::StopRequested { signal });
+            return Ok(());
+        }
+    }
     let mut driver = Driver::new(config, observer)?;
-    let result = driver.run().await;
+    systemd::notify("READY=1");
+    let result = driver.run(&mut signals).await;
     driver.input.stop(driver.now(), &driver.observer);
     driver.dubbing.close().await;
     driver.observer.summary();
@@ -63,16 +77,16 @@ struct Driver {
 
 impl Driver {
     fn new(config: Config, observer: Observer) -> Result<Self, WorkerError> {
-        let files =
-            match &config.segment_dir {
-                Some(dir) => {
-                    let files = SegmentFiles::start(dir.clone(), config.segment_retention);
-                    Some(files.map_err(|error| {
-                        WorkerError::Unexpected(format!("segment files: {error}"))
-                    })?)
-                }
-                None => None,
-            };
+        let place = config.segment_root.as_ref().map(|root| Place {
+            root: root.dir.clone(),
+            private: root.private,
+            stream_id: config.stream_id.clone(),
+            retention: config.segment_retention,
+        });
+        let files = place
+            .map(SegmentFiles::start)
+            .transpose()
+            .map_err(|error| WorkerError::Unexpected(format!("segment files: {error}")))?;
         Ok(Self {
             input: Input::new(&config),
             dubbing: Dubbing::new(&config)?,
@@ -95,11 +109,7 @@ impl Driver {
         At::new(self.clock.elapsed())
     }
 
-    async fn run(&mut self) -> Result<(), WorkerError> {
-        let unexpected =
-            |error: std::io::Error| WorkerError::Unexpected(format!("signals: {error}"));
-        let mut terminate = signal(SignalKind::terminate()).map_err(unexpected)?;
-        let mut interrupt = signal(SignalKind::interrupt()).map_err(unexpected)?;
+    async fn run(&mut self, signals: &mut Signals) -> Result<(), WorkerError> {
         let mut tick = tokio::time::interval(Duration::from_secs(1));
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut stopping = false;
@@ -108,6 +118,7 @@ impl Driver {
         let mut woke = self.now();
         loop {
             self.settle()?;
+            self.observer.turned();
             if self.output.is_finished() {
                 return self.failure.take().map_or(Ok(()), Err);
             }
@@ -125,6 +136,7 @@ impl Driver {
             };
             tokio::select! {
                 Some((connection, fact)) = self.input.facts.recv() => {
+                    self.received(&fact);
                     let result = self.input.handle(At::new(self.clock.elapsed()), connection, fact, &self.observer);
                     self.input_result(result)?;
                 }
@@ -139,7 +151,7 @@ impl Driver {
                     }
                 }
                 Some(fact) = self.output.facts.recv() => self.output.handle(fact, &self.observer)?,
-                signal = either(&mut terminate, &mut interrupt) => {
+                signal = signals.next() => {
                     if std::mem::replace(&mut stopping, true) {
                         return Err(WorkerError::Unexpected("stopped at once by a second signal".to_owned()));
                     }
@@ -149,8 +161,10 @@ impl Driver {
                 scheduled = tick.tick() => {
                     self.output.machine_was_late(scheduled.elapsed());
                     self.output.check(At::new(self.clock.elapsed()), &self.observer)?;
-                    while let Some(failed) = self.files.as_ref().and_then(SegmentFiles::poll_failure) {
-                        self.observer.fact(&Fact::SegmentFileFailed { batch: failed.batch, reason: &failed.reason });
+                    self.observer.check_log();
+                    systemd::notify("WATCHDOG=1");
+                    while let Some(fact) = self.files.as_ref().and_then(SegmentFiles::poll) {
+                        self.observer.file(&fact);
                     }
                 }
                 () = sleep => {}
@@ -320,18 +334,16 @@ impl Driver {
     }
 
     fn write(&self, file: SegmentFile) {
-        if let Some(Err(failed)) = self.files.as_ref().map(|files| files.write(file)) {
-            self.observer.fact(&Fact::SegmentFileFailed {
-                batch: failed.batch,
-                reason: &failed.reason,
-            });
+        if let Some(files) = &self.files {
+            files.write(file);
         }
     }
-}
 
-async fn either(terminate: &mut Signal, interrupt: &mut Signal) -> &'static str {
-    tokio::select! {
-        _ = terminate.recv() => "SIGTERM",
-        _ = interrupt.recv() => "SIGINT",
+    fn received(&self, fact: &IngestFact) {
+        match fact {
+            IngestFact::Video { unit, .. } => self.observer.received(Track::Video, unit.size()),
+            IngestFact::Audio { frame, .. } => self.observer.received(Track::Audio, frame.len()),
+            _ => {}
+        }
     }
 }

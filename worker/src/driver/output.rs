@@ -9,7 +9,7 @@ use tokio::sync::mpsc;
 use super::input::AUDIO_GAP;
 use crate::config::Config;
 use crate::error::WorkerError;
-use crate::observe::{Fact, Observer};
+use crate::observe::{Fact, Observer, Track};
 use dub_media::aac::{AacFormat, FRAME_SAMPLES};
 use dub_media::audio::Pcm;
 use dub_media::egress::{Egress, EgressFact};
@@ -200,7 +200,7 @@ impl Output {
             };
             return self.take(at, mixed, observer).map(|_| ());
         };
-        let keep = self.config.segment_dir.is_some();
+        let keep = self.config.segment_root.is_some();
         mixer
             .mix(MixJob {
                 batch,
@@ -350,6 +350,7 @@ impl Output {
         {
             self.begin_pairs(pts, observer);
             if let Some(egress) = &mut self.egress {
+                observer.sent(Track::Video);
                 egress.video(unit, pts.nanos() + offset, dts.nanos() + offset);
             }
         }
@@ -360,6 +361,7 @@ impl Output {
             .pop_front_if(|(pts, _)| rest_or_due(rest, &self.playout, *pts, at))
         {
             if let Some(egress) = &mut self.egress {
+                observer.sent(Track::Audio);
                 egress.audio(data, pts + offset, frame);
             }
         }
@@ -443,6 +445,9 @@ impl Output {
         let goes_on = self.phase == Phase::Running || !self.video.is_empty();
         if let Some(latency) = self.playout.latency_at(at).filter(|_| goes_on) {
             observer.latency(latency);
+        }
+        if let Some(egress) = &self.egress {
+            observer.output_bytes(egress.bytes_sent());
         }
         let backlog = self.egress.as_ref().map_or(Duration::ZERO, Egress::backlog);
         // While it waits for a late pair's audio, the muxer holds a little video back.

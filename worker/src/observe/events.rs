@@ -11,6 +11,7 @@ impl Observer {
     pub fn event(&self, event: &Event) {
         Self::count(event);
         self.heard().event(event);
+        self.note(event);
         self.log(event);
     }
 
@@ -57,6 +58,36 @@ impl Observer {
         }
     }
 
+    /// Keeps the status page and the connection's gauge up to date.
+    fn note(&self, event: &Event) {
+        let connected = |connected: bool| {
+            gauge!(names::STS_CONNECTED).set(f64::from(u8::from(connected)));
+        };
+        self.board.status(|status| match event {
+            Event::StsConnected { .. } => {
+                connected(true);
+                status.sts.connected = true;
+            }
+            Event::StsReady { .. } => status.sts.ready = true,
+            Event::StsConnectFailed { reason, .. } | Event::StsDisconnected { reason, .. } => {
+                connected(false);
+                status.sts.connected = false;
+                status.sts.ready = false;
+                status.sts.last_error = Some(reason.clone());
+            }
+            Event::Drained { .. } => {
+                connected(false);
+                status.sts.connected = false;
+                status.sts.ready = false;
+            }
+            Event::Breaker { to, .. } => status.sts.breaker = to.label(),
+            Event::Fallback { batch, reason } => {
+                status.fallbacks.insert(*batch, reason.label());
+            }
+            _ => {}
+        });
+    }
+
     fn log(&self, event: &Event) {
         let name = event.name();
         match event {
@@ -76,9 +107,10 @@ impl Observer {
                 link,
                 reason,
                 in_flight,
-            } => line! { self, warn, name, "STS service is gone", link, reason, in_flight },
+            } => line! { self, warn, name, "STS connection lost", link, reason, in_flight },
             Event::ReconnectScheduled { attempt, delay } => line! {
-                self, warn, name, "trying the STS service again", attempt, delay_ms = ms(*delay)
+                self, warn, name, "trying the STS service again", attempt, delay_ms = ms(*delay),
+                reason = self.board.status(|status| status.sts.last_error.clone())
             },
             Event::ReconnectAttempt {
                 attempt,

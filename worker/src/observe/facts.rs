@@ -1,16 +1,51 @@
 //! What the driver has to tell, as log lines and metrics.
 
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::time::Duration;
 
+use dub_media::segment_files::FileFact;
 use metrics::{counter, gauge, histogram};
 
+use super::board::{Segment, seconds};
 use super::{Observer, line, ms, round};
-use crate::telemetry::names;
+use crate::telemetry::{names, systemd};
+
+/// Which track something is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Track {
+    /// H.264.
+    Video,
+    /// AAC.
+    Audio,
+}
+
+impl Track {
+    /// The word used as a metric label.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Video => "video",
+            Self::Audio => "audio",
+        }
+    }
+}
 
 /// What the driver itself has to tell, beside the engine's events.
 #[expect(missing_docs, reason = "the fields say what they are")]
 #[derive(Debug)]
 pub enum Fact<'a> {
+    /// The options are understood.
+    Started {
+        version: &'a str,
+        commit: &'a str,
+        options: &'a BTreeMap<String, String>,
+    },
+    /// The HTTP server has its port.
+    MetricsListening { addr: SocketAddr },
+    /// The HTTP server does not get its port; it goes on trying.
+    MetricsUnavailable { addr: SocketAddr, error: &'a str },
+    /// The log was not read for a while.
+    LogLinesDropped { lines: u64 },
     /// The RTSP server accepted PLAY.
     InputConnected { connection: u32 },
     /// Both tracks are on one timeline.
@@ -22,7 +57,11 @@ pub enum Fact<'a> {
     /// The input went away; it may come back.
     InputLost { error: &'a str },
     /// Another attempt is scheduled.
-    InputRetry { attempt: u32, delay: Duration },
+    InputRetry {
+        attempt: u32,
+        delay: Duration,
+        reason: &'a str,
+    },
     /// The input is over.
     InputEnded { reason: &'a str },
     /// GStreamer said something odd.
@@ -48,8 +87,6 @@ pub enum Fact<'a> {
     OriginalUndecodable { batch: Option<u64>, reason: &'a str },
     /// The dub could not be fitted after all.
     DubUnusable { batch: Option<u64>, reason: &'a str },
-    /// A segment file is missing.
-    SegmentFileFailed { batch: u64, reason: &'a str },
     /// A signal asks to stop.
     StopRequested { signal: &'a str },
     /// The driver did something later than it had to, or took long over it.
@@ -60,25 +97,66 @@ pub enum Fact<'a> {
     },
     /// The output has everything.
     OutputFinished { bytes: u64 },
+    /// The worker ends before its stream did.
+    Failed { error: &'a str },
+    /// The last word.
+    Exiting { code: u8 },
 }
 
 impl Observer {
     /// Logs and counts what the driver tells.
     pub fn fact(&self, fact: &Fact<'_>) {
         match *fact {
-            Fact::InputConnected { connection } => line! {
-                self, info, "input_connected", "input connected", connection
+            Fact::Started {
+                version,
+                commit,
+                options,
+            } => {
+                gauge!(names::BUILD_INFO, "version" => version.to_owned(), "commit" => commit.to_owned())
+                    .set(1.0);
+                let options: Vec<_> = options.iter().map(|(k, v)| format!("{k}={v}")).collect();
+                line! {
+                    self, info, "started", "the worker starts", version, commit,
+                    options = options.join(" ")
+                }
+            }
+            Fact::MetricsListening { addr } => line! {
+                self, info, "metrics_listening", "metrics are served", addr = addr.to_string()
             },
+            Fact::MetricsUnavailable { addr, error } => line! {
+                self, warn, "metrics_unavailable", "metrics cannot be served, trying again every second",
+                addr = addr.to_string(), error
+            },
+            Fact::LogLinesDropped { lines } => line! {
+                self, warn, "log_lines_dropped", "log lines were lost because nobody read them", lines
+            },
+            Fact::InputConnected { connection } => {
+                self.input(true, None);
+                self.board
+                    .status(|status| status.input.connections = connection);
+                line! { self, info, "input_connected", "input connected", connection }
+            }
             Fact::InputAligned { by, rate, channels } => line! {
                 self, info, "input_aligned", "both tracks are on one timeline", by, sample_rate = rate,
                 channels
             },
-            Fact::InputLost { error } => line! { self, info, "input_lost", "input is gone", error },
-            Fact::InputRetry { attempt, delay } => line! {
-                self, info, "input_retry", "trying the input again", attempt,
-                delay_ms = delay.as_millis() as u64
-            },
+            Fact::InputLost { error } => {
+                self.input(false, Some(error));
+                line! { self, info, "input_lost", "input is lost", error }
+            }
+            Fact::InputRetry {
+                attempt,
+                delay,
+                reason,
+            } => {
+                self.input(false, Some(reason));
+                line! {
+                    self, info, "input_retry", "trying the input again", attempt, delay_ms = ms(delay), reason
+                }
+            }
             Fact::InputEnded { reason } => {
+                self.input(false, None);
+                self.board.health(|health, _| health.draining());
                 line! { self, info, "input_ended", "input has ended", reason }
             }
             Fact::MediaWarning { text } => {
@@ -86,7 +164,12 @@ impl Observer {
             }
             Fact::BusError { kind, text } => {
                 counter!(names::GST_BUS_ERRORS, "error_type" => kind).increment(1);
-                line! { self, warn, "bus_error", "a pipeline failed", error_type = kind, error = text };
+                gauge!(names::OUTPUT_CONNECTED).set(0.0);
+                self.board.status(|status| {
+                    status.output.connected = false;
+                    status.output.last_error = Some(text.to_owned());
+                });
+                line! { self, warn, "bus_error", "a pipeline failed", error_type = kind, error = text }
             }
             Fact::SegmentReady {
                 batch,
@@ -96,15 +179,13 @@ impl Observer {
                 audio,
             } => {
                 self.heard().segment(batch, duration);
-                if video > 0 {
-                    counter!(names::SEGMENTS, "kind" => "video").increment(1);
-                }
-                if audio > 0 {
-                    counter!(names::SEGMENTS, "kind" => "audio").increment(1);
+                for (kind, units) in [("video", video), ("audio", audio)] {
+                    counter!(names::SEGMENTS, "kind" => kind).increment(u64::from(units > 0));
                 }
                 line! {
-                self, info, "segment_ready", "segment is complete", batch, kind,
-                duration_ms = duration.as_millis() as u64, video_units = video, audio_frames = audio };
+                    self, info, "segment_ready", "segment is complete", batch, kind,
+                    duration_ms = ms(duration), video_units = video, audio_frames = audio
+                }
             }
             Fact::PairStarted {
                 batch,
@@ -118,10 +199,18 @@ impl Observer {
                 counter!(names::ON_AIR, "audio" => audio).increment(1);
                 gauge!(names::AV_SYNC_DELTA).set(delta_ms);
                 histogram!(names::AV_SYNC_ABS_DELTA).record(delta_ms.abs());
-                gauge!(names::OUTPUT_LATENCY).set(latency.as_secs_f64());
+                self.latency(latency);
+                self.board.on_air(Segment {
+                    batch,
+                    audio,
+                    fallback: None,
+                    av_delta_seconds: round(delta_ms) / 1e3,
+                    latency_seconds: seconds(latency),
+                });
                 line! {
-                self, info, "pair_started", "pair is on air", batch, av_delta_ms = round(delta_ms),
-                latency_ms = latency.as_millis() as u64, dubbed = dubbed };
+                    self, info, "pair_started", "pair is on air", batch, av_delta_ms = round(delta_ms),
+                    latency_ms = ms(latency), dubbed
+                }
             }
             Fact::OriginalUndecodable { batch, reason } => line! {
                 self, warn, "original_undecodable",
@@ -130,21 +219,67 @@ impl Observer {
             Fact::DubUnusable { batch, reason } => line! {
                 self, warn, "dub_unusable", "the dub cannot be fitted, the original is heard", batch, error = reason
             },
-            Fact::SegmentFileFailed { batch, reason } => {
-                counter!(names::SEGMENT_FILE_ERRORS).increment(1);
+            Fact::StopRequested { signal } => {
+                self.input(false, None);
+                self.board.health(|health, _| health.draining());
+                systemd::notify("STOPPING=1");
                 line! {
-                self, warn, "segment_file_failed", "segment file is missing", batch, error = reason };
+                    self, info, "stop_requested", "finishing, a second signal stops at once", signal
+                }
             }
-            Fact::StopRequested { signal } => line! {
-                self, info, "stop_requested", "finishing, a second signal stops at once", signal
-            },
             Fact::Behind { count, late, turn } => line! {
                 self, info, "behind", "this machine is too busy, or something blocks", count,
                 late_ms = ms(late), turn_ms = ms(turn)
             },
-            Fact::OutputFinished { bytes } => line! {
-                self, info, "output_finished", "everything is published", bytes
+            Fact::OutputFinished { bytes } => {
+                gauge!(names::OUTPUT_CONNECTED).set(0.0);
+                self.board.status(|status| status.output.connected = false);
+                line! { self, info, "output_finished", "everything is published", bytes }
+            }
+            Fact::Failed { error } => {
+                line! { self, error, "failed", "the worker stops", error }
+            }
+            Fact::Exiting { code } => line! { self, info, "exiting", "the worker exits", code },
+        }
+    }
+
+    /// Logs and counts what became of segment files; only the first failure in a row is logged.
+    pub fn file(&self, fact: &FileFact) {
+        match fact {
+            FileFact::Failed {
+                batch,
+                count,
+                reason,
+                first,
+            } => {
+                counter!(names::SEGMENT_FILE_ERRORS).increment(*count);
+                if *first {
+                    line! {
+                        self, warn, "segment_file_failed",
+                        "could not write segment file, further ones are only counted", batch,
+                        error = reason
+                    }
+                }
+            }
+            FileFact::Back { missed } => line! {
+                self, info, "segment_files_back", "segment files can be written again", missed
+            },
+            FileFact::DirBusy { dir } => line! {
+                self, info, "segment_dir_busy",
+                "another run writes this stream's segment files, this one has its own directory", dir
             },
         }
+    }
+
+    fn input(&self, connected: bool, error: Option<&str>) {
+        gauge!(names::INPUT_CONNECTED).set(f64::from(u8::from(connected)));
+        self.board
+            .health(|health, at| health.input_connected(at, connected));
+        self.board.status(|status| {
+            status.input.connected = connected;
+            if let Some(error) = error {
+                status.input.last_error = Some(error.to_owned());
+            }
+        });
     }
 }

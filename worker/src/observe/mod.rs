@@ -1,17 +1,25 @@
-//! Events become log lines and metrics here, and nowhere else.
+//! Events become log lines, metrics and the status page here, and nowhere else.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use dub_engine::Heard;
-use metrics::gauge;
+use metrics::{counter, gauge};
 
+use crate::telemetry::log_writer::LogWriter;
 use crate::telemetry::names;
 
+mod board;
 mod events;
 mod facts;
+mod foreign;
+#[cfg(test)]
+mod samples;
 
-pub use self::facts::Fact;
+pub use self::board::{Board, Status};
+pub use self::facts::{Fact, Track};
+pub use self::foreign::{debug_output, library_message, panicked, raw_output};
 
 /// Logs and counts with the run's identity.
 #[derive(Debug, Clone)]
@@ -19,6 +27,10 @@ pub struct Observer {
     stream_id: String,
     run_id: String,
     heard: Arc<Mutex<Heard>>,
+    board: Arc<Board>,
+    log: Option<LogWriter>,
+    /// Dropped log lines that have been told.
+    dropped: Arc<AtomicU64>,
 }
 
 /// One log line with the fields every line has.
@@ -33,12 +45,15 @@ macro_rules! line {
 use line;
 
 impl Observer {
-    /// An observer for one run of one stream.
-    pub fn new(stream_id: &str, run_id: &str) -> Self {
+    /// An observer for one run of one stream, whose log goes through `log`.
+    pub fn new(status: Status, log: Option<LogWriter>) -> Self {
         Self {
-            stream_id: stream_id.to_owned(),
-            run_id: run_id.to_owned(),
+            stream_id: status.stream_id.clone(),
+            run_id: status.run_id.clone(),
             heard: Arc::default(),
+            board: Arc::new(Board::new(status)),
+            log,
+            dropped: Arc::default(),
         }
     }
 
@@ -58,14 +73,84 @@ impl Observer {
         self.heard.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// What is known right now.
+    pub fn board(&self) -> Arc<Board> {
+        Arc::clone(&self.board)
+    }
+
+    /// The worker has understood its options and has metrics.
+    pub fn started(&self) {
+        let (version, commit, options) = self
+            .board
+            .status(|status| (status.version, status.commit, status.options.clone()));
+        self.fact(&Fact::Started {
+            version,
+            commit,
+            options: &options,
+        });
+    }
+
+    /// The driver's loop turned over.
+    pub fn turned(&self) {
+        self.board.health(|health, at| health.turned(at));
+    }
+
     /// Sets the gauge that moves between pairs.
     pub fn latency(&self, latency: Duration) {
         gauge!(names::OUTPUT_LATENCY).set(latency.as_secs_f64());
+        self.board
+            .status(|status| status.output.latency_seconds = board::seconds(latency));
     }
 
     /// Sets the number of fragments on their way.
     pub fn in_flight(&self, fragments: usize) {
         gauge!(names::INFLIGHT).set(fragments as f64);
+        self.board.status(|status| status.sts.in_flight = fragments);
+    }
+
+    /// Counts a frame or access unit that came in.
+    pub fn received(&self, track: Track, bytes: usize) {
+        counter!(names::INPUT_BYTES, "track" => track.label()).increment(bytes as u64);
+        counter!(names::INPUT_FRAMES, "track" => track.label()).increment(1);
+        self.board.health(|health, at| health.media_came(at));
+        self.board
+            .status(|status| status.input.bytes += bytes as u64);
+    }
+
+    /// Counts a frame or access unit that was handed to the output.
+    pub fn sent(&self, track: Track) {
+        counter!(names::OUTPUT_FRAMES, "track" => track.label()).increment(1);
+    }
+
+    /// The output has been sent `bytes` over its present connection.
+    pub fn output_bytes(&self, bytes: u64) {
+        self.board
+            .health(|health, at| health.output_sent(at, bytes));
+        let (more, connected) = self.board.status(|status| {
+            let output = &mut status.output;
+            let more = bytes.checked_sub(output.bytes).unwrap_or(bytes);
+            output.bytes = bytes;
+            (more, std::mem::replace(&mut output.connected, bytes > 0))
+        });
+        counter!(names::OUTPUT_BYTES).increment(more);
+        if connected != (bytes > 0) {
+            gauge!(names::OUTPUT_CONNECTED).set(f64::from(u8::from(bytes > 0)));
+        }
+    }
+
+    /// Counts what the log has lost and tells it once there is room again; to be called about once
+    /// a second.
+    pub fn check_log(&self) {
+        let Some(log) = &self.log else { return };
+        let dropped = log.dropped();
+        counter!(names::LOG_LINES_DROPPED).absolute(dropped);
+        let told = self.dropped.load(Ordering::Relaxed);
+        if dropped > told && log.flows() {
+            self.dropped.store(dropped, Ordering::Relaxed);
+            self.fact(&Fact::LogLinesDropped {
+                lines: dropped - told,
+            });
+        }
     }
 }
 

@@ -4,6 +4,7 @@
 
 use dub_engine::{BackpressureAction, DubFitHow, OriginalReason, ProtocolErrorKind};
 
+use crate::observe::Track;
 use dub_media::bus::ERROR_KINDS;
 
 /// Buckets of [`STS_RTT`]: up to the longest fragment timeout.
@@ -100,8 +101,27 @@ metrics! {
     DUB_SPEED: Histogram "worker_dub_speed_ratio";
     /// Segment files that could not be written
     SEGMENT_FILE_ERRORS: Counter "worker_segment_file_errors_total";
+    /// Bytes of media that came in
+    INPUT_BYTES: Counter "worker_input_bytes_total" { "track": TRACKS.map(Track::label).to_vec() };
+    /// Access units and audio frames that came in
+    INPUT_FRAMES: Counter "worker_input_frames_total" { "track": TRACKS.map(Track::label).to_vec() };
+    /// Access units and audio frames that were handed to the output
+    OUTPUT_FRAMES: Counter "worker_output_frames_total" { "track": TRACKS.map(Track::label).to_vec() };
+    /// Bytes that were sent to the output
+    OUTPUT_BYTES: Counter "worker_output_bytes_total";
+    /// Whether the input is connected
+    INPUT_CONNECTED: Gauge "worker_input_connected";
+    /// Whether there is a connection to the STS service
+    STS_CONNECTED: Gauge "worker_sts_connected";
+    /// Whether the output takes the stream
+    OUTPUT_CONNECTED: Gauge "worker_output_connected";
+    /// Log lines that were lost because nobody read them
+    LOG_LINES_DROPPED: Counter "worker_log_lines_dropped_total";
+    /// Always 1; its labels say what runs
+    BUILD_INFO: Gauge "worker_build_info" { "version": Vec::new() };
 }
 
+const TRACKS: [Track; 2] = [Track::Video, Track::Audio];
 const ACTIONS: [BackpressureAction; 3] = [
     BackpressureAction::Pause,
     BackpressureAction::SlowDown,

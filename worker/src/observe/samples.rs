@@ -1,0 +1,394 @@
+//! One of everything the log can say: `docs/ref/messages.md` is made of these and compared with them.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::Write;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use dub_engine::{
+    AckStatus, BackpressureAction, BreakerState, DubFitHow, End, Event, FragmentId, OriginalReason,
+    ProtocolErrorKind,
+};
+use dub_media::messages::Severity;
+use dub_media::segment_files::FileFact;
+
+use super::{Fact, Observer, Status, debug_output, library_message, panicked, raw_output};
+
+const DOCUMENT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/ref/messages.md");
+
+fn ms(ms: u64) -> Duration {
+    Duration::from_millis(ms)
+}
+
+fn events() -> Vec<Event> {
+    let fragment_id = FragmentId::parse("7f3c1f9e-4a57-4c11-9d2b-0a5f6f1c2d3e").unwrap();
+    let (batch, sequence, link) = (7, 4, 1);
+    let gone = || "closed by the server".to_owned();
+    let breaker = |from, to| Event::Breaker { from, to };
+    let refused = || ("AUTH_FAILED".to_owned(), "bad token".to_owned());
+    let protocol = |first, count| Event::ProtocolError {
+        kind: ProtocolErrorKind::Late,
+        first,
+        count,
+        detail: "an answer to a settled fragment".to_owned(),
+    };
+    let drained = |end| Event::Drained { end };
+    vec![
+        Event::StsConnecting { link },
+        Event::StsConnected { link },
+        Event::StsReady {
+            link,
+            max_inflight: 3,
+        },
+        Event::StsConnectFailed {
+            link,
+            reason: "connection refused".to_owned(),
+        },
+        Event::StsDisconnected {
+            link,
+            reason: gone(),
+            in_flight: 2,
+        },
+        Event::ReconnectScheduled {
+            attempt: 1,
+            delay: ms(2000),
+        },
+        Event::ReconnectAttempt {
+            attempt: 1,
+            success: true,
+        },
+        Event::ReconnectAttempt {
+            attempt: 1,
+            success: false,
+        },
+        Event::Reconnected {
+            link,
+            away: ms(2100),
+        },
+        Event::SessionLost { link },
+        Event::StsGone { attempts: 5 },
+        Event::StsRefused {
+            code: refused().0,
+            message: refused().1,
+        },
+        Event::FragmentSent {
+            batch,
+            sequence,
+            fragment_id,
+            in_flight: 2,
+        },
+        Event::FragmentAcked {
+            batch,
+            sequence,
+            fragment_id,
+            status: AckStatus::Queued,
+        },
+        Event::FragmentProcessed {
+            batch,
+            sequence,
+            fragment_id,
+            rtt: ms(850),
+        },
+        Event::FragmentFailed {
+            batch,
+            sequence,
+            fragment_id,
+            code: "MODEL_ERROR".to_owned(),
+            retryable: true,
+            message: "out of memory".to_owned(),
+        },
+        Event::FragmentTimeout {
+            batch,
+            sequence,
+            fragment_id,
+            after: ms(8000),
+        },
+        Event::BadAudio {
+            batch,
+            fragment_id,
+            reason: "no audio found".to_owned(),
+        },
+        Event::SegmentDubbed { batch },
+        Event::SegmentOriginal {
+            batch,
+            reason: OriginalReason::FALLBACKS[0],
+        },
+        Event::Fallback {
+            batch,
+            reason: OriginalReason::FALLBACKS[0],
+        },
+        breaker(BreakerState::Closed, BreakerState::Open),
+        breaker(BreakerState::Open, BreakerState::HalfOpen),
+        Event::Backpressure {
+            action: BackpressureAction::SlowDown,
+            delay: Some(ms(500)),
+            changed: true,
+        },
+        protocol(true, 1),
+        protocol(false, 3),
+        Event::StreamEnding { link },
+        Event::StreamComplete {
+            link,
+            confirmed: true,
+        },
+        Event::StreamComplete {
+            link,
+            confirmed: false,
+        },
+        drained(End::Complete),
+        drained(End::Gone),
+        drained(End::Refused {
+            code: refused().0,
+            message: refused().1,
+        }),
+        Event::DubFitted {
+            batch,
+            how: DubFitHow::Stretched,
+            speed_permille: 1250,
+            spill: ms(0),
+            cut: ms(0),
+        },
+        Event::dub_refused(batch),
+        Event::OutputStarted {
+            batch,
+            latency: ms(6900),
+            head_room: ms(500),
+        },
+        Event::Stall {
+            batch,
+            duration: ms(1200),
+        },
+        Event::CatchUpStarted {
+            batch,
+            excess: ms(1200),
+        },
+        Event::CatchUpDone {
+            batch,
+            latency: ms(6900),
+        },
+        Event::AvCorrection {
+            batch,
+            delta_ns: 12_000_000,
+            slewed_ns: -12_000_000,
+        },
+        Event::AvGapFilled {
+            batch,
+            silence: ms(2000),
+        },
+        Event::AvOverThreshold {
+            batch,
+            delta_ns: 140_000_000,
+        },
+    ]
+}
+
+fn facts(observer: &Observer) {
+    let addr = "127.0.0.1:8000".parse().unwrap();
+    let options = BTreeMap::from([("stream-id".to_owned(), "news".to_owned())]);
+    let batch = 7;
+    for fact in [
+        Fact::Started {
+            version: "1.2.3",
+            commit: "0123456789ab",
+            options: &options,
+        },
+        Fact::MetricsListening { addr },
+        Fact::MetricsUnavailable {
+            addr,
+            error: "Address already in use (os error 98)",
+        },
+        Fact::LogLinesDropped { lines: 1200 },
+        Fact::InputConnected { connection: 1 },
+        Fact::InputAligned {
+            by: "sender_reports",
+            rate: 48000,
+            channels: 2,
+        },
+        Fact::InputLost {
+            error: "the server closed the stream",
+        },
+        Fact::InputRetry {
+            attempt: 1,
+            delay: ms(1000),
+            reason: "Not found: Not Found (404)",
+        },
+        Fact::InputEnded {
+            reason: "the publisher has ended the stream",
+        },
+        Fact::MediaWarning {
+            text: "Delayed linking failed",
+        },
+        Fact::BusError {
+            kind: "resource",
+            text: "Connection error: connection closed remotely",
+        },
+        Fact::SegmentReady {
+            batch,
+            kind: "full",
+            duration: ms(6000),
+            video: 180,
+            audio: 281,
+        },
+        Fact::PairStarted {
+            batch,
+            delta: 1_200_000,
+            latency: ms(6900),
+            dubbed: true,
+        },
+        Fact::OriginalUndecodable {
+            batch: Some(batch),
+            reason: "no audio found",
+        },
+        Fact::DubUnusable {
+            batch: Some(batch),
+            reason: "the answer is too long",
+        },
+        Fact::StopRequested { signal: "SIGTERM" },
+        Fact::Behind {
+            count: 2,
+            late: ms(80),
+            turn: ms(5),
+        },
+        Fact::OutputFinished { bytes: 7_340_032 },
+        Fact::Failed {
+            error: "output rtmp://cdn.example/live/***: cannot connect",
+        },
+        Fact::Exiting { code: 12 },
+    ] {
+        observer.fact(&fact);
+    }
+    let reason =
+        "/segments/news/000007_video.mp4: No space left on device (os error 28)".to_owned();
+    for fact in [
+        FileFact::Failed {
+            batch,
+            count: 1,
+            reason,
+            first: true,
+        },
+        FileFact::Back { missed: 12 },
+        FileFact::DirBusy {
+            dir: "/segments/news/run-1764087604-4711".to_owned(),
+        },
+    ] {
+        observer.file(&fact);
+    }
+}
+
+/// The log of one of everything, a line each.
+fn log() -> Vec<String> {
+    #[derive(Clone, Default)]
+    struct Sink(Arc<Mutex<Vec<u8>>>);
+    impl Write for Sink {
+        fn write(&mut self, text: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().unwrap().extend_from_slice(text);
+            Ok(text.len())
+        }
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+    let sink = Sink::default();
+    let writer = sink.clone();
+    let subscriber = tracing_subscriber::fmt()
+        .with_writer(move || writer.clone())
+        .with_max_level(tracing::Level::TRACE)
+        .with_ansi(false)
+        .with_target(false)
+        .without_time()
+        .finish();
+    tracing::subscriber::with_default(subscriber, || {
+        let status = Status {
+            stream_id: "news".into(),
+            run_id: "1".into(),
+            ..Status::default()
+        };
+        let observer = Observer::new(status, None);
+        facts(&observer);
+        observer.summary();
+        for event in events() {
+            observer.event(&event);
+        }
+        library_message(Severity::Warning, "GLib-GIO", "something is odd");
+        library_message(Severity::Detail, "GLib-GIO", "something happened");
+        debug_output("rtspsrc", "state changed");
+        raw_output("malloc(): invalid size");
+        panicked("worker/src/x.rs:1:1", "index out of bounds");
+    });
+    let text = String::from_utf8(sink.0.lock().unwrap().clone()).unwrap();
+    text.lines().map(str::to_owned).collect()
+}
+
+/// `LEVEL message event="name" stream_id=… run_id=… fields` as a row of the table.
+fn row(line: &str) -> String {
+    let (level, rest) = line.trim().split_once(' ').unwrap();
+    let (message, rest) = rest.trim().split_once(" event=\"").unwrap();
+    let (name, fields) = rest.split_once('"').unwrap();
+    let fields = fields.replace(" stream_id=\"news\" run_id=\"1\"", "");
+    let fields = fields.trim();
+    let example = if fields.is_empty() {
+        String::new()
+    } else {
+        format!("`{fields}`")
+    };
+    format!(
+        "| `{name}` | {} | {message} | {example} |",
+        level.to_lowercase()
+    )
+}
+
+/// Names of events as the sources have them.
+fn names_in_code() -> BTreeSet<String> {
+    let quoted = |text: &str| text.split('"').nth(1).map(str::to_owned);
+    let engine = include_str!("../../engine/src/event.rs").lines();
+    let engine = engine.filter(|line| line.contains("Self::") && line.contains("=> \""));
+    let mut names: BTreeSet<_> = engine.filter_map(quoted).collect();
+    for source in [
+        include_str!("mod.rs"),
+        include_str!("facts.rs"),
+        include_str!("foreign.rs"),
+    ] {
+        for level in ["info", "warn", "error", "debug"] {
+            let pattern = format!("self, {level}, \"");
+            names.extend(
+                source
+                    .split(&pattern)
+                    .skip(1)
+                    .filter_map(|rest| Some(rest.split('"').next()?.to_owned())),
+            );
+        }
+        names.extend(
+            source
+                .split("event = \"")
+                .skip(1)
+                .filter_map(|rest| Some(rest.split('"').next()?.to_owned())),
+        );
+    }
+    names
+}
+
+#[test]
+fn every_message_is_documented_with_an_example() {
+    let rows: Vec<_> = log().iter().map(|line| row(line)).collect();
+    let sampled: BTreeSet<_> = rows
+        .iter()
+        .map(|row| row.split('`').nth(1).unwrap().to_owned())
+        .collect();
+    assert_eq!(
+        sampled,
+        names_in_code(),
+        "one sample of every event belongs into samples.rs"
+    );
+    let document = std::fs::read_to_string(DOCUMENT).unwrap();
+    let head = "| event | level | message | example of its fields |\n|---|---|---|---|\n";
+    let at = document.find(head).expect("the table's head") + head.len();
+    let wanted = document[..at].to_owned() + &rows.join("\n") + "\n";
+    if document != wanted && std::env::var_os("UPDATE_DOCS").is_some() {
+        std::fs::write(DOCUMENT, &wanted).unwrap();
+        return;
+    }
+    assert_eq!(
+        document, wanted,
+        "run this test with UPDATE_DOCS=1 and look at the difference"
+    );
+}
