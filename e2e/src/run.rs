@@ -16,7 +16,7 @@ use std::{
     os::unix::process::CommandExt as _,
     path::{Path, PathBuf},
     process::{Child, Command, ExitCode, Stdio},
-    sync::{Mutex, OnceLock, PoisonError, Weak, atomic::AtomicBool, atomic::Ordering},
+    sync::{Mutex, Once, OnceLock, PoisonError, Weak, atomic::AtomicBool, atomic::Ordering},
     time::Duration,
 };
 
@@ -47,6 +47,9 @@ const NEW_PREFIX: &str = "new-";
 
 static CURRENT: OnceLock<Run> = OnceLock::new();
 
+/// Held while the run of this process is made: a signal waits for that.
+static STARTING: Mutex<()> = Mutex::new(());
+
 /// A run of the suite; there is one per process, made when first needed.
 #[derive(Debug)]
 pub struct Run {
@@ -65,19 +68,18 @@ impl Run {
     /// # Errors
     /// When the run's directory cannot be made.
     pub fn current() -> Result<&'static Self> {
-        static STARTING: Mutex<()> = Mutex::new(());
         let _one_at_a_time = STARTING.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(run) = CURRENT.get() {
             return Ok(run);
         }
+        // First of all: whatever is made below is cleaned up also when the signal comes at once.
+        stop_on_signals();
         let root = root();
         std::fs::create_dir_all(&root)
             .with_context(|| format!("cannot create {}", root.display()))?;
         clean_dead_runs(&root);
         let run = Self::create(&root)?;
-        let run = CURRENT.get_or_init(|| run);
-        stop_on_signals();
-        Ok(run)
+        Ok(CURRENT.get_or_init(|| run))
     }
 
     fn create(root: &Path) -> Result<Self> {
@@ -337,22 +339,37 @@ fn is_old(dir: &Path) -> bool {
 }
 
 /// On the first Ctrl-C or SIGTERM everything is stopped in order; on the second at once (the reaper
-/// does the rest).
+/// does the rest). The handlers are there when this returns; only the waiting is left to a thread.
 fn stop_on_signals() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        if let Err(error) = try_stop_on_signals() {
+            eprintln!("e2e: Ctrl-C cannot be handled, the reaper will clean up: {error:#}");
+        }
+    });
+}
+
+fn try_stop_on_signals() -> Result<()> {
     use tokio::signal::unix::{SignalKind, signal};
-    let listen = move || -> Result<()> {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    let (mut interrupt, mut terminate) = {
+        let _within = runtime.enter();
+        (
+            signal(SignalKind::interrupt())?,
+            signal(SignalKind::terminate())?,
+        )
+    };
+    let listen = move || {
         runtime.block_on(async {
-            let mut interrupt = signal(SignalKind::interrupt())?;
-            let mut terminate = signal(SignalKind::terminate())?;
             let first = tokio::select! {
                 _ = interrupt.recv() => Signal::SIGINT,
                 _ = terminate.recv() => Signal::SIGTERM,
             };
             let _ = writeln!(std::io::stderr(), "e2e: {first}, stopping everything");
             let stopped = tokio::task::spawn_blocking(|| {
+                let _made_or_not = STARTING.lock().unwrap_or_else(PoisonError::into_inner);
                 if let Some(run) = CURRENT.get() {
                     run.stop_now();
                 }
@@ -365,22 +382,16 @@ fn stop_on_signals() {
             exit(128 + first as i32)
         })
     };
-    let spawned = std::thread::Builder::new()
+    std::thread::Builder::new()
         .name("signals".into())
-        .spawn(move || {
-            if let Err(error) = listen() {
-                eprintln!("e2e: Ctrl-C cannot be handled, the reaper will clean up: {error:#}");
-            }
-        });
-    if let Err(error) = spawned {
-        eprintln!("e2e: Ctrl-C cannot be handled, the reaper will clean up: {error}");
-    }
+        .spawn(listen)?;
+    Ok(())
 }
 
 #[expect(
     clippy::exit,
     reason = "scenario threads cannot be told to return; everything is stopped by now"
 )]
-fn exit(code: i32) -> Result<()> {
+fn exit(code: i32) {
     std::process::exit(code)
 }

@@ -125,15 +125,22 @@ fn the_environment_of_a_child_is_clean_and_marked() {
     let dir = Run::current().unwrap().scratch("guard").unwrap();
     let group = Group::new().unwrap();
     let child = group
-        .spawn(&Spawn::new("env", "/usr/bin/env", dir.path().join("env.log")).env("WANTED", "yes"))
+        .spawn(&shell(dir.path(), "env", "export -p").env("WANTED", "yes"))
         .unwrap();
     child.wait_exit(PATIENCE).unwrap();
     let lines: Vec<_> = child.lines().into_iter().map(|line| line.text).collect();
-    assert!(lines.contains(&"WANTED=yes".to_owned()));
-    let mark = format!("{MARK_ENV}={}", Run::current().unwrap().dir().display());
-    assert!(lines.contains(&mark));
+    // dash says `export NAME='value'`, bash `declare -x NAME="value"`.
+    let has = |name: &str, value: &str| {
+        let said = [format!("{name}='{value}'"), format!("{name}=\"{value}\"")];
+        lines
+            .iter()
+            .any(|line| said.iter().any(|said| line.ends_with(said.as_str())))
+    };
+    assert!(has("WANTED", "yes"), "{lines:?}");
+    let dir = Run::current().unwrap().dir().display().to_string();
+    assert!(has(MARK_ENV, &dir), "{lines:?}");
     assert!(
-        !lines.iter().any(|line| line.starts_with("CARGO")),
+        !lines.iter().any(|line| line.contains("CARGO")),
         "{lines:?}"
     );
 }
@@ -198,6 +205,38 @@ fn children_are_stopped_in_reverse_order_also_by_a_panic() {
         std::fs::read_to_string(&order).unwrap(),
         "third\nsecond\nfirst\n"
     );
+}
+
+/// Signals at any moment of a start: nothing stays, and from the first thing that is made on the exit code
+/// says what happened.
+#[test]
+fn a_hundred_early_signals_are_handled() {
+    for round in 0..100 {
+        let mut child = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "run_that_only_starts", "--nocapture"])
+            .env(OTHER_RUN, "1")
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let dir = lines
+            .by_ref()
+            .map_while(Result::ok)
+            .find_map(|line| line.strip_prefix("fact ").map(PathBuf::from))
+            .expect("it says its directory");
+        kill(Pid::from_raw(child.id() as i32), Signal::SIGINT).unwrap();
+        assert_eq!(child.wait().unwrap().code(), Some(130), "round {round}");
+        assert!(!dir.exists(), "round {round}: {}", dir.display());
+    }
+}
+
+/// Not a test by itself: the body of the hundred.
+#[test]
+fn run_that_only_starts() {
+    if std::env::var_os(OTHER_RUN).is_some() {
+        println!("fact {}", Run::current().unwrap().dir().display());
+        std::thread::sleep(Duration::from_mins(1));
+    }
 }
 
 /// A run of the suite as another process: `run_for_others` below, started again from this binary.

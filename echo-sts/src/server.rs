@@ -4,6 +4,7 @@
 //! it on, synchronously (bodies of async handlers are spawned and would reorder
 //! messages); everything that is sent leaves through that task, in order.
 
+mod gate;
 mod listener;
 mod task;
 
@@ -191,6 +192,14 @@ fn app(config: &Config, inputs: &Inputs) -> (Router, SocketIo) {
     let opened = async move |socket: SocketRef| {
         if let Some(link) = link_of(&socket) {
             opening.tell(Fact::Opened { link }).await;
+        }
+        // From here on the client can be answered, so it may be heard.
+        if let Some(ConnectInfo(transport)) = socket
+            .req_parts()
+            .extensions
+            .get::<ConnectInfo<Transport>>()
+        {
+            transport.open();
         }
     };
     io.ns("/", opened.with(connect));

@@ -257,6 +257,27 @@ async fn the_transport_is_closed_too_after_a_stream_is_complete() {
     server.shutdown().await;
 }
 
+/// The library announces a connection before it lets anybody emit to it, and works on the CONNECT packet
+/// beside what follows: an init close behind it found no socket (the connection was closed), or its
+/// `stream:ready` was lost.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_init_in_one_burst_with_the_connect_packet_is_answered_a_thousand_times() {
+    let server = server(Config::default()).await;
+    let addr = server.addr().to_string();
+    for burst in 0..1_000 {
+        let mut client = Raw::connect(&addr).await;
+        if burst % 2 == 0 {
+            client.0.feed(Message::text("40")).await.unwrap();
+            client.ask(INIT, r#"42["stream:ready""#).await;
+        } else {
+            client.ask("40", "40{").await;
+            client.ask(INIT, r#"42["stream:ready""#).await;
+        }
+        client.0.close(None).await.unwrap();
+    }
+    server.shutdown().await;
+}
+
 #[tokio::test]
 async fn not_even_the_most_talkative_log_shows_audio_or_the_token() {
     let mut program = Program::start(&[

@@ -54,7 +54,7 @@ pub(crate) fn command(options: &Bench) -> anyhow::Result<()> {
     ] {
         rows.push((name, ffmpeg(&clip, encode_audio)?));
     }
-    println!("\n{}", table(&rows));
+    crate::say::say!("\n{}", table(&rows));
     Ok(())
 }
 

@@ -7,16 +7,30 @@ use crate::host::Host;
 use crate::preflight;
 use crate::python;
 use crate::requirements::{Fact, Need, REQUIREMENTS, Requirement};
+use crate::say::say;
 
 /// `cargo xtask doctor`: exits with 3 when something the suite needs is missing.
 pub(crate) fn command() -> anyhow::Result<()> {
     let host = Host::detect();
-    print!("{}", versions(&host));
-    println!("{:<14} {}\n", "socketio", python::version());
-    print!("{}", facts(&host));
+    let socketio = python::version();
+    let told = socketio.as_deref().unwrap_or("not found");
+    say!(
+        "{}{:<14} {told}\n\n{}",
+        versions(&host),
+        "socketio",
+        facts(&host)
+    );
+    for warning in outside_ranges(&host) {
+        say!("warning: {warning}");
+    }
     let absent = preflight::missing(&host, &needs(&host));
+    if absent.is_empty() && socketio.is_none() {
+        let message = "missing: python-socketio, without which tests against services written in Python \
+                       are skipped (in CI: fail); `cargo xtask setup` installs it into target/python";
+        return Err(CannotRun(message.to_owned()).into());
+    }
     if absent.is_empty() {
-        println!("\neverything is here");
+        say!("everything is here");
         return Ok(());
     }
     let reason = if host.in_nix_shell() {
@@ -74,6 +88,54 @@ fn versions(host: &Host) -> String {
     text
 }
 
+/// What the suite was really run on: name, program and arguments, first and last version. docs/nix.md and
+/// the README say the same.
+const RANGES: [(&str, &str, &[&str], Version, Version); 2] = [
+    (
+        "GStreamer",
+        "gst-inspect-1.0",
+        &["--gst-version"],
+        (1, 22),
+        (1, 28),
+    ),
+    ("ffmpeg", "ffmpeg", &["-version"], (5, 1), (9, 0)),
+];
+
+type Version = (u32, u32);
+
+/// A sentence for each program whose version nobody has run the suite on.
+fn outside_ranges(host: &Host) -> Vec<String> {
+    let sentence = |(name, program, arguments, first, last): (&str, _, _, Version, Version)| {
+        let said = host.version(program, arguments)?;
+        let Some(version) = version_in(&said) else {
+            return Some(format!("{name} does not say which version it is: {said}"));
+        };
+        let text = |(major, minor)| format!("{major}.{minor}");
+        (!(first..=last).contains(&version)).then(|| {
+            format!(
+                "the suite was never run on {name} {}, only on {} to {}",
+                text(version),
+                text(first),
+                text(last)
+            )
+        })
+    };
+    RANGES.into_iter().filter_map(sentence).collect()
+}
+
+/// The first word that begins like a version: `n8.0-3`, `7:5.1.6`, `1.28.8`.
+fn version_in(said: &str) -> Option<Version> {
+    said.split_whitespace().find_map(|word| {
+        let word = word
+            .rsplit(':')
+            .next()?
+            .trim_start_matches(|c: char| c.is_alphabetic());
+        let mut parts = word.split(|c: char| !c.is_ascii_digit());
+        let major = parts.next()?.parse().ok()?;
+        Some((major, parts.next()?.parse().ok()?))
+    })
+}
+
 /// Every requirement with a mark.
 fn facts(host: &Host) -> String {
     let mut text = String::new();
@@ -125,6 +187,56 @@ mod tests {
             text.contains("the default media server stands in"),
             "{text}"
         );
+    }
+
+    #[test]
+    fn versions_nobody_has_run_are_told() {
+        let warnings = |gst: &str, ffmpeg: &str| {
+            let machine = FakeMachine::bare_debian()
+                .program(
+                    "gst-inspect-1.0",
+                    &format!("echo 'GStreamer Core Library version {gst}'"),
+                )
+                .program(
+                    "ffmpeg",
+                    &format!("echo 'ffmpeg version {ffmpeg} Copyright (c) 2000-2026'"),
+                );
+            outside_ranges(&machine.host())
+        };
+        for (gst, ffmpeg) in [
+            ("1.22.0", "5.1.9-0+deb12u1"),
+            ("1.28.8", "9.0.2-4"),
+            ("1.26.11", "n8.0"),
+        ] {
+            assert_eq!(warnings(gst, ffmpeg), [""; 0], "{gst} {ffmpeg}");
+        }
+        let old = warnings("1.20.3", "4.4.2-0ubuntu0.22.04.1");
+        assert_eq!(
+            old,
+            [
+                "the suite was never run on GStreamer 1.20, only on 1.22 to 1.28",
+                "the suite was never run on ffmpeg 4.4, only on 5.1 to 9.0"
+            ]
+        );
+        assert_eq!(warnings("1.30.0", "9.1").len(), 2);
+        assert_eq!(
+            warnings("1.22.0", "N-121-gabcdef").len(),
+            1,
+            "a build of no release"
+        );
+    }
+
+    #[test]
+    fn the_documents_name_the_same_ranges() {
+        let text = |(major, minor): Version| format!("{major}.{minor}");
+        for (name, _, _, first, last) in RANGES {
+            let range = format!("{name} {} to {}", text(first), text(last));
+            for document in ["README.md", "docs/nix.md"] {
+                let words = std::fs::read_to_string(crate::root().join(document)).expect(document);
+                let words = words.split_whitespace().collect::<Vec<_>>().join(" ");
+                assert!(words.contains(&range), "{document} does not say: {range}");
+            }
+        }
     }
 
     #[test]

@@ -4,6 +4,8 @@
 //! of what the project needs from the system; `setup`, `doctor`, the check before each run and
 //! `tidy` all read it.
 
+#![warn(clippy::print_stdout, clippy::print_stderr)]
+
 mod bench;
 mod demo;
 mod doctor;
@@ -17,6 +19,7 @@ mod process;
 mod programs;
 mod python;
 mod requirements;
+mod say;
 mod setup;
 mod soak;
 mod test;
@@ -35,7 +38,7 @@ fn main() -> ExitCode {
     match dispatch(cli.command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {error:#}");
+            crate::say::tell!("error: {error:#}");
             ExitCode::from(failure::exit_code(&error))
         }
     }

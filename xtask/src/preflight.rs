@@ -30,7 +30,7 @@ pub(crate) fn ensure(needs: &[Need]) -> anyhow::Result<()> {
     }
     match setup::permission(&host) {
         setup::Permission::Granted(privilege) => {
-            eprintln!("missing here, to be installed:\n{}", table(&absent));
+            crate::say::tell!("missing here, to be installed:\n{}", table(&absent));
             setup::install(privilege, &absent)?;
             let absent = missing(&Host::detect(), needs);
             if absent.is_empty() {

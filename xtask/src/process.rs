@@ -107,7 +107,7 @@ pub(crate) fn run_watched(
                 return;
             };
             for line in BufReader::new(stderr).lines().map_while(Result::ok) {
-                eprintln!("{line}");
+                crate::say::tell!("{line}");
                 if kept.len() == KEPT_LINES {
                     kept.remove(0);
                 }
@@ -131,7 +131,8 @@ pub(crate) fn run_observed(
     judge(what, status)
 }
 
-fn judge(what: &str, status: ExitStatus) -> anyhow::Result<()> {
+/// Turns an unhappy end into an error.
+pub(crate) fn judge(what: &str, status: ExitStatus) -> anyhow::Result<()> {
     match (status.code(), status.signal()) {
         (Some(0), _) => Ok(()),
         (Some(code), _) if code == i32::from(CANNOT_RUN) => {
@@ -245,7 +246,9 @@ fn empty_group(group: Pid, grace: Duration) {
             continue;
         }
         if !killed && Instant::now() >= end {
-            eprintln!("warning: process group {group} did not end within {grace:?}; killed");
+            crate::say::tell!(
+                "warning: process group {group} did not end within {grace:?}; killed"
+            );
             killed = killpg(group, Signal::SIGKILL).is_ok();
         }
         std::thread::sleep(Duration::from_millis(10));

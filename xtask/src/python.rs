@@ -11,7 +11,7 @@ use anyhow::Context as _;
 
 use crate::failure::{CannotRun, Interrupted};
 use crate::preflight;
-use crate::process::run;
+use crate::process::{judge, run, run_watched};
 use crate::programs::target_directory;
 use crate::requirements::Need;
 
@@ -32,7 +32,9 @@ pub(crate) fn prepare_for(scenarios: &[String]) -> anyhow::Result<()> {
 pub(crate) fn prepare() -> anyhow::Result<()> {
     match make() {
         Err(error) if !in_ci() && !error.is::<Interrupted>() => {
-            eprintln!("warning: without python-socketio, tests against it are skipped: {error:#}");
+            crate::say::tell!(
+                "warning: without python-socketio, tests against it are skipped: {error:#}"
+            );
             Ok(())
         }
         made => made,
@@ -50,30 +52,26 @@ pub(crate) fn make() -> anyhow::Result<()> {
         return Ok(());
     }
     preflight::ensure(&[Need::Python])?;
-    eprintln!("installing {PACKAGES} into {}", place.directory.display());
+    crate::say::tell!("installing {PACKAGES} into {}", place.directory.display());
     place.fill(&wanted)
 }
 
 /// What is here, for a person.
-pub(crate) fn version() -> String {
-    let version = || {
-        let python = match given() {
-            Some(python) => python,
-            None => interpreter(&Place::of(&target_directory().ok()?).directory),
-        };
-        let script = "import importlib.metadata as m; print(m.version('python-socketio'))";
-        let output = Command::new(&python)
-            .args(["-c", script])
-            .stdin(Stdio::null())
-            .output()
-            .ok()
-            .filter(|output| output.status.success())?;
-        let version = String::from_utf8_lossy(&output.stdout).trim().to_owned();
-        Some(format!("python-socketio {version} ({})", python.display()))
+pub(crate) fn version() -> Option<String> {
+    let python = match given() {
+        Some(python) => python,
+        None => interpreter(&Place::of(&target_directory().ok()?).directory),
     };
-    version().unwrap_or_else(|| {
-        "no python-socketio: tests against it are skipped; `cargo xtask setup` installs it".into()
-    })
+    let script = "import socketio, uvicorn, websockets, importlib.metadata as m; \
+                  print(m.version('python-socketio'))";
+    let output = Command::new(&python)
+        .args(["-c", script])
+        .stdin(Stdio::null())
+        .output()
+        .ok()
+        .filter(|output| output.status.success())?;
+    let version = String::from_utf8_lossy(&output.stdout).trim().to_owned();
+    Some(format!("python-socketio {version} ({})", python.display()))
 }
 
 /// The Python somebody else has made.
@@ -130,7 +128,11 @@ impl Place {
                 "--retries",
                 "2",
             ]);
-        run("pip install", &mut pip).map_err(cannot)?;
+        let (status, said) = run_watched("pip install", &mut pip).map_err(cannot)?;
+        if let Some(advice) = untrusted(&said).filter(|_| !status.success()) {
+            return Err(CannotRun(advice.to_owned()).into());
+        }
+        judge("pip install", status).map_err(cannot)?;
         fs::write(stamp(&new), wanted)?;
         remove(&self.directory)?;
         fs::rename(&new, &self.directory).with_context(|| self.directory.display().to_string())
@@ -154,6 +156,20 @@ fn remove(directory: &Path) -> anyhow::Result<()> {
         }
         _ => Ok(()),
     }
+}
+
+/// What to do when pip does not believe that the package index is who it says, if that is what it says.
+fn untrusted(said: &str) -> Option<&'static str> {
+    let signs = [
+        "CERTIFICATE_VERIFY_FAILED",
+        "certificate verify failed",
+        "SSLCertVerificationError",
+    ];
+    signs.iter().any(|sign| said.contains(sign)).then_some(
+        "pip does not trust the certificate of the package index. Behind a proxy with a certificate authority \
+         of its own, tell pip where that one's certificate is: PIP_CERT=/path/to/ca.pem, or \
+         `pip config set global.cert /path/to/ca.pem`. Or let E2E_PYTHON name a Python that has the packages",
+    )
 }
 
 /// A package index out of reach is no broken promise.
@@ -187,6 +203,18 @@ mod tests {
         assert!(!place.has("a==2\n"), "another version is wanted");
         python("exit 1");
         assert!(!place.has("a==1\n"), "it does not run any more");
+    }
+
+    #[test]
+    fn a_certificate_authority_that_pip_does_not_know_is_said() {
+        let said = "WARNING: Retrying (Retry(total=1)) after connection broken by 'SSLError(\
+                    SSLCertVerificationError(1, '[SSL: CERTIFICATE_VERIFY_FAILED] certificate verify \
+                    failed: self-signed certificate in certificate chain (_ssl.c:992)'))'";
+        assert!(untrusted(said).is_some_and(|advice| advice.contains("PIP_CERT")));
+        assert_eq!(
+            untrusted("ERROR: No matching distribution found for nothing"),
+            None
+        );
     }
 
     #[test]

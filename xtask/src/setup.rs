@@ -46,7 +46,7 @@ pub(crate) enum Privilege {
 pub(crate) fn command(options: &Setup) -> anyhow::Result<()> {
     let host = Host::detect();
     if host.in_nix_shell() {
-        println!("inside `nix develop`: the flake provides everything, nothing to install");
+        crate::say::say!("inside `nix develop`: the flake provides everything, nothing to install");
         return Ok(());
     }
     // MediaMTX has no package; without it the default server is used, so that one must be whole.
@@ -59,17 +59,17 @@ pub(crate) fn command(options: &Setup) -> anyhow::Result<()> {
         if !options.dry_run {
             python::make()?;
         }
-        println!("everything is here, nothing to install");
+        crate::say::say!("everything is here, nothing to install");
         return Ok(());
     }
     if options.dry_run {
-        println!("{}", preflight::table(&absent));
-        println!("{}", command_line(&packages(&absent)));
+        crate::say::say!("{}", preflight::table(&absent));
+        crate::say::say!("{}", command_line(&packages(&absent)));
         return Ok(());
     }
     preflight::ensure(&needs)?;
     python::make()?;
-    println!("everything is here now");
+    crate::say::say!("everything is here now");
     Ok(())
 }
 
@@ -124,7 +124,7 @@ pub(crate) fn install(privilege: Privilege, absent: &[&Requirement]) -> anyhow::
     if let Err(error) = apt.run(&["update"]) {
         process::check_interrupted()?;
         // Old lists may still do; if they do not, the installation says so.
-        eprintln!("warning: {error:#}; going on with the package lists that are here");
+        crate::say::tell!("warning: {error:#}; going on with the package lists that are here");
     }
     let services = packages
         .contains(&"nginx")
@@ -147,7 +147,7 @@ impl Apt {
     /// Runs one `apt-get` command, again while somebody else holds its lock.
     fn run(&self, arguments: &[&str]) -> anyhow::Result<()> {
         let what = format!("apt-get {}", arguments.join(" "));
-        eprintln!("$ {what}");
+        crate::say::tell!("$ {what}");
         let end = Instant::now() + LOCK_PATIENCE;
         loop {
             let (status, errors) = process::run_watched(&what, &mut self.command(arguments))?;
@@ -157,7 +157,9 @@ impl Apt {
             if !is_lock_trouble(&errors) || Instant::now() >= end {
                 return Err(CannotRun(format!("{what} failed; its own words are above")).into());
             }
-            eprintln!("another package manager holds the lock; trying again in {LOCK_RETRY:?}");
+            crate::say::tell!(
+                "another package manager holds the lock; trying again in {LOCK_RETRY:?}"
+            );
             process::pause(LOCK_RETRY)?;
         }
     }
@@ -263,7 +265,7 @@ impl Drop for QuietServices {
         // Where there is no systemd nothing starts nginx at boot either.
         let disable = "command -v systemctl >/dev/null && systemctl --quiet disable nginx.service";
         if self.privilege.shell(disable).is_ok() {
-            eprintln!("nginx is there for its rtmp module; its system service stays off");
+            crate::say::tell!("nginx is there for its rtmp module; its system service stays off");
         }
     }
 }

@@ -16,7 +16,7 @@ pub(crate) fn command(options: &Soak) -> anyhow::Result<()> {
     let target = programs::target_directory()?;
     let mut red = Vec::new();
     for number in 1..=options.runs {
-        eprintln!(
+        crate::say::tell!(
             "\n==> run {number} of {}, {} red so far",
             options.runs,
             red.len()
@@ -25,7 +25,7 @@ pub(crate) fn command(options: &Soak) -> anyhow::Result<()> {
         let artifacts = target.join(format!("soak/run-{number:03}"));
         match e2e::run_suite(&options.e2e, Some(&artifacts)) {
             Ok(()) => {
-                eprintln!(
+                crate::say::tell!(
                     "run {number}: green after {:.1} s",
                     start.elapsed().as_secs_f64()
                 );
@@ -33,18 +33,18 @@ pub(crate) fn command(options: &Soak) -> anyhow::Result<()> {
                 let _ = fs::remove_dir_all(&artifacts);
             }
             Err(error) if error.is::<Interrupted>() => {
-                eprintln!("\nstopped in run {number}; {}", tally(number - 1, &red));
+                crate::say::tell!("\nstopped in run {number}; {}", tally(number - 1, &red));
                 return Err(error);
             }
             Err(error) if error.is::<CannotRun>() => return Err(error),
             Err(error) => {
-                eprintln!("run {number}: RED, {error:#}");
-                eprintln!("kept: {}", artifacts.display());
+                crate::say::tell!("run {number}: RED, {error:#}");
+                crate::say::tell!("kept: {}", artifacts.display());
                 red.push(number);
             }
         }
     }
-    eprintln!("\n{}", tally(options.runs, &red));
+    crate::say::tell!("\n{}", tally(options.runs, &red));
     anyhow::ensure!(red.is_empty(), "not every run was green; see target/soak/");
     Ok(())
 }

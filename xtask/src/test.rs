@@ -32,7 +32,7 @@ pub(crate) fn command(options: &Test) -> anyhow::Result<()> {
     if parts == ORDER && rows.iter().all(|(_, _, result)| result.is_ok()) {
         measure(&mut rows, "unused snapshots", unused_snapshots)?;
     }
-    eprintln!("\n{}", table(&rows));
+    crate::say::tell!("\n{}", table(&rows));
     verdict(rows.into_iter().map(|(_, _, result)| result))
 }
 
@@ -103,14 +103,14 @@ fn measure(
     title: &'static str,
     part: impl FnOnce() -> anyhow::Result<()>,
 ) -> anyhow::Result<()> {
-    eprintln!("\n==> {title}");
+    crate::say::tell!("\n==> {title}");
     let start = Instant::now();
     let result = part();
     if let Err(error) = &result {
         if error.is::<failure::Interrupted>() {
             return result;
         }
-        eprintln!("error: {error:#}");
+        crate::say::tell!("error: {error:#}");
     }
     rows.push((title, start.elapsed(), result));
     Ok(())

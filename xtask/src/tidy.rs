@@ -126,6 +126,7 @@ type Rule = fn(&Tree) -> Vec<Violation>;
 const RULES: &[Rule] = &[
     confined::names_stay_where_they_belong,
     confined::ffmpeg_is_called_in_one_place,
+    confined::programs_are_looked_for,
     confined::the_engine_depends_on_nothing,
     confined::the_suite_looks_from_outside,
     elements::elements_are_listed,
@@ -145,14 +146,14 @@ pub(crate) fn command() -> anyhow::Result<()> {
     let tree = Tree::load(&crate::root())?;
     let violations = check(&tree);
     for violation in &violations {
-        eprintln!("{violation}");
+        crate::say::tell!("{violation}");
     }
     anyhow::ensure!(
         violations.is_empty(),
         "{} breaches of house rules",
         violations.len()
     );
-    eprintln!(
+    crate::say::tell!(
         "tidy: {} rules, {} files, all kept",
         RULES.len(),
         tree.files.len()

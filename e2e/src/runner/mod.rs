@@ -79,6 +79,10 @@ pub fn main(scenarios: &[Scenario]) -> ExitCode {
         return cannot_run(&error);
     }
 
+    // Takes over Ctrl-C, before the first program is started.
+    if let Err(error) = Run::current() {
+        return cannot_run(&error);
+    }
     let settings = Arc::new(settings);
     let progress = Progress::start();
     let rows: Arc<Mutex<BTreeMap<usize, Row>>> = Arc::default();

@@ -1,8 +1,10 @@
-//! Live progress: one line per scenario when something changed, at most one a second, and at least
-//! one every five.
+//! Live progress. On a terminal: one line per scenario when something changed, at most one a second, and
+//! at least one every five. Elsewhere (CI, a pipe) lines stay, so there is one per change of state: counts
+//! that go up and times that pass are none.
 
 use std::{
     collections::BTreeMap,
+    io::IsTerminal as _,
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
@@ -18,6 +20,7 @@ const TICK: Duration = Duration::from_millis(200);
 #[derive(Debug)]
 pub(super) struct Progress {
     started: Instant,
+    live: bool,
     state: Mutex<State>,
     stopped: Condvar,
 }
@@ -40,6 +43,7 @@ impl Progress {
     pub(super) fn start() -> Arc<Self> {
         let progress = Arc::new(Self {
             started: Instant::now(),
+            live: std::io::stderr().is_terminal() && std::env::var_os("CI").is_none(),
             state: Mutex::default(),
             stopped: Condvar::new(),
         });
@@ -66,8 +70,8 @@ impl Progress {
         if let Some(phase) = self.state().running.get_mut(name)
             && phase.text != text
         {
+            phase.changed |= self.live || state_of(&phase.text) != state_of(&text);
             phase.text = text;
-            phase.changed = true;
         }
     }
 
@@ -84,7 +88,7 @@ impl Progress {
         let mut state = self.state();
         while !state.stop {
             let now = Instant::now();
-            for line in due(&mut state.running, now, self.started) {
+            for line in due(&mut state.running, now, self.started, self.live) {
                 eprintln!("{line}");
             }
             state = self
@@ -100,8 +104,18 @@ impl Progress {
     }
 }
 
+/// What is said of a state, without what only counts.
+fn state_of(text: &str) -> String {
+    text.chars().filter(|c| !c.is_ascii_digit()).collect()
+}
+
 /// The lines that are due now.
-fn due(running: &mut BTreeMap<&'static str, Phase>, now: Instant, started: Instant) -> Vec<String> {
+fn due(
+    running: &mut BTreeMap<&'static str, Phase>,
+    now: Instant,
+    started: Instant,
+    live: bool,
+) -> Vec<String> {
     let width = running.keys().map(|name| name.len()).max().unwrap_or(0);
     let elapsed = now.saturating_duration_since(started).as_secs_f64();
     running
@@ -109,7 +123,7 @@ fn due(running: &mut BTreeMap<&'static str, Phase>, now: Instant, started: Insta
         .filter_map(|(name, phase)| {
             let since = now.saturating_duration_since(phase.shown);
             let first = phase.shown == started;
-            let is_due = phase.changed && (first || since >= FASTEST) || since >= SLOWEST;
+            let is_due = phase.changed && (first || since >= FASTEST) || live && since >= SLOWEST;
             is_due.then(|| {
                 phase.changed = false;
                 phase.shown = now;
@@ -140,7 +154,7 @@ mod tests {
             if let (Some(text), Some(phase)) = (text, running.get_mut("av_sync")) {
                 (phase.text, phase.changed) = (text.to_owned(), true);
             }
-            due(&mut running, at(ms), started)
+            due(&mut running, at(ms), started, true)
         };
         assert_eq!(lines(100, None), ["   0.1s av_sync  starting"]);
         assert!(
@@ -150,5 +164,36 @@ mod tests {
         assert_eq!(lines(1200, None), ["   1.2s av_sync  segments 1/10"]);
         assert!(lines(6100, None).is_empty());
         assert_eq!(lines(6300, None), ["   6.3s av_sync  segments 1/10"]);
+    }
+
+    #[test]
+    fn elsewhere_than_on_a_terminal_only_another_state_is_a_line() {
+        let progress = |live| Progress {
+            started: Instant::now(),
+            live,
+            state: Mutex::default(),
+            stopped: Condvar::new(),
+        };
+        for (live, expected) in [(false, 3), (true, 14)] {
+            let progress = progress(live);
+            let mut count = 0;
+            let mut look = |second: u64| {
+                let now = progress.started + Duration::from_secs(second);
+                let lines = due(&mut progress.state().running, now, progress.started, live);
+                count += lines.len();
+            };
+            progress.begin("av_sync");
+            look(1);
+            for second in 2..14 {
+                progress.phase(
+                    "av_sync",
+                    format!("segments {second}/20, {} s left", 30 - second),
+                );
+                look(second);
+            }
+            progress.phase("av_sync", "recording".to_owned());
+            look(14);
+            assert_eq!(count, expected, "live: {live}");
+        }
     }
 }

@@ -13,7 +13,6 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use e2e::clock::{ClipSpec, cached};
-use e2e::probe::logs::Record;
 use e2e::runner::Context;
 use e2e::services::echo_sts::EchoStsOptions;
 use e2e::services::viewer::{Arrival, Viewer};
@@ -131,7 +130,7 @@ fn recover(live: &Live) -> Result<()> {
     Ok(())
 }
 
-/// The answer was late, output waited for it, and for nothing else.
+/// The answer was late, and output waited for it; for anything else only because the machine was late.
 fn stalled_once(evidence: &Evidence) -> Result<()> {
     let sent = wire::sent(evidence)?;
     let late = sent
@@ -141,14 +140,25 @@ fn stalled_once(evidence: &Evidence) -> Result<()> {
     let took = late.seen.processing_ms().context("it was not answered")?;
     wire::within("the late answer", took, 6_400.0, 7_000.0)?;
 
-    let stalls: Vec<&Record> = evidence.log.events("stall").collect();
-    ensure!(stalls.len() == 1, "output waited {} times", stalls.len());
+    let mut waited = None;
+    let mut short = 0;
+    for stall in evidence.log.events("stall") {
+        let ms = stall.number("duration_ms").context("for no time")?;
+        if wire::number(stall, "batch")? == LATE {
+            waited = Some(ms);
+        } else {
+            ensure!(ms < SPARE, "output waited for {stall:?}");
+            short += 1;
+        }
+    }
+    let waited = waited.context("output did not wait for the late answer")?;
+    // Until its latency is won back the worker has no head room: whatever the machine is late then is a
+    // stall, and counted as it should be. But only a machine that is late excuses one.
+    let busy = evidence.log.events("behind").count();
     ensure!(
-        wire::number(stalls[0], "batch")? == LATE,
-        "output waited for {:?}",
-        stalls[0]
+        short <= busy,
+        "output waited {short} times more, the worker was behind {busy} times"
     );
-    let waited = stalls[0].number("duration_ms").context("for no time")?;
     let started = evidence.log.events("output_started").next();
     let head_room = started
         .and_then(|record| record.number("head_room_ms"))
@@ -156,10 +166,11 @@ fn stalled_once(evidence: &Evidence) -> Result<()> {
     let expected = LATER.as_millis() as f64 - head_room;
     wire::within("the stall", waited, expected - SPARE, expected + SPARE)?;
     wire::require_stalls(evidence, &[LATE])?;
+    // Each stall is a warning, and nothing else is.
     let problems = evidence.log.problems();
     ensure!(
-        problems.len() == 1,
-        "the worker logged more trouble than the stall: {problems:?}"
+        problems.len() == 1 + short,
+        "the worker logged more trouble than the stalls: {problems:?}"
     );
     Ok(())
 }
@@ -269,8 +280,11 @@ impl Seen {
             } else {
                 ON_THE_WAY
             };
+            // On a busy machine the answer is younger than the question, and the picture older.
+            let until = sample.answered.saturating_duration_since(sample.asked);
+            let oldest = age + until.as_secs_f64();
             ensure!(
-                (-behind..=0.1).contains(&(told - age)),
+                told >= age - behind && told <= oldest + 0.1,
                 "{at:.1} s after the start the gauge says {told:.2} s, what is seen is {age:.2} s old"
             );
             compared += 1;

@@ -17,16 +17,25 @@ use axum::{
 };
 use tokio::net::{TcpListener, TcpStream};
 
+use super::gate::{Gate, Gated};
+
 /// A second handle on one accepted connection. The connection is only closed for
 /// the peer once every clone is gone or [`Transport::close`] was called.
 #[derive(Clone, Debug)]
-pub(crate) struct Transport(Arc<Handle>);
+pub(crate) struct Transport(Arc<Handle>, Gate);
 
 impl Transport {
     /// Sends what is written, then ends the connection in both directions.
     pub(crate) fn close(&self) {
         // Fails only if the peer was faster.
         let _ = self.0.shutdown(Shutdown::Both);
+        // What waits for the end must see it.
+        self.open();
+    }
+
+    /// Lets in what the client sent behind its CONNECT packet.
+    pub(crate) fn open(&self) {
+        self.1.open();
     }
 }
 
@@ -45,7 +54,8 @@ impl Transports {
     pub(crate) fn close_all(&self) {
         let handles = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         for handle in handles.iter().filter_map(Weak::upgrade) {
-            Transport(handle).close();
+            // Fails only if the peer was faster.
+            let _ = handle.shutdown(Shutdown::Both);
         }
     }
 }
@@ -69,21 +79,23 @@ impl ClosableListener {
         self.inner.local_addr()
     }
 
-    async fn next(&self) -> io::Result<(TcpStream, Transport)> {
+    async fn next(&self) -> io::Result<(Gated, Transport)> {
         let (stream, _) = self.inner.accept().await?;
         stream.set_nodelay(true)?;
         let stream = stream.into_std()?;
         let handle = Arc::new(stream.try_clone()?);
         self.transports.add(&handle);
-        Ok((TcpStream::from_std(stream)?, Transport(handle)))
+        let gate = Gate::default();
+        let stream = Gated::new(TcpStream::from_std(stream)?, gate.clone());
+        Ok((stream, Transport(handle, gate)))
     }
 }
 
 impl Listener for ClosableListener {
-    type Io = TcpStream;
+    type Io = Gated;
     type Addr = Transport;
 
-    async fn accept(&mut self) -> (TcpStream, Transport) {
+    async fn accept(&mut self) -> (Gated, Transport) {
         loop {
             match self.next().await {
                 Ok(accepted) => return accepted,

@@ -58,7 +58,7 @@ pub enum AudioError {
 /// Limits of one decoding job.
 #[derive(Debug, Clone, Copy)]
 pub struct Budget {
-    /// Wall-clock time.
+    /// Processor time, and time asleep, of the thread that decodes: not what the machine is late.
     pub time: Duration,
     /// Samples per channel.
     pub frames: usize,

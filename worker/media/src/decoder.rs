@@ -4,13 +4,14 @@
 //! it points), nothing has a queue or a thread besides the source's own, and every element reads
 //! only what is pushed into it: no connection, no file.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use gst::prelude::*;
 
 use super::aac::AacFormat;
 use super::audio::{AudioError, Budget, Kind, pcm_caps};
 use super::make;
+use super::meter::{self, Meter, Thread};
 
 /// Elements that take a file of this kind apart, the last of which gives samples or has pads later.
 fn chain(kind: Kind) -> Result<Vec<gst::Element>, String> {
@@ -65,6 +66,9 @@ fn link(pipeline: &gst::Pipeline, pad: &gst::Pad, input: &gst::Pad) -> Result<()
     pad.link(input).map_err(|error| error.to_string())?;
     Ok(())
 }
+
+/// How long is waited for samples at once.
+const WAIT: gst::ClockTime = gst::ClockTime::from_mseconds(20);
 
 /// `source ! … ! audioconvert ! audioresample ! appsink`, from start to finish.
 pub(crate) struct Job {
@@ -165,10 +169,12 @@ impl Job {
     }
 
     pub(crate) fn run(self, budget: Budget) -> Result<Vec<f32>, AudioError> {
-        let deadline = Instant::now() + budget.time;
+        let thread = Thread::default();
+        self.watch(&thread);
+        let mut meter = Meter::start(thread, budget.time, Instant::now());
         let _ = self.source.end_of_stream();
         let result = match self.pipeline.set_state(gst::State::Playing) {
-            Ok(_) => self.collect(deadline, budget),
+            Ok(_) => self.collect(&mut meter, budget),
             Err(_) => Err(AudioError::Undecodable(
                 self.failure()
                     .unwrap_or_else(|| "it does not start".to_owned()),
@@ -186,21 +192,33 @@ impl Job {
         result
     }
 
-    fn collect(&self, deadline: Instant, budget: Budget) -> Result<Vec<f32>, AudioError> {
+    /// Finds out which thread decodes: the source's, which says so from itself when it starts.
+    fn watch(&self, thread: &Thread) {
+        let Some(bus) = self.pipeline.bus() else {
+            return;
+        };
+        let thread = thread.clone();
+        bus.set_sync_handler(move |_, message| {
+            if let gst::MessageView::StreamStatus(status) = message.view()
+                && status.get().0 == gst::StreamStatusType::Enter
+            {
+                meter::note(&thread);
+            }
+            gst::BusSyncReply::Pass
+        });
+    }
+
+    fn collect(&self, meter: &mut Meter, budget: Budget) -> Result<Vec<f32>, AudioError> {
         let mut samples = Vec::new();
         loop {
             if let Some(failure) = self.failure() {
                 return Err(AudioError::Undecodable(failure));
             }
-            let left = deadline.saturating_duration_since(Instant::now());
-            if left.is_zero() {
+            if meter.is_over(Instant::now()) {
                 return Err(AudioError::TooSlow(budget.time));
             }
             // Short waits, so that an error on the bus ends the job at once.
-            let wait = gst::ClockTime::from_nseconds(
-                left.min(Duration::from_millis(20)).as_nanos() as u64,
-            );
-            match self.sink.try_pull_sample(wait) {
+            match self.sink.try_pull_sample(WAIT) {
                 Some(sample) => {
                     if let Some(map) = sample
                         .buffer()

@@ -16,6 +16,7 @@ pub mod ingest;
 pub mod limiter;
 pub mod m4a;
 pub mod messages;
+mod meter;
 pub mod mixer;
 pub mod rtp;
 pub mod segment_files;

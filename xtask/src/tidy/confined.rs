@@ -107,6 +107,26 @@ pub(super) fn ffmpeg_is_called_in_one_place(tree: &Tree) -> Vec<Violation> {
     violations
 }
 
+/// A build sandbox has `/bin/sh` and nothing else at a known place.
+pub(super) fn programs_are_looked_for(tree: &Tree) -> Vec<Violation> {
+    const GUESSED: [&str; 4] = ["/usr/bin/", "/usr/local/bin/", "/bin/", "#!/usr/bin/"];
+    let mut violations = Vec::new();
+    for (path, text) in tree
+        .with_extension("rs")
+        .filter(|(path, _)| !path.starts_with(EXEMPT))
+    {
+        for literal in Source::parse(text).literals {
+            let value = literal.value.as_str();
+            if value != "/bin/sh" && GUESSED.iter().any(|start| value.starts_with(start)) {
+                let message =
+                    format!("{value} is not everywhere; name the program and let PATH find it");
+                violations.push(Violation::new(path, literal.line, message));
+            }
+        }
+    }
+    violations
+}
+
 /// The engine decides; it does not look at clocks, sockets, threads or anything else outside.
 pub(super) fn the_engine_depends_on_nothing(tree: &Tree) -> Vec<Violation> {
     /// Crates and types whose very name in the engine is wrong.
@@ -329,6 +349,28 @@ mod tests {
                 ("e2e/src/probe/frames.rs", 2),
                 ("e2e/tests/e2e/smoke.rs", 1)
             ]
+        );
+    }
+
+    #[test]
+    fn programs_at_a_guessed_place_are_told() {
+        let tree = Tree::planted([
+            (
+                "e2e/tests/guard.rs",
+                "Spawn::new(\"env\", \"/usr/bin/env\");\n",
+            ),
+            (
+                "e2e/src/process.rs",
+                "Spawn::new(\"x\", \"/bin/sh\"); // \"/bin/true\"\n",
+            ),
+            (
+                "echo-sts/tests/program.rs",
+                "\n\"#!/usr/bin/env python3\"\n",
+            ),
+        ]);
+        assert_eq!(
+            lines(&programs_are_looked_for(&tree)),
+            [("e2e/tests/guard.rs", 1), ("echo-sts/tests/program.rs", 2)]
         );
     }
 

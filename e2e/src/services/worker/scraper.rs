@@ -29,6 +29,8 @@ const MOST: usize = 10_000;
 pub struct ScrapeSample {
     /// When it was asked for.
     pub asked: Instant,
+    /// When the answer was here; what it says was so at some time between the two.
+    pub answered: Instant,
     /// Time since the worker was started.
     pub at: Duration,
     /// What was answered.
@@ -128,12 +130,14 @@ fn scrape_until_the_end(url: &str, process: &Process, state: &Mutex<State>) {
         let asked = Instant::now();
         // A refused question is normal when the worker is just ending.
         if let Ok((200, text)) = http_get(url) {
+            let answered = Instant::now();
             let mut state = lock(state);
             match Scrape::parse(&text) {
                 Ok(scrape) if state.samples.len() < MOST => {
                     let at = asked.saturating_duration_since(process.started());
                     state.samples.push(ScrapeSample {
                         asked,
+                        answered,
                         at,
                         scrape: Arc::new(scrape),
                     });

@@ -1,0 +1,150 @@
+//! How much of its time budget a decoder has used: what it is to blame for, not what the machine is.
+//!
+//! On a busy machine a decoder that needs 30 ms of a processor may get them spread over two seconds.
+//! Its thread is charged with the processor time it had, and with the time it slept (a decoder that
+//! hangs sleeps); waiting for a processor or for the disk is free, up to a limit.
+
+use std::fs;
+use std::path::PathBuf;
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
+
+/// How often it is looked; shorter than any wait of whoever asks.
+const PERIOD: Duration = Duration::from_millis(5);
+/// The longest sleep charged at once: whoever asks waits no longer, so what is more is the machine's.
+const LONGEST: Duration = Duration::from_millis(40);
+/// However late the machine is, after this many times its budget a decoder is given up.
+const PATIENCE: u32 = 4;
+
+/// The folder in `/proc` of the thread that decodes, once it runs.
+pub(crate) type Thread = Arc<OnceLock<PathBuf>>;
+
+/// Notes the calling thread as the one that decodes.
+pub(crate) fn note(thread: &OnceLock<PathBuf>) {
+    if let Ok(own) = fs::read_link("/proc/thread-self") {
+        // The first one is the source's, which runs the whole chain.
+        let _ = thread.set(PathBuf::from("/proc").join(own));
+    }
+}
+
+/// Counts from its making on.
+pub(crate) struct Meter {
+    thread: Thread,
+    budget: Duration,
+    started: Instant,
+    looked: Instant,
+    processor: Duration,
+    charged: Duration,
+}
+
+impl Meter {
+    pub(crate) fn start(thread: Thread, budget: Duration, now: Instant) -> Self {
+        Self {
+            thread,
+            budget,
+            started: now,
+            looked: now,
+            processor: Duration::ZERO,
+            charged: Duration::ZERO,
+        }
+    }
+
+    /// Whether the budget is used up.
+    pub(crate) fn is_over(&mut self, now: Instant) -> bool {
+        let passed = now.saturating_duration_since(self.looked);
+        if passed >= PERIOD {
+            self.looked = now;
+            self.look(passed);
+        }
+        self.charged >= self.budget
+            || now.saturating_duration_since(self.started) >= self.budget * PATIENCE
+    }
+
+    fn look(&mut self, passed: Duration) {
+        let Some(folder) = self.thread.get() else {
+            return; // Not even started: nobody to charge.
+        };
+        let read = |name: &str| fs::read_to_string(folder.join(name)).ok();
+        let processor = read("schedstat").and_then(|text| nanoseconds(&text));
+        let (Some(processor), Some(state)) = (processor, read("stat").as_deref().and_then(state))
+        else {
+            // It has ended, or the kernel does not tell: then time is time.
+            self.charged += passed;
+            return;
+        };
+        let used = processor.saturating_sub(self.processor);
+        self.processor = processor;
+        let slept = if state == 'S' {
+            passed.saturating_sub(used).min(LONGEST)
+        } else {
+            Duration::ZERO
+        };
+        self.charged += used + slept;
+    }
+}
+
+/// The first number of `schedstat`.
+fn nanoseconds(schedstat: &str) -> Option<Duration> {
+    let number = schedstat.split_whitespace().next()?.parse().ok()?;
+    Some(Duration::from_nanos(number))
+}
+
+/// The letter behind the name, which is in brackets and may hold any character.
+fn state(stat: &str) -> Option<char> {
+    stat.rsplit_once(')')?.1.trim_start().chars().next()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Half a second in steps of 20 ms, in each of which the thread had `processor_ms` and was in `state`.
+    fn charged_ms(processor_ms: u64, state: char) -> u128 {
+        let folder = tempfile::tempdir().expect("a temporary directory");
+        let thread = Thread::default();
+        thread.set(folder.path().to_owned()).expect("not set yet");
+        let started = Instant::now();
+        let mut meter = Meter::start(thread, Duration::from_secs(2), started);
+        for step in 1..=25 {
+            let had = step * processor_ms * 1_000_000;
+            fs::write(folder.path().join("schedstat"), format!("{had} 5 7\n")).expect("write");
+            let stat = format!("42 (appsrc) S:src) {state} 1 1\n");
+            fs::write(folder.path().join("stat"), stat).expect("write");
+            assert!(!meter.is_over(started + Duration::from_millis(20 * step)));
+        }
+        meter.charged.as_millis()
+    }
+
+    #[test]
+    fn waiting_for_a_processor_or_the_disk_is_free_working_and_sleeping_are_not() {
+        assert_eq!(charged_ms(1, 'R'), 25);
+        assert_eq!(charged_ms(1, 'D'), 25);
+        assert_eq!(charged_ms(20, 'R'), 500);
+        assert_eq!(charged_ms(1, 'S'), 500);
+    }
+
+    #[test]
+    fn without_a_thread_only_the_limit_counts_and_without_its_files_all_time() {
+        let started = Instant::now();
+        let budget = Duration::from_secs(2);
+        let mut meter = Meter::start(Thread::default(), budget, started);
+        assert!(!meter.is_over(started + Duration::from_secs(7)));
+        assert!(meter.is_over(started + Duration::from_secs(8)));
+        let thread = Thread::default();
+        thread.set("/nowhere".into()).expect("not set yet");
+        let mut meter = Meter::start(thread, budget, started);
+        assert!(!meter.is_over(started + Duration::from_secs(1)));
+        assert!(meter.is_over(started + Duration::from_secs(2)));
+    }
+
+    #[test]
+    fn a_thread_finds_itself() {
+        let thread = Thread::default();
+        note(&thread);
+        let folder = thread.get().expect("noted");
+        let text = fs::read_to_string(folder.join("schedstat")).expect("readable");
+        assert!(nanoseconds(&text).is_some());
+        let stat = fs::read_to_string(folder.join("stat")).expect("readable");
+        assert_eq!(state(&stat), Some('R'));
+    }
+}
