@@ -219,7 +219,7 @@ mod tests {
 
     #[test]
     fn the_tests_look_where_it_is_made() {
-        for path in ["worker/tests/sts_python.rs", "e2e/tests/e2e/python_sts.rs"] {
+        for path in ["worker/sts/tests/python.rs", "e2e/tests/e2e/python_sts.rs"] {
             let text = fs::read_to_string(crate::root().join(path)).expect(path);
             assert!(text.contains(r#""../python/bin/python3""#), "{path}");
             assert!(text.contains(INTERPRETER_ENV), "{path}");
