@@ -136,7 +136,7 @@ fn segment_dir(place: &Place) -> String {
 }
 
 /// Log events at the end of a worker's life that change no metric.
-const COUNTS_NOTHING: [&str; 11] = [
+const COUNTS_NOTHING: [&str; 12] = [
     "input_lost",
     "input_retry",
     "input_ended",
@@ -146,6 +146,7 @@ const COUNTS_NOTHING: [&str; 11] = [
     "sts_gone",
     "drained",
     "output_finished",
+    "summary",
     "failed",
     "exiting",
 ];

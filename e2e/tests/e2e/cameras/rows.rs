@@ -293,14 +293,14 @@ fn sound() -> Vec<Row> {
         }),
         Row::new(
             "audio_ends",
-            24,
+            20,
             audio(TrackManner {
                 until: Some(8.5),
                 ..TrackManner::default()
             }),
         )
         .with(|row| {
-            row.silent = 9..24;
+            row.silent = 9..20;
             row.latency = 10.0;
         }),
         Row::new("aac_without_config", 8, without("; config=[0-9A-F]+", "")),
@@ -385,15 +385,15 @@ fn sessions() -> Vec<Row> {
 fn as_mediamtx() -> Vec<Row> {
     let manner = Manner::mediamtx_and_ffmpeg;
     vec![
-        Row::new("as_mediamtx", 24, manner()),
-        Row::new("as_mediamtx_b_frames", 24, manner()).with(|row| {
+        Row::new("as_mediamtx", 16, manner()),
+        Row::new("as_mediamtx_b_frames", 16, manner()).with(|row| {
             row.clip.bframes = 3;
             row.sync_ms = 34.0;
         }),
-        Row::new("as_mediamtx_mono", 24, manner()).with(mono),
+        Row::new("as_mediamtx_mono", 16, manner()).with(mono),
         Row::new(
             "as_mediamtx_mp3",
-            24,
+            16,
             Manner {
                 audio_codec: Some(AudioCodec::Mp3),
                 ..manner()
@@ -443,7 +443,7 @@ pub(super) fn of_mediamtx() -> Vec<Row> {
             .into_iter()
             .zip([false, true])
             .map(move |(name, absolute_timestamps)| {
-                Row::new(name, 24, Manner::default())
+                Row::new(name, 16, Manner::default())
                     .with(change)
                     .with(|row| {
                         row.way = Way::Published {
