@@ -109,6 +109,10 @@ pub struct Cli {
     #[arg(long, env = "WORKER_SEGMENT_DIR")]
     pub segment_dir: Option<PathBuf>,
 
+    /// Directory for captions of the dub, written as {dir}/{stream_id}.vtt [default: none are written]
+    #[arg(long, env = "WORKER_CAPTIONS", value_name = "DIR")]
+    pub captions: Option<PathBuf>,
+
     /// How long segment files are kept: 0s (none are written) to 7d
     #[arg(long, env = "WORKER_SEGMENT_RETENTION", default_value = "10m", value_parser = value::retention)]
     pub segment_retention: Duration,

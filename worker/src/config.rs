@@ -28,6 +28,8 @@ pub struct Config {
     pub segment_duration: Duration,
     /// Directory of all streams' segment files; `None` writes none.
     pub segment_root: Option<SegmentRoot>,
+    /// Directory for captions; `None` writes none.
+    pub captions_dir: Option<PathBuf>,
     /// How long segment files stay.
     pub segment_retention: Duration,
     /// Level of the original under the dub in dB; `None` lets the dub replace it.
@@ -145,6 +147,7 @@ impl From<&Cli> for Config {
             },
             segment_duration: cli.segment_duration,
             segment_root: (!cli.segment_retention.is_zero()).then_some(segment_root),
+            captions_dir: cli.captions.clone(),
             segment_retention: cli.segment_retention,
             dub_fit: match cli.dub_fit {
                 DubFit::Refuse => DubFitMode::Refuse,

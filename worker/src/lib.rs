@@ -9,6 +9,7 @@
 //!
 //! The program's interface is `worker --help`; this library exists for its tests.
 
+pub mod captions;
 pub mod cli;
 pub mod config;
 pub mod driver;

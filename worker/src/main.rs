@@ -4,6 +4,7 @@ use std::io::Write as _;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use worker::captions::Captions;
 use worker::cli::{self, Loaded, Refused};
 use worker::config::Config;
 use worker::driver::Signals;
@@ -80,8 +81,11 @@ fn start(config: Config, observer: &Observer) -> Result<(), WorkerError> {
         let signals = Signals::new()
             .map_err(|error| WorkerError::Unexpected(format!("signals: {error}")))?;
         let handle = metrics::install(&config.stream_id).map_err(WorkerError::Unexpected)?;
+        let captions = Captions::new(&config).map_err(|error| {
+            WorkerError::Usage(format!("--captions {error}; allowed: a directory that can be written"))
+        })?;
         observer.started();
-        http::serve(config.metrics_addr, handle, observer.clone())
+        http::serve(config.metrics_addr, handle, observer.clone(), captions.clone())
             .await
             .map_err(|error| {
                 WorkerError::Usage(format!(
@@ -89,7 +93,9 @@ fn start(config: Config, observer: &Observer) -> Result<(), WorkerError> {
                     config.metrics_addr
                 ))
             })?;
-        driver::run(config, observer.clone(), signals).await
+        let result = driver::run(config, observer.clone(), signals, captions.clone()).await;
+        captions.close();
+        result
     });
     // Blocking threads that hang in foreign code must not hold up the exit.
     runtime.shutdown_timeout(Duration::from_secs(1));

@@ -15,6 +15,7 @@
 //! | [`av_sync`] | how audio is fitted to one continuous sample grid without drifting from video |
 //! | [`words`] | nothing; the words that more than one part or crate speaks |
 //! | [`dub_fit`] | what becomes of an answer that is longer or shorter than its segment |
+//! | [`captions`] | where an answer's sentences are shown |
 //! | [`heard`] | nothing; it counts what viewers have heard |
 //! | [`health`] | whether the worker is alive, and whether the stream flows |
 //! | [`event`] | every fact worth a log line, a count or a line in a snapshot |
@@ -26,6 +27,7 @@ pub mod av_sync;
 pub mod backoff;
 pub mod backpressure;
 pub mod breaker;
+pub mod captions;
 pub mod dts;
 pub mod dub_fit;
 pub mod event;

@@ -9,6 +9,7 @@ use dub_engine::{
 };
 use tokio::sync::mpsc;
 
+use crate::captions::Words;
 use crate::config::Config;
 use crate::error::WorkerError;
 use dub_media::aac::{AacFormat, FRAME_SAMPLES};
@@ -35,8 +36,12 @@ pub(super) struct Fragment {
 
 /// What the dubbing side wants the driver to do.
 pub(super) enum Order {
-    /// Publish this segment with this audio (`None`: its own).
-    Publish { batch: u64, dubbed: Option<Pcm> },
+    /// Publish this segment with this audio (`None`: its own), which says these words.
+    Publish {
+        batch: u64,
+        dubbed: Option<Pcm>,
+        words: Words,
+    },
     /// Everything told so far is published.
     Drained(End),
     /// Log and count.
@@ -46,13 +51,14 @@ pub(super) enum Order {
 enum Held {
     Answer(DubbedAudio),
     Unusable(String),
-    Checked(Pcm),
+    Checked(Pcm, Words),
 }
 
 /// A decoder's verdict.
 pub(super) struct Decoded {
     batch: u64,
     id: FragmentId,
+    words: Words,
     result: Result<Pcm, AudioError>,
 }
 
@@ -273,7 +279,8 @@ impl Dubbing {
     pub(super) fn checked(&mut self, at: At, decoded: Decoded) {
         let ok = match decoded.result {
             Ok(pcm) => {
-                self.held.insert(decoded.id, Held::Checked(pcm));
+                self.held
+                    .insert(decoded.id, Held::Checked(pcm, decoded.words));
                 Ok(())
             }
             Err(error) => {
@@ -320,12 +327,17 @@ impl Dubbing {
                     self.fragments.remove(&batch);
                     let dubbed = match with {
                         Resolution::Dubbed { id } => match self.held.remove(&id) {
-                            Some(Held::Checked(pcm)) => Some(pcm),
+                            Some(Held::Checked(pcm, words)) => Some((pcm, words)),
                             _ => None,
                         },
                         Resolution::Original(_) => None,
                     };
-                    return Some(Order::Publish { batch, dubbed });
+                    let (dubbed, words) = dubbed.unzip();
+                    return Some(Order::Publish {
+                        batch,
+                        dubbed,
+                        words: words.unwrap_or_default(),
+                    });
                 }
                 Output::Drained(end) => return Some(Order::Drained(end)),
                 Output::Event(event) => return Some(Order::Event(event)),
@@ -374,16 +386,25 @@ impl Dubbing {
         let answer = match self.held.remove(&id) {
             Some(Held::Answer(answer)) => Ok(answer),
             Some(Held::Unusable(reason)) => Err(reason),
-            Some(Held::Checked(_)) | None => Err("there is no audio in the answer".to_owned()),
+            Some(Held::Checked(..)) | None => Err("there is no audio in the answer".to_owned()),
         };
         match (answer, self.format.clone()) {
             (Ok(answer), Some(format)) => {
                 let verdicts = self.verdicts.clone();
                 let fit = DubFit::new(self.config.fit_rules(format.rate));
+                let words = Words {
+                    transcript: answer.transcript.clone(),
+                    translated: answer.translated_text.clone(),
+                };
                 tokio::task::spawn_blocking(move || {
                     let result = check(&answer, &format, want, &fit);
                     // The receiver is gone only when the worker is.
-                    let _ = verdicts.blocking_send(Decoded { batch, id, result });
+                    let _ = verdicts.blocking_send(Decoded {
+                        batch,
+                        id,
+                        words,
+                        result,
+                    });
                 });
             }
             (answer, _) => {

@@ -10,13 +10,14 @@ mod signals;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use dub_engine::{At, DtsAssigner, End, Segment, SegmentKind};
+use dub_engine::{At, DtsAssigner, End, Pts, Segment, SegmentKind};
 
 use self::dubbing::{Dubbing, Fragment, Order};
 use self::input::{Input, VideoPayload};
 use self::lateness::{Behind, Lateness};
 use self::output::{Outgoing, Output};
 pub use self::signals::Signals;
+use crate::captions::Captions;
 use crate::config::Config;
 use crate::error::WorkerError;
 use crate::observe::{Fact, Observer, Track};
@@ -33,6 +34,7 @@ pub async fn run(
     config: Config,
     observer: Observer,
     mut signals: Signals,
+    captions: Captions,
 ) -> Result<(), WorkerError> {
     let output_url = config.output_url.to_string();
     tokio::select! {
@@ -47,7 +49,7 @@ pub async fn run(
             return Ok(());
         }
     }
-    let mut driver = Driver::new(config, observer)?;
+    let mut driver = Driver::new(config, observer, captions)?;
     systemd::notify("READY=1");
     let result = driver.run(&mut signals).await;
     driver.input.stop(driver.now(), &driver.observer);
@@ -66,6 +68,9 @@ struct Driver {
     files: Option<SegmentFiles>,
     dts: DtsAssigner,
     segments: BTreeMap<u64, Outgoing>,
+    captions: Captions,
+    /// Where the output begins.
+    origin: Option<Pts>,
     last_frame: Option<AacFrame>,
     started: bool,
     /// The dubbing side has been told that no segment follows.
@@ -76,7 +81,7 @@ struct Driver {
 }
 
 impl Driver {
-    fn new(config: Config, observer: Observer) -> Result<Self, WorkerError> {
+    fn new(config: Config, observer: Observer, captions: Captions) -> Result<Self, WorkerError> {
         let place = config.segment_root.as_ref().map(|root| Place {
             root: root.dir.clone(),
             private: root.private,
@@ -94,6 +99,8 @@ impl Driver {
             files,
             dts: DtsAssigner::new(),
             segments: BTreeMap::new(),
+            captions,
+            origin: None,
             last_frame: None,
             started: false,
             ending: false,
@@ -232,8 +239,15 @@ impl Driver {
     fn carry_out(&mut self, at: At, order: Order) -> Result<(), WorkerError> {
         match order {
             Order::Event(event) => self.observer.event(&event),
-            Order::Publish { batch, dubbed } => {
+            Order::Publish {
+                batch,
+                dubbed,
+                words,
+            } => {
                 if let Some(segment) = self.segments.remove(&batch) {
+                    let origin = *self.origin.get_or_insert(segment.start);
+                    let (start, end) = (segment.start.since(origin), segment.end.since(origin));
+                    self.captions.add(batch, start, end, &words);
                     self.output.publish(at, segment, dubbed, &self.observer)?;
                 }
             }

@@ -1,4 +1,4 @@
-//! `/metrics`, `/livez`, `/readyz`, `/status` and `/health`, for whom and however many: whatever
+//! `/metrics`, `/livez`, `/readyz`, `/status`, `/health` and `/captions`, for whom and however many: whatever
 //! a client does here takes a bounded number of descriptors for a bounded time.
 
 use std::collections::VecDeque;
@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hyper::body::Incoming;
-use hyper::header::{CONTENT_TYPE, HeaderValue};
+use hyper::header::{ACCEPT, CONTENT_TYPE, HeaderValue};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
@@ -19,6 +19,7 @@ use metrics_process::Collector;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::AbortHandle;
 
+use crate::captions::Captions;
 use crate::observe::{Board, Fact, Observer};
 
 /// Connections at once; one more ends the oldest.
@@ -35,6 +36,7 @@ struct Pages {
     metrics: PrometheusHandle,
     process: Collector,
     board: Arc<Board>,
+    captions: Captions,
 }
 
 /// Serves in the background until the process ends. A port that is taken is asked for again every
@@ -46,6 +48,7 @@ pub async fn serve(
     addr: SocketAddr,
     metrics: PrometheusHandle,
     observer: Observer,
+    captions: Captions,
 ) -> std::io::Result<()> {
     let upkeep = metrics.clone();
     let process = Collector::default();
@@ -54,6 +57,7 @@ pub async fn serve(
         metrics,
         process,
         board: observer.board(),
+        captions,
     });
     tokio::spawn(async move {
         loop {
@@ -160,12 +164,24 @@ impl Pages {
                 Ok(status) => page(StatusCode::OK, JSON, status + "\n"),
                 Err(error) => page(StatusCode::INTERNAL_SERVER_ERROR, TEXT, error.to_string()),
             },
+            "/captions" | "/captions.vtt" if wants_vtt(request) => page(
+                StatusCode::OK,
+                "text/vtt; charset=utf-8",
+                self.captions.vtt(),
+            ),
+            "/captions" => page(StatusCode::OK, JSON, self.captions.json() + "\n"),
             _ => {
-                let pages = "not found; there are /metrics /livez /readyz /status /health\n";
+                let pages =
+                    "not found; there are /metrics /livez /readyz /status /health /captions\n";
                 page(StatusCode::NOT_FOUND, TEXT, pages.to_owned())
             }
         }
     }
+}
+
+fn wants_vtt<T>(request: &Request<T>) -> bool {
+    let accept = request.headers().get(ACCEPT).and_then(|a| a.to_str().ok());
+    request.uri().path().ends_with(".vtt") || accept.is_some_and(|a| a.starts_with("text/vtt"))
 }
 
 fn health<T: ToString>(reasons: impl Iterator<Item = T>) -> Response<String> {

@@ -150,6 +150,10 @@ pub struct DubbedAudio {
     pub duration_ms: Option<u64>,
     /// The encoded audio, never empty.
     pub bytes: Bytes,
+    /// What was said, in the language of the input; empty if not told.
+    pub transcript: String,
+    /// What the dub says; empty if not told.
+    pub translated_text: String,
 }
 
 impl fmt::Debug for DubbedAudio {

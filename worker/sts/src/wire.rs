@@ -185,6 +185,9 @@ fn processed(o: &mut Object, facts: &mut Vec<FactKind>) -> Result<FactKind, Brok
     })
 }
 
+/// Characters of a transcript that are kept.
+const MAX_WORDS: usize = 4_000;
+
 fn dubbed(o: &mut Object, facts: &mut Vec<FactKind>) -> Outcome {
     audio(o).map_or_else(
         |(kind, reason)| {
@@ -252,7 +255,11 @@ fn audio(o: &mut Object) -> Result<DubbedAudio, Broken> {
             "dubbed_audio.data_base64 is not base64".to_owned(),
         )
     })?;
+    // Nothing hangs on the words: what is no text is none.
+    let words = |field| clip(text(o, field).ok().flatten().unwrap_or_default(), MAX_WORDS);
     Ok(DubbedAudio {
+        transcript: words("transcript"),
+        translated_text: words("translated_text"),
         format,
         sample_rate,
         channels,

@@ -1,0 +1,269 @@
+//! Captions of the dub: kept for a while for `GET /captions`, and written to `{dir}/{stream_id}.vtt`.
+//!
+//! The file is appended to as segments go out, so players may follow it; when half of it is older than
+//! the retention it is written anew without that. A thread of its own writes: a slow or full disk holds
+//! nothing up.
+
+use std::collections::VecDeque;
+use std::fs;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{self, SyncSender};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use dub_engine::captions::{Cue, VTT_HEADER, cues, vtt};
+
+use crate::config::Config;
+
+/// Cues that are kept, whatever the retention is.
+const MOST_CUES: usize = 10_000;
+/// Captions are no use without a few of them.
+const LEAST_RETENTION: Duration = Duration::from_mins(1);
+/// Segments whose captions may wait for the disk.
+const QUEUE: usize = 64;
+
+/// What a segment's answer said.
+#[derive(Debug, Clone, Default)]
+pub struct Words {
+    /// In the language of the input.
+    pub transcript: String,
+    /// In the language of the dub.
+    pub translated: String,
+}
+
+/// The captions of one stream; a handle, cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Captions {
+    state: Arc<Mutex<State>>,
+    stream_id: Arc<str>,
+}
+
+#[derive(Debug)]
+struct State {
+    cues: VecDeque<Cue>,
+    retention: Duration,
+    /// End of the first cue in the file.
+    oldest_written: Option<Duration>,
+    writer: Option<Writer>,
+}
+
+#[derive(Debug)]
+struct Writer {
+    orders: SyncSender<Write>,
+    done: mpsc::Receiver<()>,
+}
+
+enum Write {
+    Append(String),
+    Anew(String),
+}
+
+impl Captions {
+    /// Captions that are written where `config` says, if it does.
+    ///
+    /// # Errors
+    /// When the directory cannot be made or the file not be written.
+    pub fn new(config: &Config) -> Result<Self, String> {
+        let writer = match &config.captions_dir {
+            None => None,
+            Some(dir) => {
+                let path = dir.join(format!("{}.vtt", config.stream_id));
+                let text = |error: std::io::Error| format!("{}: {error}", path.display());
+                fs::create_dir_all(dir).map_err(text)?;
+                replace(&path, VTT_HEADER).map_err(text)?;
+                Some(Writer::start(path.clone()).map_err(text)?)
+            }
+        };
+        let state = State {
+            cues: VecDeque::new(),
+            retention: config.segment_retention.max(LEAST_RETENTION),
+            oldest_written: None,
+            writer,
+        };
+        Ok(Self {
+            state: Arc::new(Mutex::new(state)),
+            stream_id: config.stream_id.as_str().into(),
+        })
+    }
+
+    /// A dubbed segment goes out, heard from `start` to `end` of the output.
+    pub fn add(&self, batch: u64, start: Duration, end: Duration, words: &Words) {
+        let new = cues(batch, start, end, &words.translated, &words.transcript);
+        if !new.is_empty() {
+            self.state().add(new);
+        }
+    }
+
+    /// The last cues as JSON.
+    pub fn json(&self) -> String {
+        let state = self.state();
+        let cues: Vec<_> = state
+            .cues
+            .iter()
+            .map(|cue| {
+                serde_json::json!({
+                    "batch": cue.batch,
+                    "start": cue.start.as_secs_f64(),
+                    "end": cue.end.as_secs_f64(),
+                    "text": cue.text,
+                    "transcript": cue.transcript,
+                })
+            })
+            .collect();
+        serde_json::json!({ "stream_id": &*self.stream_id, "cues": cues }).to_string()
+    }
+
+    /// The last cues as WebVTT.
+    pub fn vtt(&self) -> String {
+        self.state().document()
+    }
+
+    /// Waits a moment for the disk; nothing is written any more.
+    pub fn close(&self) {
+        let writer = self.state().writer.take();
+        if let Some(Writer { orders, done }) = writer {
+            drop(orders);
+            // Ends when the writer has ended, or it is left behind.
+            let _ = done.recv_timeout(Duration::from_secs(2));
+        }
+    }
+
+    /// A panic elsewhere leaves it whole.
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn add(&mut self, new: Vec<Cue>) {
+        let now = new.last().map_or(Duration::ZERO, |cue| cue.end);
+        let old = now.saturating_sub(self.retention);
+        let text: String = new.iter().map(vtt).collect();
+        let first = new.first().map(|cue| cue.end);
+        self.cues.extend(new);
+        while self.cues.len() > MOST_CUES || self.cues.front().is_some_and(|cue| cue.end < old) {
+            self.cues.pop_front();
+        }
+        let outdated = now.saturating_sub(self.retention * 2);
+        let write = if self.oldest_written.is_some_and(|oldest| oldest < outdated) {
+            self.oldest_written = self.cues.front().map(|cue| cue.end);
+            Write::Anew(self.document())
+        } else {
+            self.oldest_written = self.oldest_written.or(first);
+            Write::Append(text)
+        };
+        if let Some(writer) = &self.writer
+            && writer.orders.try_send(write).is_err()
+        {
+            // The disk does not keep up: the next that it takes is all there is.
+            self.oldest_written = Some(Duration::ZERO);
+        }
+    }
+
+    fn document(&self) -> String {
+        VTT_HEADER.to_owned() + &self.cues.iter().map(vtt).collect::<String>()
+    }
+}
+
+impl Writer {
+    fn start(path: PathBuf) -> std::io::Result<Self> {
+        let (orders, queue) = mpsc::sync_channel::<Write>(QUEUE);
+        let (finished, done) = mpsc::sync_channel(1);
+        std::thread::Builder::new()
+            .name("captions".to_owned())
+            .spawn(move || {
+                let mut failed = false;
+                for write in queue {
+                    let result = match write {
+                        Write::Append(text) => append(&path, &text),
+                        Write::Anew(text) => replace(&path, &text),
+                    };
+                    if let Err(error) = result
+                        && !std::mem::replace(&mut failed, true)
+                    {
+                        tracing::warn!(event = "captions_failed", path = %path.display(), %error, "captions are not written");
+                    }
+                }
+                let _ = finished.send(());
+            })?;
+        Ok(Self { orders, done })
+    }
+}
+
+fn append(path: &Path, text: &str) -> std::io::Result<()> {
+    fs::OpenOptions::new()
+        .append(true)
+        .open(path)?
+        .write_all(text.as_bytes())
+}
+
+/// Whoever reads sees the old file or the new one.
+fn replace(path: &Path, text: &str) -> std::io::Result<()> {
+    let part = path.with_extension("vtt.part");
+    fs::write(&part, text)?;
+    fs::rename(part, path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::Cli;
+    use clap::Parser as _;
+
+    fn captions(dir: &Path) -> Captions {
+        let args = [
+            "worker",
+            "--captions",
+            dir.to_str().unwrap(),
+            "--segment-retention",
+            "1m",
+        ];
+        Captions::new(&Config::from(&Cli::try_parse_from(args).unwrap())).unwrap()
+    }
+
+    fn say(captions: &Captions, batch: u64) {
+        let words = Words {
+            transcript: format!("said {batch}"),
+            translated: format!("dicho {batch} & <b>."),
+        };
+        let at = Duration::from_secs(batch * 6);
+        captions.add(batch, at, at + Duration::from_secs(6), &words);
+    }
+
+    #[test]
+    fn the_file_grows_with_the_stream_and_forgets_what_is_old() {
+        let dir = tempfile::tempdir().unwrap();
+        let captions = captions(dir.path());
+        for batch in 0..60 {
+            say(&captions, batch);
+        }
+        captions.close();
+        let file = fs::read_to_string(dir.path().join("stream.vtt")).unwrap();
+        assert!(file.starts_with("WEBVTT\n\n00:"), "{file}");
+        let cues = file.matches(" --> ").count();
+        assert!(
+            (10..=22).contains(&cues),
+            "1 to 2 minutes of cues, not {cues}"
+        );
+        assert!(file.ends_with("00:05:54.000 --> 00:06:00.000\ndicho 59 &amp; &lt;b&gt;.\n\n"));
+        let json: serde_json::Value = serde_json::from_str(&captions.json()).unwrap();
+        let last = json["cues"].as_array().unwrap().last().unwrap();
+        assert_eq!(last["text"], "dicho 59 & <b>.");
+        assert_eq!(
+            (&last["start"], &last["transcript"]),
+            (&354.0.into(), &"said 59".into())
+        );
+        assert!(captions.vtt().matches(" --> ").count() <= 12);
+    }
+
+    #[test]
+    fn a_directory_that_cannot_be_made_is_said_at_the_start() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("file");
+        fs::write(&file, "").unwrap();
+        let args = ["worker", "--captions", file.to_str().unwrap()];
+        let config = Config::from(&Cli::try_parse_from(args).unwrap());
+        assert!(Captions::new(&config).is_err());
+    }
+}
