@@ -49,6 +49,10 @@ pub struct Cli {
     #[arg(long, env = "WORKER_OUTPUT_URL_FILE", value_name = "PATH")]
     pub output_url_file: Option<PathBuf>,
 
+    /// For how long an output that once worked is connected again when it is lost: 0s (not at all) to 24h
+    #[arg(long, env = "WORKER_OUTPUT_RETRY", default_value = "0s", value_parser = value::output_retry)]
+    pub output_retry: Duration,
+
     /// STS service (http://, https://, ws://, wss://)
     #[arg(long, env = "WORKER_STS_SERVICE_URL", default_value = "http://localhost:8080", value_parser = value::sts_url, hide_env_values = true)]
     pub sts_service_url: String,

@@ -22,6 +22,8 @@ pub struct Config {
     pub input_url: MediaUrl,
     /// Where media goes.
     pub output_url: MediaUrl,
+    /// For how long an output that once worked is connected again.
+    pub output_retry: Duration,
     /// The STS service and what it is asked for.
     pub sts: StsConfig,
     /// Length of a segment.
@@ -133,6 +135,7 @@ impl From<&Cli> for Config {
                     .clone()
                     .unwrap_or_else(|| format!("rtmp://localhost:1935/live/{id}/out")),
             ),
+            output_retry: cli.output_retry,
             sts: StsConfig {
                 enabled: cli.sts_mode == StsMode::Enabled,
                 url: MediaUrl::new(cli.sts_service_url.clone()),

@@ -55,6 +55,12 @@ pub enum WorkerError {
     Unexpected(String),
 }
 
+impl From<dub_media::MediaError> for WorkerError {
+    fn from(error: dub_media::MediaError) -> Self {
+        Self::Unexpected(error.to_string())
+    }
+}
+
 impl WorkerError {
     /// The process exit code for this failure.
     pub fn exit_code(&self) -> u8 {
@@ -67,5 +73,66 @@ impl WorkerError {
             Self::Usage(_) => exit::USAGE,
             Self::Unexpected(_) => exit::UNEXPECTED,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// `docs/ref/exit-codes.md` is the operators' table.
+    #[test]
+    fn every_failure_has_its_code_and_says_where() {
+        let (url, reason) = (String::from("scheme://***@host/x"), String::from("why"));
+        let (code, message) = (String::from("AUTH_FAILED"), String::from("no"));
+        let attempts = 4;
+        for (error, exit, text) in [
+            (
+                WorkerError::Input {
+                    url: url.clone(),
+                    reason: reason.clone(),
+                    attempts,
+                },
+                10,
+                "input scheme://***@host/x: why (gave up after 4 attempts)",
+            ),
+            (
+                WorkerError::UnsuitableInput {
+                    url: url.clone(),
+                    reason: reason.clone(),
+                },
+                11,
+                "input scheme://***@host/x: why",
+            ),
+            (
+                WorkerError::Output {
+                    url: url.clone(),
+                    reason,
+                },
+                12,
+                "output scheme://***@host/x: why",
+            ),
+            (
+                WorkerError::StsGone { url: url.clone() },
+                13,
+                "STS service scheme://***@host/x: gone, no reconnection attempt succeeded",
+            ),
+            (
+                WorkerError::StsRefused { url, code, message },
+                14,
+                "STS service scheme://***@host/x refused the stream: AUTH_FAILED: no",
+            ),
+            (WorkerError::Usage("--x".into()), 2, "--x"),
+            (WorkerError::Unexpected("odd".into()), 1, "odd"),
+        ] {
+            assert_eq!(
+                (error.exit_code(), error.to_string().as_str()),
+                (exit, text)
+            );
+        }
+        let missing = dub_media::MediaError::MissingElements(vec!["flvmux".to_owned()]);
+        let error = WorkerError::from(missing);
+        assert_eq!(error.exit_code(), 1);
+        assert!(error.to_string().contains("flvmux"), "{error}");
     }
 }

@@ -71,7 +71,7 @@ fn print(text: &[u8], code: u8) -> ExitCode {
 fn start(config: Config, observer: &Observer) -> Result<(), WorkerError> {
     dub_media::messages::capture(observe::library_message);
     dub_media::messages::capture_debug(observe::debug_output);
-    dub_media::init().map_err(WorkerError::Unexpected)?;
+    dub_media::init()?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()

@@ -1,12 +1,12 @@
 //! User story 1: a minute of live video goes all the way through, and every frame is proven.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use e2e::probe::audio;
 use e2e::probe::ffprobe;
 use e2e::runner::Context;
-use e2e::story::{Evidence, quietly};
+use e2e::story::{Evidence, Live, quietly};
 
 use crate::stage::{self, MINUTE, Stage};
 
@@ -16,7 +16,7 @@ pub(crate) fn run(stage: &Context) -> Result<()> {
     let evidence = stage
         .story(stage.fixture(), MINUTE)
         .late_reader()
-        .run(|_| Ok(()))?;
+        .run(there_within_a_second)?;
     stage.report(&evidence)?;
 
     timing(&evidence)?;
@@ -43,6 +43,27 @@ pub(crate) fn run(stage: &Context) -> Result<()> {
         "the output has {fps} frames per second"
     );
     stage.snapshot("full_pipeline__output_streams", &summary);
+    Ok(())
+}
+
+/// By the server, not by the worker: `MediaMTX` looks at two seconds of media before a path is there.
+fn there_within_a_second(live: &mut Live) -> Result<()> {
+    live.worker
+        .wait_log("fragment_processed", Duration::from_secs(30))?;
+    let pair = Instant::now();
+    let (server, path) = (
+        live.environment.media_server(),
+        live.environment.output_path(),
+    );
+    server.wait_rtmp_published(&path, Duration::from_secs(10))?;
+    let took = pair.elapsed();
+    live.tell(&format!(
+        "the output is there {took:?} after the first pair"
+    ));
+    ensure!(
+        took < Duration::from_secs(1),
+        "by the media server the output was there {took:?} after the first pair"
+    );
     Ok(())
 }
 

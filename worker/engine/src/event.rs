@@ -251,6 +251,25 @@ pub enum Event {
         /// How long the pair is held although it is ready, read off the machine's jitter.
         head_room: Duration,
     },
+    /// Another publisher has the output's name; it is tried again.
+    OutputNameTaken {
+        /// From now.
+        delay: Duration,
+    },
+    /// An output that worked is gone and is connected again.
+    OutputLost {
+        /// Why.
+        reason: String,
+    },
+    /// The output is back.
+    OutputReconnected {
+        /// How long it was away.
+        away: Duration,
+        /// Access units that did not go out.
+        video: u64,
+        /// Audio frames that did not go out.
+        audio: u64,
+    },
     /// A pair was late and output waited.
     Stall {
         /// The late pair.
@@ -340,6 +359,9 @@ impl Event {
             Self::Drained { .. } => "drained",
             Self::DubFitted { .. } => "dub_fitted",
             Self::OutputStarted { .. } => "output_started",
+            Self::OutputNameTaken { .. } => "output_name_taken",
+            Self::OutputLost { .. } => "output_lost",
+            Self::OutputReconnected { .. } => "output_reconnected",
             Self::Stall { .. } => "stall",
             Self::CatchUpStarted { .. } => "catch_up_started",
             Self::CatchUpDone { .. } => "catch_up_done",
@@ -374,6 +396,8 @@ impl Event {
             | Self::StreamComplete {
                 confirmed: false, ..
             }
+            | Self::OutputNameTaken { .. }
+            | Self::OutputLost { .. }
             | Self::Stall { .. }
             | Self::AvGapFilled { .. }
             | Self::AvOverThreshold { .. } => Level::Warn,
@@ -398,6 +422,7 @@ impl Event {
                 ..
             }
             | Self::OutputStarted { .. }
+            | Self::OutputReconnected { .. }
             | Self::CatchUpStarted { .. }
             | Self::CatchUpDone { .. }
             | Self::AvCorrection { .. } => Level::Info,
@@ -563,6 +588,13 @@ impl fmt::Display for Event {
                 " batch={batch} latency_ms={} head_room_ms={}",
                 latency.as_millis(),
                 head_room.as_millis()
+            ),
+            Self::OutputNameTaken { delay } => write!(f, " delay_ms={}", delay.as_millis()),
+            Self::OutputLost { reason } => write!(f, " reason={reason}"),
+            Self::OutputReconnected { away, video, audio } => write!(
+                f,
+                " away_ms={} skipped_video={video} skipped_audio={audio}",
+                away.as_millis()
             ),
             Self::CatchUpDone { batch, latency } => {
                 write!(f, " batch={batch} latency_ms={}", latency.as_millis())

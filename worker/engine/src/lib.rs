@@ -12,22 +12,27 @@
 //! | [`session`] | one STS stream: connect, init, send, hold, give up, fall back, reconnect, end |
 //! | [`breaker`], [`backoff`], [`backpressure`], [`in_flight`] | the small machines the session is made of |
 //! | [`playout`] | when each pair leaves, what a stall is, how lost latency is won back |
+//! | [`output`] | the output's life: connect, accept, lose, connect again, linger, close |
 //! | [`av_sync`] | how audio is fitted to one continuous sample grid without drifting from video |
 //! | [`words`] | nothing; the words that more than one part or crate speaks |
 //! | [`dub_fit`] | what becomes of an answer that is longer or shorter than its segment |
 //! | [`captions`] | where an answer's sentences are shown |
 //! | [`heard`] | nothing; it counts what viewers have heard |
 //! | [`health`] | whether the worker is alive, and whether the stream flows |
+//! | [`copy_grid`] | where copied audio frames lie in the output |
+//! | [`applied`] | when the service is told that its dub is on its way out |
 //! | [`event`] | every fact worth a log line, a count or a line in a snapshot |
 //!
 //! The parts share one way of speaking: `handle_*` takes facts in the past tense, `poll_*` gives
 //! orders and events until `None`. Poll until `None` before the next fact.
 
+pub mod applied;
 pub mod av_sync;
 pub mod backoff;
 pub mod backpressure;
 pub mod breaker;
 pub mod captions;
+pub mod copy_grid;
 pub mod dts;
 pub mod dub_fit;
 pub mod event;
@@ -36,6 +41,7 @@ pub mod health;
 pub mod heard;
 pub mod in_flight;
 pub mod machine;
+pub mod output;
 pub mod playout;
 pub mod segment;
 pub mod session;
@@ -43,13 +49,16 @@ pub mod time;
 pub mod timeline;
 pub mod words;
 
+pub use applied::{AppliedAcks, Saying};
 pub use av_sync::{AudioPlan, AvSync, AvSyncConfig};
 pub use breaker::BreakerState;
+pub use copy_grid::CopyGrid;
 pub use dts::DtsAssigner;
 pub use dub_fit::{Answer, DubFit, DubFitConfig, DubFitHow, DubFitMode, Misfit, Placement};
 pub use event::{Event, Level};
 pub use fragment_id::FragmentId;
 pub use heard::Heard;
+pub use output::{Admission, HandedOver, Leaving, OutputLife, OutputOrder};
 pub use playout::{Pair, Playout, PlayoutConfig};
 pub use segment::{
     AudioFrame, Buffered, DroppedBeforeStart, Segment, SegmentKind, Segmenter, SegmenterConfig,

@@ -98,7 +98,7 @@ pub struct Segment<V, A> {
     /// How long it is.
     pub kind: SegmentKind,
     /// Access units in decode order.
-    pub video: Vec<VideoUnit<V>>,
+    pub video: VecDeque<VideoUnit<V>>,
     /// Audio frames in order of arrival.
     pub audio: Vec<AudioFrame<A>>,
 }

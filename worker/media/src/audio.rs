@@ -9,7 +9,7 @@ use dub_engine::Misfit;
 use gst::prelude::*;
 
 use super::aac::{AacFormat, FRAME_SAMPLES};
-use super::{AacFrame, decoder, m4a, make};
+use super::{AacFrame, MediaError, decoder, m4a, make};
 
 /// Interleaved samples at a stream's rate and channel count.
 #[derive(Debug, Clone, PartialEq)]
@@ -55,6 +55,12 @@ pub enum AudioError {
     WrongLength(Misfit),
 }
 
+impl From<MediaError> for AudioError {
+    fn from(error: MediaError) -> Self {
+        Self::Undecodable(error.to_string())
+    }
+}
+
 /// Limits of one decoding job.
 #[derive(Debug, Clone, Copy)]
 pub struct Budget {
@@ -79,11 +85,11 @@ pub fn decode_frames(
         return Ok(Pcm::silence(0, channels));
     }
     let caps = aac_caps(format);
-    let source = make("appsrc").map_err(AudioError::Undecodable)?;
+    let source = make("appsrc")?;
     source.set_property("caps", &caps);
     source.set_property_from_str("format", "time");
     source.set_property("max-bytes", 0_u64);
-    let decoder = make("avdec_aac").map_err(AudioError::Undecodable)?;
+    let decoder = make("avdec_aac")?;
     let job = decoder::Job::new(&source, vec![decoder], format)?;
     let lead = usize::from(preroll.is_some());
     for (i, frame) in preroll.into_iter().chain(frames).enumerate() {

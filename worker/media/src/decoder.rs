@@ -81,7 +81,7 @@ pub(crate) struct Job {
 impl Job {
     /// A job on a whole file.
     pub(crate) fn whole(kind: Kind, data: Vec<u8>, format: &AacFormat) -> Result<Self, AudioError> {
-        let source = make("appsrc").map_err(AudioError::Undecodable)?;
+        let source = make("appsrc")?;
         source.set_property_from_str("format", "bytes");
         source.set_property("max-bytes", 0_u64);
         source.set_property("size", data.len() as i64);

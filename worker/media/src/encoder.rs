@@ -8,7 +8,10 @@ use std::time::{Duration, Instant};
 use gst::prelude::*;
 
 use super::aac::{AacFormat, FRAME_SAMPLES};
-use super::{AacFrame, audio, make};
+use super::{AacFrame, MediaError, audio, make};
+
+/// What this part is called in errors.
+const PLACE: &str = "audio encoder";
 
 /// Bit rate per channel; 128 kbit/s and more in stereo leaves a tone clean.
 const BITRATE_PER_CHANNEL: u32 = 96_000;
@@ -30,8 +33,8 @@ pub struct Encoder {
 
 impl Encoder {
     /// Starts an encoder for `format`'s rate and channels.
-    pub fn start(format: &AacFormat) -> Result<Self, String> {
-        let text = |error: gst::glib::BoolError| error.to_string();
+    pub fn start(format: &AacFormat) -> Result<Self, MediaError> {
+        let text = MediaError::at::<gst::glib::BoolError>(PLACE);
         let pipeline = gst::Pipeline::new();
         let source = make("appsrc")?;
         source.set_property("caps", audio::pcm_caps(format));
@@ -44,15 +47,19 @@ impl Encoder {
         sink.set_property("sync", false);
         pipeline
             .add_many([&source, &convert, &encoder, &sink])
-            .map_err(text)?;
-        gst::Element::link_many([&source, &convert, &encoder, &sink]).map_err(text)?;
+            .map_err(&text)?;
+        gst::Element::link_many([&source, &convert, &encoder, &sink]).map_err(&text)?;
         pipeline
             .set_state(gst::State::Playing)
-            .map_err(|error| error.to_string())?;
+            .map_err(MediaError::at(PLACE))?;
         Ok(Self {
             pipeline,
-            source: source.downcast().map_err(|_| "appsrc is no AppSrc")?,
-            sink: sink.downcast().map_err(|_| "appsink is no AppSink")?,
+            source: source
+                .downcast()
+                .map_err(|_| MediaError::at(PLACE)("appsrc is no AppSrc"))?,
+            sink: sink
+                .downcast()
+                .map_err(|_| MediaError::at(PLACE)("appsink is no AppSink"))?,
             format: format.clone(),
             pushed: 0,
             pulled: 0,
@@ -61,7 +68,7 @@ impl Encoder {
 
     /// Encodes `samples` (interleaved) and returns the frames that are complete: the frame
     /// that holds input samples `[1024 k, 1024 (k + 1))` is the `k`-th of all returned.
-    pub fn push(&mut self, samples: &[f32]) -> Result<Vec<AacFrame>, String> {
+    pub fn push(&mut self, samples: &[f32]) -> Result<Vec<AacFrame>, MediaError> {
         let frames = (samples.len() / self.format.channels as usize) as u64;
         if frames > 0 {
             let bytes: Vec<u8> = samples
@@ -76,7 +83,7 @@ impl Encoder {
             }
             self.source
                 .push_buffer(buffer)
-                .map_err(|error| format!("audio encoder: {error}"))?;
+                .map_err(MediaError::at(PLACE))?;
             self.pushed += frames;
         }
         // The encoder looks one frame ahead: n frames in, n - 1 out.
@@ -84,7 +91,7 @@ impl Encoder {
     }
 
     /// Pads the last frame with silence and returns what is left.
-    pub fn finish(&mut self) -> Result<Vec<AacFrame>, String> {
+    pub fn finish(&mut self) -> Result<Vec<AacFrame>, MediaError> {
         let size = u64::from(FRAME_SAMPLES);
         let content = self.pushed.div_ceil(size);
         let padding = (content + 2) * size - self.pushed;
@@ -93,7 +100,7 @@ impl Encoder {
         Ok(frames)
     }
 
-    fn pull(&mut self, until: u64) -> Result<Vec<AacFrame>, String> {
+    fn pull(&mut self, until: u64) -> Result<Vec<AacFrame>, MediaError> {
         let deadline = Instant::now() + PATIENCE;
         let mut frames = Vec::new();
         while self.pulled < until {
@@ -117,10 +124,13 @@ impl Encoder {
             if let Some(gst::MessageView::Error(error)) =
                 error.as_ref().map(|message| message.view())
             {
-                return Err(format!("audio encoder: {}", error.error().message()));
+                return Err(MediaError::at(PLACE)(error.error().message().to_owned()));
             }
             if Instant::now() > deadline {
-                return Err(format!("audio encoder: nothing came out for {PATIENCE:?}"));
+                return Err(MediaError::Silent {
+                    place: PLACE,
+                    patience: PATIENCE,
+                });
             }
         }
         Ok(frames)
@@ -147,7 +157,7 @@ impl Drop for Encoder {
 }
 
 /// One AAC frame of silence, to fill holes of the input with.
-pub fn silent_frame(format: &AacFormat) -> Result<AacFrame, String> {
+pub fn silent_frame(format: &AacFormat) -> Result<AacFrame, MediaError> {
     let mut encoder = Encoder::start(format)?;
     let frames = encoder.push(&vec![
         0.0;
@@ -156,7 +166,7 @@ pub fn silent_frame(format: &AacFormat) -> Result<AacFrame, String> {
     frames
         .last()
         .cloned()
-        .ok_or_else(|| "audio encoder: silence gave no frame".to_owned())
+        .ok_or_else(|| MediaError::at(PLACE)("silence gave no frame"))
 }
 
 #[cfg(test)]

@@ -11,6 +11,7 @@ mod decoder;
 pub mod duck;
 pub mod egress;
 pub mod encoder;
+mod error;
 pub mod fit;
 pub mod ingest;
 pub mod limiter;
@@ -18,8 +19,10 @@ pub mod m4a;
 pub mod messages;
 mod meter;
 pub mod mixer;
+mod rtmp_target;
 pub mod rtp;
 pub mod segment_files;
+mod socket_queue;
 pub mod splice;
 pub mod tempo;
 pub mod timeline;
@@ -27,6 +30,8 @@ mod url;
 
 use std::sync::Arc;
 
+pub use self::error::MediaError;
+pub use self::rtmp_target::RtmpTarget;
 pub use self::url::MediaUrl;
 
 /// One H.264 access unit as it came in, AVC formatted (length-prefixed).
@@ -49,20 +54,18 @@ impl AccessUnit {
 pub type AacFrame = Arc<[u8]>;
 
 /// Makes GStreamer usable and says which of the elements the worker makes are missing.
-pub fn init() -> Result<(), String> {
-    gst::init().map_err(|error| format!("GStreamer does not start: {error}"))?;
-    let missing: Vec<&str> = ELEMENTS
+pub fn init() -> Result<(), MediaError> {
+    gst::init().map_err(|error| MediaError::Init(error.to_string()))?;
+    let missing: Vec<String> = ELEMENTS
         .iter()
         .copied()
         .filter(|name| gst::ElementFactory::find(name).is_none())
+        .map(str::to_owned)
         .collect();
     if missing.is_empty() {
         Ok(())
     } else {
-        Err(format!(
-            "GStreamer elements are missing: {}; install the plugins with `cargo xtask setup`, or run inside `nix develop`",
-            missing.join(", ")
-        ))
+        Err(MediaError::MissingElements(missing))
     }
 }
 
@@ -103,8 +106,7 @@ pub const ELEMENTS: [&str; 32] = [
 ];
 
 /// Makes an element; the failure names it, because a missing plugin is the usual cause.
-pub(crate) fn make(name: &str) -> Result<gst::Element, String> {
-    gst::ElementFactory::make(name).build().map_err(|_| {
-        format!("GStreamer element {name} is missing; `cargo xtask setup` installs its plugin")
-    })
+pub(crate) fn make(name: &str) -> Result<gst::Element, MediaError> {
+    let element = gst::ElementFactory::make(name).build();
+    element.map_err(|_| MediaError::MissingElements(vec![name.to_owned()]))
 }

@@ -14,7 +14,10 @@ use super::duck::VoiceOver;
 use super::encoder::Encoder;
 use super::fit;
 use super::splice::{Splicer, Voice};
-use super::{AacFrame, m4a};
+use super::{AacFrame, MediaError, m4a};
+
+/// What this part is called in errors.
+const PLACE: &str = "audio mixer";
 
 /// A resolved segment.
 pub struct MixJob {
@@ -53,6 +56,20 @@ pub struct Mixed {
     pub trouble: Option<MixTrouble>,
 }
 
+impl Mixed {
+    /// No audio at all.
+    fn failed(error: MediaError) -> Self {
+        Self {
+            batch: None,
+            frames: Vec::new(),
+            delta: 0,
+            events: Vec::new(),
+            dubbed_m4a: None,
+            trouble: Some(MixTrouble::Encoder(error)),
+        }
+    }
+}
+
 /// What may go wrong on the way.
 #[derive(Debug)]
 pub enum MixTrouble {
@@ -61,65 +78,73 @@ pub enum MixTrouble {
     /// The dub could not be fitted; the original is heard.
     Dub(String),
     /// No audio can be made any more.
-    Encoder(String),
+    Encoder(MediaError),
 }
 
-enum Order {
+/// What the thread is asked for.
+enum Task {
     Mix(Box<MixJob>),
     Finish,
 }
 
 /// The mixer's thread.
 pub struct Mixer {
-    orders: SyncSender<Order>,
+    tasks: SyncSender<Task>,
 }
 
 /// Segments that may wait: more than the playout ever buffers.
 const QUEUE: usize = 64;
 
 impl Mixer {
-    /// Starts the thread; each order is answered by one [`Mixed`] on `results`. With `duck_db`
-    /// the original stays under the dub at that level (negative: quieter).
+    /// Starts the thread, and the encoder in it; each task is answered by one [`Mixed`] on `results`.
+    /// With `duck_db` the original stays under the dub at that level (negative: quieter).
     pub fn start(
         format: AacFormat,
         sync: AvSyncConfig,
         fit: DubFitConfig,
         duck_db: Option<f64>,
         results: tokio::sync::mpsc::Sender<Mixed>,
-    ) -> Result<Self, String> {
-        let (orders, queue) = mpsc::sync_channel(QUEUE);
-        let mut state = State::new(format, sync, fit, duck_db)?;
+    ) -> Result<Self, MediaError> {
+        let (tasks, queue) = mpsc::sync_channel(QUEUE);
         std::thread::Builder::new()
             .name("mixer".to_owned())
             .spawn(move || {
-                for order in queue {
-                    let mixed = match order {
-                        Order::Mix(job) => state.mix(*job),
-                        Order::Finish => state.finish(),
+                let mut state = match State::new(format, sync, fit, duck_db) {
+                    Ok(state) => state,
+                    Err(error) => return drop(results.blocking_send(Mixed::failed(error))),
+                };
+                for task in queue {
+                    let mixed = match task {
+                        Task::Mix(job) => state.mix(*job),
+                        Task::Finish => state.finish(),
                     };
                     if results.blocking_send(mixed).is_err() {
                         return; // The worker is gone.
                     }
                 }
             })
-            .map_err(|error| error.to_string())?;
-        Ok(Self { orders })
+            .map_err(|error| MediaError::Thread {
+                place: PLACE,
+                reason: error.to_string(),
+            })?;
+        Ok(Self { tasks })
     }
 
     /// Hands over a segment; fails if the thread is stuck or gone.
-    pub fn mix(&self, job: MixJob) -> Result<(), String> {
-        self.order(Order::Mix(Box::new(job)))
+    pub fn mix(&self, job: MixJob) -> Result<(), MediaError> {
+        self.ask(Task::Mix(Box::new(job)))
     }
 
     /// Nothing follows: what is held back comes out.
-    pub fn finish(&self) -> Result<(), String> {
-        self.order(Order::Finish)
+    pub fn finish(&self) -> Result<(), MediaError> {
+        self.ask(Task::Finish)
     }
 
-    fn order(&self, order: Order) -> Result<(), String> {
-        self.orders
-            .try_send(order)
-            .map_err(|_| "the audio mixer does not keep up".to_owned())
+    fn ask(&self, task: Task) -> Result<(), MediaError> {
+        self.tasks.try_send(task).map_err(|_| MediaError::Behind {
+            place: PLACE,
+            waiting: QUEUE,
+        })
     }
 }
 
@@ -205,7 +230,7 @@ impl State {
         sync: AvSyncConfig,
         fit: DubFitConfig,
         duck_db: Option<f64>,
-    ) -> Result<Self, String> {
+    ) -> Result<Self, MediaError> {
         Ok(Self {
             encoder: Encoder::start(&format)?,
             hole: sync.gap.as_nanos() as i64,
@@ -415,7 +440,7 @@ impl State {
 
     fn encode(
         &mut self,
-        encode: impl FnOnce(&mut Encoder) -> Result<Vec<AacFrame>, String>,
+        encode: impl FnOnce(&mut Encoder) -> Result<Vec<AacFrame>, MediaError>,
         trouble: &mut Option<MixTrouble>,
     ) -> Vec<(i64, AacFrame)> {
         let frames = match encode(&mut self.encoder) {

@@ -45,16 +45,10 @@ pub(super) fn rtsp_url(value: &str) -> Result<String, String> {
 
 pub(super) fn rtmp_url(value: &str) -> Result<String, String> {
     let url = url_of(value, &["rtmp", "rtmps"])?;
-    // rtmp2sink needs an application and a stream name.
-    let parts = url::Url::parse(&url).ok().and_then(|u| {
-        u.path_segments()
-            .map(|parts| parts.filter(|part| !part.is_empty()).count())
-    });
-    if parts.unwrap_or(0) >= 2 {
-        Ok(url)
-    } else {
-        Err("allowed: rtmp://HOST/APPLICATION/STREAM".to_owned())
-    }
+    let target = dub_media::RtmpTarget::parse(&url);
+    target
+        .map(|_| url)
+        .ok_or_else(|| "allowed: rtmp://HOST/APPLICATION/STREAM".to_owned())
 }
 
 pub(super) fn sts_url(value: &str) -> Result<String, String> {
@@ -84,6 +78,10 @@ pub(super) fn segment_duration(value: &str) -> Result<Duration, String> {
 
 pub(super) fn retention(value: &str) -> Result<Duration, String> {
     duration_in(value, Duration::ZERO, Duration::from_hours(7 * 24))
+}
+
+pub(super) fn output_retry(value: &str) -> Result<Duration, String> {
+    duration_in(value, Duration::ZERO, Duration::from_hours(24))
 }
 
 pub(super) fn cooldown(value: &str) -> Result<Duration, String> {

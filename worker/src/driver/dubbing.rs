@@ -4,8 +4,9 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use dub_engine::{
-    AckStatus, At, BackpressureAction, BadAudio, DubFit, End, Event, Fatal, FragmentId, Input,
-    Outcome, Output, ProtocolErrorKind, Resolution, Session, SessionConfig,
+    AckStatus, AppliedAcks, At, BackpressureAction, BadAudio, DubFit, End, Event, Fatal,
+    FragmentId, Input, Outcome, Output, ProtocolErrorKind, Resolution, Saying, Session,
+    SessionConfig,
 };
 use tokio::sync::mpsc;
 
@@ -77,6 +78,7 @@ pub(super) struct Dubbing {
     refused: VecDeque<u64>,
     format: Option<AacFormat>,
     init: InitParams,
+    acks: AppliedAcks,
     config: Config,
 }
 
@@ -127,6 +129,7 @@ impl Dubbing {
             refused: VecDeque::new(),
             format: None,
             init,
+            acks: AppliedAcks::default(),
             config: config.clone(),
         })
     }
@@ -159,12 +162,14 @@ impl Dubbing {
 
     /// When [`Dubbing::wake`] is due.
     pub(super) fn poll_timeout(&self) -> Option<At> {
-        self.session.poll_timeout().map(|(at, _)| at)
+        let session = self.session.poll_timeout().map(|(at, _)| at);
+        session.into_iter().chain(self.acks.poll_timeout()).min()
     }
 
     /// A deadline has passed.
     pub(super) fn wake(&mut self, at: At) {
         self.session.handle_timeout(at);
+        self.acks.handle_timeout(at);
     }
 
     /// Fragments on their way.
@@ -188,7 +193,10 @@ impl Dubbing {
                     fatal,
                 }
             }
-            FactKind::Disconnected { reason } => Input::Disconnected { link, reason },
+            FactKind::Disconnected { reason } => {
+                self.acks.lost(link);
+                Input::Disconnected { link, reason }
+            }
             FactKind::Ready { max_inflight, .. } => Input::Ready { link, max_inflight },
             FactKind::Acked { id, status } => {
                 let status = match status {
@@ -309,27 +317,34 @@ impl Dubbing {
         while let Some(output) = self.session.poll_output() {
             match output {
                 Output::Connect { link } => self.with_client(|client| client.connect(link)),
-                Output::Init { link } => self.with_client(|client| client.init(link)),
+                Output::Init { link } => {
+                    self.acks.lost(link);
+                    self.with_client(|client| client.init(link));
+                }
                 Output::Send {
                     link,
                     batch,
                     id,
                     sequence,
                 } => self.send(link, batch, id, sequence),
-                Output::Applied { link, id } => {
-                    self.with_client(|client| client.applied(link, id.to_string()));
-                }
+                Output::Applied { link, id } => self.acks.good(link, id),
                 Output::Decode { batch, id, .. } => self.decode(at, batch, id),
                 Output::Forget { id } => drop(self.held.remove(&id)),
-                Output::End { link } => self.with_client(|client| client.end(link, "")),
-                Output::Disconnect { link } => self.with_client(|client| client.disconnect(link)),
+                Output::End { link } => self.acks.end(at, link),
+                Output::Disconnect { link } => {
+                    self.acks.lost(link);
+                    self.with_client(|client| client.disconnect(link));
+                }
                 Output::Resolve { batch, with } => {
                     self.fragments.remove(&batch);
                     let dubbed = match with {
-                        Resolution::Dubbed { id } => match self.held.remove(&id) {
-                            Some(Held::Checked(pcm, words)) => Some((pcm, words)),
-                            _ => None,
-                        },
+                        Resolution::Dubbed { id } => {
+                            self.acks.resolved(batch, id);
+                            match self.held.remove(&id) {
+                                Some(Held::Checked(pcm, words)) => Some((pcm, words)),
+                                _ => None,
+                            }
+                        }
                         Resolution::Original(_) => None,
                     };
                     let (dubbed, words) = dubbed.unzip();
@@ -343,7 +358,23 @@ impl Dubbing {
                 Output::Event(event) => return Some(Order::Event(event)),
             }
         }
+        self.say();
         None
+    }
+
+    /// A segment's audio is mixed and on its way out.
+    pub(super) fn mixed(&mut self, batch: u64) {
+        self.acks.mixed(batch);
+        self.say();
+    }
+
+    fn say(&mut self) {
+        while let Some(saying) = self.acks.poll_saying() {
+            self.with_client(|client| match saying {
+                Saying::Applied { link, id } => client.applied(link, id.to_string()),
+                Saying::End { link } => client.end(link, ""),
+            });
+        }
     }
 
     /// Closes the connection, bounded.

@@ -266,8 +266,7 @@ impl Input {
     fn take_format(&mut self, format: AacFormat) -> Result<(), WorkerError> {
         match &self.format {
             None => {
-                self.silent_frame =
-                    Some(encoder::silent_frame(&format).map_err(WorkerError::Unexpected)?);
+                self.silent_frame = Some(encoder::silent_frame(&format)?);
                 self.format = Some(format);
                 Ok(())
             }

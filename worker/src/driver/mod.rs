@@ -4,18 +4,18 @@
 mod dubbing;
 mod input;
 mod lateness;
+mod on_air;
 mod output;
 mod signals;
 
-use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use dub_engine::{At, DtsAssigner, End, Pts, Segment, SegmentKind};
+use dub_engine::{At, DtsAssigner, End, Pts, Segment, SegmentKind, VideoUnit};
 
 use self::dubbing::{Dubbing, Fragment, Order};
 use self::input::{Input, VideoPayload};
 use self::lateness::{Behind, Lateness};
-use self::output::{Outgoing, Output};
+use self::output::Publisher;
 pub use self::signals::Signals;
 use crate::captions::Captions;
 use crate::config::Config;
@@ -24,7 +24,7 @@ use crate::observe::{Fact, Observer, Track};
 use crate::telemetry::systemd;
 use dub_media::ingest::IngestFact;
 use dub_media::segment_files::{Place, SegmentFile, SegmentFiles};
-use dub_media::{AacFrame, egress, m4a};
+use dub_media::{AacFrame, RtmpTarget, egress, m4a};
 
 /// Patience with the output's TCP connection at the start.
 const REACH_OUTPUT: Duration = Duration::from_secs(5);
@@ -37,11 +37,13 @@ pub async fn run(
     captions: Captions,
 ) -> Result<(), WorkerError> {
     let output_url = config.output_url.to_string();
+    let target = RtmpTarget::parse(config.output_url.secret())
+        .ok_or_else(|| WorkerError::Usage(format!("--output-url {output_url}: no RTMP stream")))?;
     tokio::select! {
-        reached = egress::reachable(&config.output_url, REACH_OUTPUT) => {
-            reached.map_err(|reason| WorkerError::Output {
+        reached = egress::reachable(&target, REACH_OUTPUT) => {
+            reached.map_err(|error| WorkerError::Output {
                 url: output_url,
-                reason: config.output_url.redact(&reason),
+                reason: config.output_url.redact(&error.to_string()),
             })?;
         }
         signal = signals.next() => {
@@ -49,7 +51,7 @@ pub async fn run(
             return Ok(());
         }
     }
-    let mut driver = Driver::new(config, observer, captions)?;
+    let mut driver = Driver::new(config, target, observer, captions)?;
     systemd::notify("READY=1");
     let result = driver.run(&mut signals).await;
     driver.input.stop(driver.now(), &driver.observer);
@@ -64,10 +66,9 @@ struct Driver {
     clock: Instant,
     input: Input,
     dubbing: Dubbing,
-    output: Output,
+    output: Publisher,
     files: Option<SegmentFiles>,
     dts: DtsAssigner,
-    segments: BTreeMap<u64, Outgoing>,
     captions: Captions,
     /// Where the output begins.
     origin: Option<Pts>,
@@ -81,7 +82,12 @@ struct Driver {
 }
 
 impl Driver {
-    fn new(config: Config, observer: Observer, captions: Captions) -> Result<Self, WorkerError> {
+    fn new(
+        config: Config,
+        target: RtmpTarget,
+        observer: Observer,
+        captions: Captions,
+    ) -> Result<Self, WorkerError> {
         let place = config.segment_root.as_ref().map(|root| Place {
             root: root.dir.clone(),
             private: root.private,
@@ -95,10 +101,9 @@ impl Driver {
         Ok(Self {
             input: Input::new(&config),
             dubbing: Dubbing::new(&config)?,
-            output: Output::new(&config),
+            output: Publisher::new(&config, target),
             files,
             dts: DtsAssigner::new(),
-            segments: BTreeMap::new(),
             captions,
             origin: None,
             last_frame: None,
@@ -152,12 +157,16 @@ impl Driver {
                     self.dubbing.checked(At::new(self.clock.elapsed()), decoded);
                 }
                 Some(mixed) = self.output.mixed.recv() => {
+                    let batch = mixed.batch;
                     let file = self.output.take(At::new(self.clock.elapsed()), mixed, &self.observer)?;
+                    batch.into_iter().for_each(|batch| self.dubbing.mixed(batch));
                     if let Some((batch, m4a)) = file {
                         self.write(SegmentFile::Dubbed { batch, m4a });
                     }
                 }
-                Some(fact) = self.output.facts.recv() => self.output.handle(fact, &self.observer)?,
+                Some((connection, fact)) = self.output.facts.recv() => {
+                    self.output.handle(At::new(self.clock.elapsed()), connection, fact, &self.observer);
+                }
                 signal = signals.next() => {
                     if std::mem::replace(&mut stopping, true) {
                         return Err(WorkerError::Unexpected("stopped at once by a second signal".to_owned()));
@@ -167,7 +176,7 @@ impl Driver {
                 }
                 scheduled = tick.tick() => {
                     self.output.machine_was_late(scheduled.elapsed());
-                    self.output.check(At::new(self.clock.elapsed()), &self.observer)?;
+                    self.output.check(At::new(self.clock.elapsed()), &self.observer);
                     self.observer.check_log();
                     systemd::notify("WATCHDOG=1");
                     while let Some(fact) = self.files.as_ref().and_then(SegmentFiles::poll) {
@@ -185,7 +194,7 @@ impl Driver {
         [
             self.input.poll_timeout(),
             self.dubbing.poll_timeout(),
-            self.output.poll_timeout(),
+            self.output.poll_timeout(self.now()),
         ]
         .into_iter()
         .flatten()
@@ -215,11 +224,8 @@ impl Driver {
             self.carry_out(at, order)?;
         }
         self.observer.in_flight(self.dubbing.in_flight());
-        if self.drained && self.input.has_ended() && self.segments.is_empty() {
-            self.output.finish()?;
-        }
-        while let Some(event) = self.output.poll_event() {
-            self.observer.event(&event);
+        if self.drained && self.input.has_ended() && !self.output.has_undecided() {
+            self.output.finish();
         }
         self.output.wake(at, &self.observer)?;
         Ok(())
@@ -244,12 +250,12 @@ impl Driver {
                 dubbed,
                 words,
             } => {
-                if let Some(segment) = self.segments.remove(&batch) {
-                    let origin = *self.origin.get_or_insert(segment.start);
-                    let (start, end) = (segment.start.since(origin), segment.end.since(origin));
+                if let Some((start, end)) = self.output.span(batch) {
+                    let origin = *self.origin.get_or_insert(start);
+                    let (start, end) = (start.since(origin), end.since(origin));
                     self.captions.add(batch, start, end, &words);
-                    self.output.publish(at, segment, dubbed, &self.observer)?;
                 }
+                self.output.publish(at, batch, dubbed, &self.observer)?;
             }
             Order::Drained(end) => {
                 self.drained = true;
@@ -276,14 +282,7 @@ impl Driver {
     }
 
     fn segment_ready(&mut self, at: At, segment: Segment<VideoPayload, AacFrame>, follows: bool) {
-        let Segment {
-            batch,
-            start,
-            end,
-            kind,
-            video,
-            audio,
-        } = segment;
+        let (batch, start, kind) = (segment.batch, segment.start, segment.kind);
         self.observer.fact(&Fact::SegmentReady {
             batch,
             kind: match kind {
@@ -291,36 +290,24 @@ impl Driver {
                 SegmentKind::Remainder => "remainder",
                 SegmentKind::Tail => "tail",
             },
-            duration: end.since(start),
-            video: video.len(),
-            audio: audio.len(),
+            duration: segment.end.since(start),
+            video: segment.video.len(),
+            audio: segment.audio.len(),
         });
-        let captured = video.first().map_or(at, |unit| unit.payload.1);
-        let pts: Vec<_> = video.iter().map(|unit| unit.pts).collect();
+        let captured = segment.video.front().map_or(at, |unit| unit.payload.1);
+        let pts: Vec<_> = segment.video.iter().map(|unit| unit.pts).collect();
         let dts = self.dts.assign(&pts);
-        let video: Vec<_> = video
-            .into_iter()
-            .zip(dts)
-            .map(|(unit, dts)| (unit.payload.0, unit.pts, dts))
-            .collect();
-        let audio_start = audio.first().map(|frame| frame.pts);
         let preroll = self.last_frame.take().filter(|_| follows);
-        let frames: Vec<AacFrame> = audio.into_iter().map(|frame| frame.payload).collect();
-        self.last_frame = frames.last().cloned();
+        self.last_frame = segment.audio.last().map(|frame| frame.payload.clone());
 
-        let file = self
-            .input
-            .format()
-            .filter(|_| !frames.is_empty())
-            .map(|format| {
-                let frames: Vec<&[u8]> = frames.iter().map(|frame| &frame[..]).collect();
-                m4a::write(format, preroll.as_deref(), &frames)
-            });
+        let frames: Vec<&[u8]> = segment.audio.iter().map(|f| &f.payload[..]).collect();
+        let format = self.input.format().filter(|_| !frames.is_empty());
+        let file = format.map(|format| m4a::write(format, preroll.as_deref(), &frames));
         if self.files.is_some() {
-            let units = video
-                .iter()
-                .map(|(unit, pts, dts)| (unit.clone(), pts.nanos(), dts.nanos()))
-                .collect();
+            let place = |(unit, dts): (&VideoUnit<VideoPayload>, &Pts)| {
+                (unit.payload.0.clone(), unit.pts.nanos(), dts.nanos())
+            };
+            let units = segment.video.iter().zip(&dts).map(place).collect();
             self.write(SegmentFile::Video { batch, units });
             if let Some(m4a) = file.clone() {
                 self.write(SegmentFile::Audio { batch, m4a });
@@ -329,21 +316,15 @@ impl Driver {
         let fragment = file
             .filter(|_| kind != SegmentKind::Tail)
             .map(|m4a| Fragment {
-                pts: audio_start.unwrap_or(start).nanos(),
-                frames: frames.len(),
+                pts: segment
+                    .audio
+                    .first()
+                    .map_or(start, |frame| frame.pts)
+                    .nanos(),
+                frames: segment.audio.len(),
                 m4a,
             });
-        let outgoing = Outgoing {
-            batch,
-            start,
-            end,
-            captured,
-            video,
-            audio_start,
-            frames,
-            preroll,
-        };
-        self.segments.insert(batch, outgoing);
+        self.output.cut(segment, captured, dts, preroll);
         self.dubbing.segment_ready(at, batch, fragment);
     }
 

@@ -1,27 +1,25 @@
-//! The output side: mixing in order, pacing, publishing.
+//! The output side: mixing in order, pacing, publishing. What to do when is the engine's
+//! ([`Playout`], [`OutputLife`]); this carries it out.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::time::Duration;
 
-use dub_engine::{At, AvSyncConfig, Event, Pair, Playout, PlayoutConfig, Pts};
+use dub_engine::{
+    Admission, At, AvSyncConfig, CopyGrid, Event, HandedOver, Leaving, OutputLife, OutputOrder,
+    Pair, Playout, PlayoutConfig, Pts, Segment,
+};
 use tokio::sync::mpsc;
 
-use super::input::AUDIO_GAP;
+use super::input::{AUDIO_GAP, VideoPayload};
+use super::on_air::OnAir;
 use crate::config::Config;
 use crate::error::WorkerError;
 use crate::observe::{Fact, Observer, Track};
 use dub_media::aac::{AacFormat, FRAME_SAMPLES};
 use dub_media::audio::Pcm;
-use dub_media::egress::{Egress, EgressFact};
-use dub_media::mixer::{MixJob, MixTrouble, Mixed, Mixer};
-use dub_media::{AacFrame, AccessUnit};
-
-/// The output may hold this much media that the server does not take.
-const LARGEST_BACKLOG: Duration = Duration::from_secs(5);
-/// How long the stream stays open behind its last unit; see [`Egress::drain`].
-const LINGER: Duration = Duration::from_millis(300);
-/// How long the server may take to accept the last bytes.
-const LAST_BYTES: Duration = Duration::from_secs(10);
+use dub_media::egress::{Egress, EgressError, EgressFact};
+use dub_media::mixer::{MixTrouble, Mixed, Mixer};
+use dub_media::{AacFrame, AccessUnit, RtmpTarget};
 
 /// The head room of the first pair, least and most: on an idle machine the next ones are a few
 /// milliseconds later, on a busy one several times as late as it took long.
@@ -30,111 +28,80 @@ const HEAD_ROOM: (Duration, Duration) = (Duration::from_millis(50), Duration::fr
 const STALL_TOLERANCE: Duration = Duration::from_millis(200);
 /// `MediaMTX` looks at two seconds of media before its readers get anything.
 const LEAD: Duration = Duration::from_millis(2_300);
+/// Between two looks whether the server has accepted.
+const ACCEPT_LOOK: Duration = Duration::from_millis(20);
 
-/// A segment on its way out.
-pub(super) struct Outgoing {
-    /// Number of the segment.
-    pub batch: u64,
-    /// Media time of the segment.
-    pub start: Pts,
-    /// End of the segment.
-    pub end: Pts,
-    /// When its first unit arrived.
-    pub captured: At,
-    /// Access units with PTS and DTS, in decoding order.
-    pub video: Vec<(AccessUnit, Pts, Pts)>,
-    /// Media time of the first audio frame.
-    pub audio_start: Option<Pts>,
-    /// The segment's own audio.
-    pub frames: Vec<AacFrame>,
-    /// The frame before, if the segment continues another.
-    pub preroll: Option<AacFrame>,
-}
-
-/// A resolved segment that the mixer works on.
-struct Mixing {
-    start: Pts,
-    end: Pts,
-    captured: At,
-    decided: At,
-    video: Vec<(AccessUnit, Pts, Pts)>,
-    dubbed: bool,
-}
-
-/// A pair that waits for its turn.
-struct OnAir {
-    batch: u64,
-    start: Pts,
-    delta: i64,
-    dubbed: bool,
-}
-
-/// Where the end of the stream stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Phase {
-    Running,
-    /// The mixer has been asked for its last frames.
-    Flushing,
-    /// Those are queued.
-    Flushed,
-    /// Everything is handed over; the server gets a moment to take it in.
-    Lingering {
-        until: At,
+/// A unit with its place on the output's timeline, in nanoseconds.
+#[derive(Clone)]
+enum Unit {
+    Video {
+        unit: AccessUnit,
+        pts: i64,
+        dts: i64,
     },
-    /// The muxer has been told that nothing follows.
-    Closing {
-        until: At,
+    Audio {
+        frame: AacFrame,
+        pts: i64,
     },
-    Finished,
 }
 
 /// Mixes, paces and publishes.
-pub(super) struct Output {
+pub(super) struct Publisher {
     config: Config,
+    target: RtmpTarget,
     format: Option<AacFormat>,
     mixer: Option<Mixer>,
     results: mpsc::Sender<Mixed>,
     /// What the mixer made.
     pub mixed: mpsc::Receiver<Mixed>,
-    mixing: BTreeMap<u64, Mixing>,
-    playout: Playout,
-    pairs: VecDeque<OnAir>,
-    video: VecDeque<(AccessUnit, Pts, Pts)>,
+    copy_grid: CopyGrid,
+    segments: OnAir<VideoPayload>,
+    /// The output's audio that has not left.
     audio: VecDeque<(i64, AacFrame)>,
+    playout: Playout,
+    life: OutputLife,
+    /// Told when the server has accepted.
+    start: Option<Event>,
     egress: Option<Egress>,
-    egress_sender: mpsc::Sender<EgressFact>,
-    /// What the RTMP sink tells.
-    pub facts: mpsc::Receiver<EgressFact>,
-    phase: Phase,
-    bytes: u64,
+    /// What has left and is not accepted.
+    kept: Vec<Unit>,
+    handed_over: HandedOver,
+    /// How much media the server has not taken.
+    waiting: Duration,
+    sender: mpsc::Sender<(u32, EgressFact)>,
+    /// What the RTMP sink tells, with the connection's number.
+    pub facts: mpsc::Receiver<(u32, EgressFact)>,
 }
 
-impl Output {
+impl Publisher {
     /// An output that connects when the first pair is ready.
-    pub(super) fn new(config: &Config) -> Self {
+    pub(super) fn new(config: &Config, target: RtmpTarget) -> Self {
         let (results, mixed) = mpsc::channel(4);
-        let (egress_sender, facts) = mpsc::channel(16);
+        let (sender, facts) = mpsc::channel(16);
         Self {
             config: config.clone(),
+            target,
             format: None,
             mixer: None,
             results,
             mixed,
-            mixing: BTreeMap::new(),
+            copy_grid: CopyGrid::default(),
+            segments: OnAir::new(),
+            audio: VecDeque::new(),
             playout: Playout::new(PlayoutConfig {
                 head_room: HEAD_ROOM,
                 stall_tolerance: STALL_TOLERANCE,
                 lead: LEAD,
                 ..PlayoutConfig::default()
             }),
-            pairs: VecDeque::new(),
-            video: VecDeque::new(),
-            audio: VecDeque::new(),
+            life: OutputLife::new(config.output_retry),
+            start: None,
             egress: None,
-            egress_sender,
+            kept: Vec::new(),
+            handed_over: HandedOver::default(),
+            waiting: Duration::ZERO,
+            sender,
             facts,
-            phase: Phase::Running,
-            bytes: 0,
         }
     }
 
@@ -147,86 +114,61 @@ impl Output {
                 gap: AUDIO_GAP,
                 ..AvSyncConfig::default()
             };
-            let mixer = Mixer::start(
-                format.clone(),
-                sync,
-                self.config.fit_rules(format.rate),
-                self.config.duck_db,
-                self.results.clone(),
-            );
-            self.mixer = Some(mixer.map_err(WorkerError::Unexpected)?);
+            let (results, rules) = (self.results.clone(), self.config.fit_rules(format.rate));
+            let mixer = Mixer::start(format.clone(), sync, rules, self.config.duck_db, results)?;
+            self.mixer = Some(mixer);
         }
         self.format = Some(format.clone());
         Ok(())
     }
 
-    /// A segment is resolved; segments come in order.
+    /// A segment has been cut.
+    pub(super) fn cut(
+        &mut self,
+        segment: Segment<VideoPayload, AacFrame>,
+        captured: At,
+        dts: Vec<Pts>,
+        preroll: Option<AacFrame>,
+    ) {
+        self.segments.cut(segment, captured, dts, preroll);
+    }
+
+    /// Where a segment lies that has not left.
+    pub(super) fn span(&self, batch: u64) -> Option<(Pts, Pts)> {
+        self.segments.span(batch)
+    }
+
+    /// Whether a segment waits for its audio to be decided.
+    pub(super) fn has_undecided(&self) -> bool {
+        self.segments.has_undecided()
+    }
+
+    /// What a segment sounds like is decided; segments come in order.
     pub(super) fn publish(
         &mut self,
         at: At,
-        segment: Outgoing,
+        batch: u64,
         dubbed: Option<Pcm>,
         observer: &Observer,
     ) -> Result<(), WorkerError> {
-        let Outgoing {
-            batch,
-            start,
-            end,
-            captured,
-            video,
-            audio_start,
-            frames,
-            preroll,
-        } = segment;
-        let mixing = Mixing {
-            start,
-            end,
-            captured,
-            decided: at,
-            video,
-            dubbed: dubbed.is_some(),
-        };
-        let Some(mixer) = &self.mixer else {
-            let origin = audio_start.unwrap_or(start).nanos();
-            let frames = self.timed(origin, frames);
-            self.mixing.insert(batch, mixing);
-            let mixed = Mixed {
-                batch: Some(batch),
-                frames,
-                delta: 0,
-                events: Vec::new(),
-                dubbed_m4a: None,
-                trouble: None,
-            };
-            return self.take(at, mixed, observer).map(|_| ());
-        };
-        let keep = self.config.segment_root.is_some();
-        mixer
-            .mix(MixJob {
-                batch,
-                start,
-                end,
-                audio_start,
-                frames,
-                preroll,
-                dubbed,
-                keep,
-            })
-            .map_err(WorkerError::Unexpected)?;
-        self.mixing.insert(batch, mixing);
+        if let Some(mixer) = &self.mixer {
+            let keep = self.config.segment_root.is_some();
+            if let Some(job) = self.segments.decided(at, batch, dubbed, keep) {
+                mixer.mix(job)?;
+            }
+            return Ok(());
+        }
+        let mut delta = 0_i64;
+        for frame in self.segments.copied(at, batch).unwrap_or_default() {
+            let place = self.copy_grid.place(frame.pts, frame.duration);
+            let off = place.offset_from(frame.pts);
+            if off.abs() > delta.abs() {
+                delta = off;
+            }
+            self.audio.push_back((place.nanos(), frame.payload));
+        }
+        self.pair_ready(at, batch, delta, observer);
         Ok(())
-    }
-
-    fn timed(&self, origin: i64, frames: Vec<AacFrame>) -> Vec<(i64, AacFrame)> {
-        let Some(format) = &self.format else {
-            return Vec::new();
-        };
-        let place = |i: usize| origin + format.nanos(i as u64 * u64::from(FRAME_SAMPLES));
-        frames
-            .into_iter()
-            .enumerate()
-            .map(|(i, frame)| (place(i), frame))
-            .collect()
     }
 
     /// Takes in what the mixer made; returns the dubbed audio's file, if one is wanted.
@@ -252,45 +194,39 @@ impl Output {
                     reason: &reason,
                 });
             }
-            Some(MixTrouble::Encoder(reason)) => return Err(WorkerError::Unexpected(reason)),
+            Some(MixTrouble::Encoder(error)) => return Err(error.into()),
             None => {}
         }
         self.audio.extend(mixed.frames);
         let Some(batch) = mixed.batch else {
-            self.phase = Phase::Flushed;
+            self.life.flushed();
             return Ok(None);
         };
-        let Some(pair) = self.mixing.remove(&batch) else {
-            return Ok(None);
+        self.pair_ready(at, batch, mixed.delta, observer);
+        Ok(mixed.dubbed_m4a.map(|m4a| (batch, m4a)))
+    }
+
+    fn pair_ready(&mut self, at: At, batch: u64, delta: i64, observer: &Observer) {
+        let Some((one, decided)) = self.segments.mixed(batch, delta) else {
+            return;
         };
-        self.connect()?;
         self.playout.pair_ready(
             at,
             Pair {
                 batch,
-                start: pair.start,
-                end: pair.end,
-                captured: pair.captured,
-                worked: at.since(pair.decided),
+                start: one.segment.start,
+                end: one.segment.end,
+                captured: one.captured,
+                worked: at.since(decided),
             },
         );
-        self.pairs.push_back(OnAir {
-            batch,
-            start: pair.start,
-            delta: mixed.delta,
-            dubbed: pair.dubbed,
-        });
-        self.video.extend(pair.video);
-        Ok(mixed.dubbed_m4a.map(|m4a| (batch, m4a)))
-    }
-
-    fn connect(&mut self) -> Result<(), WorkerError> {
-        let (None, Some(format)) = (&self.egress, &self.format) else {
-            return Ok(());
-        };
-        let egress = Egress::start(&self.config.output_url, format, self.egress_sender.clone());
-        self.egress = Some(egress.map_err(WorkerError::Unexpected)?);
-        Ok(())
+        while let Some(event) = self.playout.poll_event() {
+            match event {
+                Event::OutputStarted { .. } => self.start = Some(event),
+                event => observer.event(&event),
+            }
+        }
+        self.life.pair_ready(at);
     }
 
     /// The driver was this much late for what it had to do.
@@ -298,175 +234,228 @@ impl Output {
         self.playout.machine_was_late(by);
     }
 
-    /// An event of the pacing.
-    pub(super) fn poll_event(&mut self) -> Option<Event> {
-        self.playout.poll_event()
-    }
-
-    /// When the next unit is due, or the end must have come.
-    pub(super) fn poll_timeout(&self) -> Option<At> {
-        if let Phase::Closing { until } | Phase::Lingering { until } = self.phase {
-            return Some(until);
-        }
-        let video = self
-            .video
-            .front()
-            .and_then(|(_, _, dts)| self.playout.due(*dts));
-        let audio = self
-            .audio
-            .front()
-            .and_then(|(pts, _)| self.playout.due(Pts::from_nanos(*pts)));
-        [video, audio].into_iter().flatten().min()
+    /// When the next unit is due, or something else.
+    pub(super) fn poll_timeout(&self, at: At) -> Option<At> {
+        let video = self.segments.next().and_then(|pts| self.playout.due(pts));
+        let audio = self.audio.front();
+        let audio = audio.and_then(|(pts, _)| self.playout.due(Pts::from_nanos(*pts)));
+        let look = (self.egress.is_some() && self.life.is_connecting()).then(|| at + ACCEPT_LOOK);
+        let all = [video, audio, look, self.life.poll_timeout()];
+        all.into_iter().flatten().min()
     }
 
     /// Hands over everything that is due.
     pub(super) fn wake(&mut self, at: At, observer: &Observer) -> Result<(), WorkerError> {
-        if let Phase::Closing { until } = self.phase
-            && at >= until
+        if let Some(egress) = &self.egress
+            && self.life.is_connecting()
+            && egress.bytes_sent() > 0
         {
-            return Err(self.failure(format!(
-                "the server did not take the last bytes within {LAST_BYTES:?}"
-            )));
-        }
-        if let Phase::Lingering { until } = self.phase
-            && at >= until
-        {
-            if let Some(egress) = &self.egress {
-                egress.finish();
+            self.life.accepted(at, self.life.connection());
+            self.kept.clear();
+            if let Some(start) = self.start.take() {
+                observer.event(&start);
             }
-            self.phase = Phase::Closing {
-                until: at + LAST_BYTES,
-            };
+            observer.output_connected(true);
         }
+        self.life.handle_timeout(at);
+        self.carry_out(observer)?;
+        self.hand_over(at, observer);
+        self.carry_out(observer)
+    }
+
+    fn hand_over(&mut self, at: At, observer: &Observer) {
         let offset = self.config.av_offset.as_nanos() as i64;
-        let frame = self
-            .format
-            .as_ref()
-            .map_or(0, |f| f.nanos(u64::from(FRAME_SAMPLES)));
         let due = |playout: &Playout, pts: Pts| playout.due(pts).is_some_and(|due| due <= at);
-        while let Some((unit, pts, dts)) = self
-            .video
-            .pop_front_if(|(_, _, dts)| due(&self.playout, *dts))
+        while self
+            .segments
+            .next()
+            .is_some_and(|pts| due(&self.playout, pts))
         {
-            self.begin_pairs(pts, observer);
-            if let Some(egress) = &mut self.egress {
-                observer.sent(Track::Video);
-                egress.video(unit, pts.nanos() + offset, dts.nanos() + offset);
+            let (unit, begun) = self.segments.pop();
+            if let Some(begun) = begun {
+                let latency = self.playout.latency_of(begun.batch);
+                observer.fact(&Fact::PairStarted {
+                    batch: begun.batch,
+                    delta: begun.delta,
+                    latency: latency.unwrap_or_else(|| self.playout.latency()) + self.waiting,
+                    dubbed: begun.dubbed,
+                });
             }
+            let Some((unit, dts)) = unit else { continue };
+            self.handed_over.push(dts, unit.payload.0.size());
+            let leaving = Leaving::Video {
+                keyframe: unit.keyframe,
+                pts: unit.pts,
+            };
+            let (pts, dts) = (unit.pts.nanos() + offset, dts.nanos() + offset);
+            let unit = unit.payload.0;
+            self.leave(at, leaving, Unit::Video { unit, pts, dts }, observer);
         }
         // What the encoder gave at the very end may lie a frame behind the last pair.
-        let rest = self.phase == Phase::Flushed && self.video.is_empty();
-        while let Some((pts, data)) = self
-            .audio
-            .pop_front_if(|(pts, _)| rest_or_due(rest, &self.playout, *pts, at))
+        let rest = self.life.is_flushed() && self.segments.is_empty();
+        while let Some((pts, _)) = self.audio.front()
+            && (rest || due(&self.playout, Pts::from_nanos(*pts)))
+            && let Some((pts, frame)) = self.audio.pop_front()
         {
-            if let Some(egress) = &mut self.egress {
-                observer.sent(Track::Audio);
-                egress.audio(data, pts + offset, frame);
-            }
+            let leaving = Leaving::Audio {
+                pts: Pts::from_nanos(pts),
+            };
+            let pts = pts + offset;
+            self.leave(at, leaving, Unit::Audio { frame, pts }, observer);
         }
-        if rest && self.audio.is_empty() {
-            match &self.egress {
-                Some(egress) => {
-                    egress.drain();
-                    self.phase = Phase::Lingering { until: at + LINGER };
+        if rest {
+            self.life.emptied(at);
+        }
+    }
+
+    fn leave(&mut self, at: At, leaving: Leaving, unit: Unit, observer: &Observer) {
+        match self.life.leaves(at, leaving) {
+            Admission::Skip => return,
+            Admission::Keep => self.kept.push(unit.clone()),
+            Admission::Send => {}
+        }
+        observer.sent(match leaving {
+            Leaving::Video { .. } => Track::Video,
+            Leaving::Audio { .. } => Track::Audio,
+        });
+        if let Err(error) = self.push(unit) {
+            self.failed(at, self.life.connection(), &error, observer);
+        }
+    }
+
+    fn push(&mut self, unit: Unit) -> Result<(), EgressError> {
+        let frame = self.format.as_ref();
+        let frame = frame.map_or(0, |f| f.nanos(u64::from(FRAME_SAMPLES)));
+        let Some(egress) = &mut self.egress else {
+            return Ok(());
+        };
+        match unit {
+            Unit::Video { unit, pts, dts } => egress.video(unit, pts, dts),
+            Unit::Audio { frame: data, pts } => egress.audio(data, pts, frame),
+        }
+    }
+
+    /// Does what the engine has ordered.
+    fn carry_out(&mut self, observer: &Observer) -> Result<(), WorkerError> {
+        while let Some(order) = self.life.poll_order() {
+            match order {
+                OutputOrder::Connect(connection) => self.connect(connection)?,
+                OutputOrder::Disconnect { forget } => {
+                    self.disconnect(observer);
+                    if forget {
+                        self.kept.clear();
+                    }
                 }
-                None => self.phase = Phase::Finished,
+                OutputOrder::Flush => match &self.mixer {
+                    Some(mixer) => mixer.finish()?,
+                    None => self.life.flushed(),
+                },
+                OutputOrder::Drain => self.egress.iter().for_each(Egress::drain),
+                OutputOrder::Finish => self.egress.iter().for_each(Egress::finish),
+                OutputOrder::Look => {
+                    if self.egress.as_mut().is_none_or(Egress::is_quiet) {
+                        let bytes = self.egress.as_ref().map_or(0, Egress::bytes_sent);
+                        observer.fact(&Fact::OutputFinished { bytes });
+                        self.disconnect(observer);
+                        self.life.settled();
+                    }
+                }
+                OutputOrder::Fail(reason) => {
+                    self.disconnect(observer);
+                    return Err(WorkerError::Output {
+                        url: self.config.output_url.to_string(),
+                        reason,
+                    });
+                }
+                OutputOrder::Event(event) => observer.event(&event),
             }
         }
         Ok(())
     }
 
-    fn begin_pairs(&mut self, pts: Pts, observer: &Observer) {
-        while let Some(pair) = self.pairs.pop_front_if(|pair| pair.start <= pts) {
-            observer.fact(&Fact::PairStarted {
-                batch: pair.batch,
-                delta: pair.delta,
-                latency: self
-                    .playout
-                    .latency_of(pair.batch)
-                    .unwrap_or_else(|| self.playout.latency()),
-                dubbed: pair.dubbed,
-            });
+    fn connect(&mut self, connection: u32) -> Result<(), WorkerError> {
+        let Some(format) = &self.format else {
+            return Ok(());
+        };
+        self.egress = Some(Egress::start(
+            &self.target,
+            format,
+            connection,
+            self.sender.clone(),
+        )?);
+        for unit in self.kept.clone() {
+            // A failure comes over the bus as well.
+            let _ = self.push(unit);
         }
+        Ok(())
+    }
+
+    /// Takes the connection down without waiting for it.
+    fn disconnect(&mut self, observer: &Observer) {
+        observer.output_connected(false);
+        self.waiting = Duration::ZERO;
+        if let Some(egress) = self.egress.take() {
+            tokio::task::spawn_blocking(move || drop(egress));
+        }
+    }
+
+    fn failed(&mut self, at: At, connection: u32, error: &EgressError, observer: &Observer) {
+        // The bus knows the cause, a push only that there is one.
+        while let Ok((about, fact)) = self.facts.try_recv() {
+            self.handle(at, about, fact, observer);
+        }
+        self.life
+            .failed(at, connection, error.name_taken, &error.text);
     }
 
     /// Nothing more will be published: the mixer gives its last frames.
-    pub(super) fn finish(&mut self) -> Result<(), WorkerError> {
-        if self.phase != Phase::Running {
-            return Ok(());
-        }
-        match &self.mixer {
-            Some(mixer) => {
-                mixer.finish().map_err(WorkerError::Unexpected)?;
-                self.phase = Phase::Flushing;
-            }
-            None => self.phase = Phase::Flushed,
-        }
-        Ok(())
+    pub(super) fn finish(&mut self) {
+        self.life.input_over();
     }
 
     /// Whether everything is out.
     pub(super) fn is_finished(&self) -> bool {
-        self.phase == Phase::Finished
+        self.life.is_finished()
     }
 
     /// Takes in what the sink tells.
     pub(super) fn handle(
         &mut self,
+        at: At,
+        connection: u32,
         fact: EgressFact,
         observer: &Observer,
-    ) -> Result<(), WorkerError> {
+    ) {
         match fact {
-            EgressFact::Failed { kind, reason } => {
+            EgressFact::Failed(error) => {
                 observer.fact(&Fact::BusError {
-                    kind,
-                    text: &reason,
+                    kind: error.kind,
+                    text: &error.text,
                 });
-                Err(self.failure(reason))
+                let taken = error.name_taken;
+                self.life.failed(at, connection, taken, &error.text);
             }
-            EgressFact::Warning(text) => {
-                observer.fact(&Fact::MediaWarning { text: &text });
-                Ok(())
-            }
-            EgressFact::Finished => {
-                self.bytes = self.egress.as_ref().map_or(0, Egress::bytes_sent);
-                observer.fact(&Fact::OutputFinished { bytes: self.bytes });
-                self.phase = Phase::Finished;
-                Ok(())
-            }
+            EgressFact::Warning(text) => observer.fact(&Fact::MediaWarning { text: &text }),
+            EgressFact::Waiting(bytes) => self.waiting = self.handed_over.behind(bytes),
+            EgressFact::Finished => self.life.finished(at, connection),
         }
     }
 
     /// Tells the latency and looks for an output that takes no data; to be called about once a
     /// second.
-    pub(super) fn check(&self, at: At, observer: &Observer) -> Result<(), WorkerError> {
+    pub(super) fn check(&mut self, at: At, observer: &Observer) {
         // At the end nothing is late any more: the last value stays.
-        let goes_on = self.phase == Phase::Running || !self.video.is_empty();
+        let goes_on = self.life.is_running() || !self.segments.is_empty();
         if let Some(latency) = self.playout.latency_at(at).filter(|_| goes_on) {
-            observer.latency(latency);
+            observer.latency(latency + self.waiting);
         }
         if let Some(egress) = &self.egress {
             observer.output_bytes(egress.bytes_sent());
         }
-        let backlog = self.egress.as_ref().map_or(Duration::ZERO, Egress::backlog);
-        // While it waits for a late pair's audio, the muxer holds a little video back.
-        if backlog > LARGEST_BACKLOG {
-            return Err(self.failure(format!("the server takes no data, {backlog:?} are waiting")));
-        }
-        Ok(())
-    }
-
-    fn failure(&self, reason: String) -> WorkerError {
-        WorkerError::Output {
-            url: self.config.output_url.to_string(),
-            reason,
+        if let Some(egress) = self.egress.as_ref().filter(|_| self.life.is_connected()) {
+            // While it waits for a late pair's audio, the muxer holds a little video back.
+            self.life.backlog(at, egress.backlog());
+            egress.look();
         }
     }
-}
-
-fn rest_or_due(rest: bool, playout: &Playout, pts: i64, at: At) -> bool {
-    rest || playout
-        .due(Pts::from_nanos(pts))
-        .is_some_and(|due| due <= at)
 }

@@ -52,6 +52,9 @@ impl Observer {
                     histogram!(names::DUB_SPEED).record(f64::from(*speed_permille) / 1e3);
                 }
             }
+            Event::OutputReconnected { video, audio, .. } => {
+                counter!(names::MEDIA_DROPPED, "reason" => "output_lost").increment(video + audio);
+            }
             Event::Stall { .. } => counter!(names::OUTPUT_STALLS).increment(1),
             Event::AvCorrection { .. } => counter!(names::AV_SYNC_CORRECTIONS).increment(1),
             _ => {}
@@ -265,6 +268,16 @@ impl Observer {
                 head_room,
             } => line! {
                 self, info, name, "output starts", batch, latency_ms = ms(*latency), head_room_ms = ms(*head_room)
+            },
+            Event::OutputNameTaken { delay } => line! {
+                self, warn, name, "another publisher has the output's name, trying again", delay_ms = ms(*delay)
+            },
+            Event::OutputLost { reason } => line! {
+                self, warn, name, "output is lost, connecting it again", error = reason
+            },
+            Event::OutputReconnected { away, video, audio } => line! {
+                self, info, name, "output is back, from a keyframe on", away_ms = ms(*away),
+                skipped_video = video, skipped_audio = audio
             },
             Event::Stall { batch, duration } => line! {
                 self, warn, name, "output waited for a late pair", batch, duration_ms = ms(*duration)

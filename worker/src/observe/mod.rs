@@ -102,6 +102,13 @@ impl Observer {
             .status(|status| status.output.latency_seconds = board::seconds(latency));
     }
 
+    /// Tells whether the output's server has accepted the stream and is there.
+    pub fn output_connected(&self, connected: bool) {
+        gauge!(names::OUTPUT_CONNECTED).set(f64::from(u8::from(connected)));
+        self.board
+            .status(|status| status.output.connected = connected);
+    }
+
     /// Sets the number of fragments on their way.
     pub fn in_flight(&self, fragments: usize) {
         gauge!(names::INFLIGHT).set(fragments as f64);

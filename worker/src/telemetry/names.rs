@@ -89,6 +89,8 @@ metrics! {
     OUTPUT_STALLS: Counter "worker_output_stalls_total";
     /// Age of the media being published, in seconds
     OUTPUT_LATENCY: Gauge "worker_output_latency_seconds";
+    /// Access units and audio frames that came in and did not go out
+    MEDIA_DROPPED: Counter "worker_media_dropped_total" { "reason": vec!["output_lost"] };
     /// Errors on a GStreamer bus
     GST_BUS_ERRORS: Counter "worker_gst_bus_errors_total" { "error_type": ERROR_KINDS.to_vec() };
     /// STS messages that broke the protocol

@@ -25,7 +25,7 @@ const SIDE_BY_SIDE: usize = 4;
 
 type Row = (&'static str, fn(&Context, &'static str) -> Result<()>);
 
-const ROWS: [Row; 22] = [
+const ROWS: [Row; 23] = [
     ("no_input", input::no_input),
     ("input_returns", input::returns),
     ("never_answers", sts::never_answers),
@@ -34,6 +34,7 @@ const ROWS: [Row; 22] = [
     ("input_server_lost", input::server_lost),
     ("delayed_audio", input::delayed_audio),
     ("output_lost", output::lost),
+    ("output_returns", output::returns),
     ("sigterm", output::sigterm),
     ("second_signal", output::second_signal),
     ("no_audio", input::no_audio),

@@ -55,6 +55,57 @@ pub(super) fn lost(context: &Context, row: &'static str) -> Result<()> {
     Ok(())
 }
 
+/// The RTMP server dies mid-stream and comes back: with `--output-retry` the stream goes on with the
+/// next keyframe, what was skipped is counted, and the worker ends as if nothing had been.
+pub(super) fn returns(context: &Context, row: &'static str) -> Result<()> {
+    let spec = clip(24);
+    let evidence = story(context, row, &spec)?
+        .worker(|options| {
+            let retry = ("WORKER_OUTPUT_RETRY".to_owned(), "20s".to_owned());
+            options.env.push(retry);
+        })
+        .run(|live| {
+            live.worker.wait_record(
+                "pair_started of batch 2",
+                Duration::from_secs(20),
+                |record| {
+                    record.event() == Some("pair_started") && record.number("batch") == Some(2.0)
+                },
+            )?;
+            live.environment.media_server().kill(Half::Rtmp);
+            live.worker
+                .wait_log("output_lost", Duration::from_secs(5))?;
+            live.environment.media_server_mut().restart(Half::Rtmp)?;
+            live.worker
+                .wait_log("output_reconnected", Duration::from_secs(10))?;
+            Ok(())
+        })?;
+    let back = evidence.log.events("output_reconnected").next();
+    let back = back.context("the output did not come back")?;
+    let skipped: f64 = ["skipped_video", "skipped_audio"]
+        .iter()
+        .filter_map(|field| back.number(field))
+        .sum();
+    let counted = evidence.count("worker_media_dropped_total", &[("reason", "output_lost")])?;
+    ensure!(
+        counted > 0 && counted as f64 == skipped,
+        "{counted} units were counted, {skipped} told"
+    );
+    let pictures = evidence.clock()?.pictures;
+    let numbers: Vec<_> = pictures
+        .iter()
+        .filter_map(|picture| picture.number)
+        .collect();
+    let (first, last) = (numbers.first().copied(), numbers.last().copied());
+    ensure!(
+        last == Some(spec.frames() - 1),
+        "the output went on until picture {last:?}"
+    );
+    let whole = first.is_some_and(|first| numbers.iter().copied().eq(first..spec.frames()));
+    ensure!(whole, "after its return the output has holes: {numbers:?}");
+    Ok(())
+}
+
 /// SIGTERM: what came in is dubbed and published, the STS stream is ended, exit code 0.
 pub(super) fn sigterm(context: &Context, row: &'static str) -> Result<()> {
     let spec = clip(20);
