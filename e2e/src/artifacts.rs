@@ -94,7 +94,8 @@ impl Artifacts {
     }
 }
 
-fn root() -> PathBuf {
+/// Directory of all artifacts.
+pub fn root() -> PathBuf {
     let package = Path::new(env!("CARGO_MANIFEST_DIR"));
     let default = || package.parent().unwrap_or(package).join("target/e2e");
     std::env::var_os(DIR_ENV).map_or_else(default, PathBuf::from)

@@ -15,9 +15,12 @@ use camera::{Manner, Sent};
 
 use crate::{
     artifacts::Artifacts,
+    failure,
     probe::journal::Journal,
     process::Group,
+    report::{Part, tools},
     run::{self, Run},
+    secrets,
     services::{
         Place, READY_PATIENCE,
         cable::Cable,
@@ -39,17 +42,28 @@ const GONE_PATIENCE: Duration = Duration::from_secs(5);
 /// Last lines of each process that a failure shows.
 const LINES_ON_FAILURE: usize = 15;
 
-/// What is remembered of an environment after it is gone: for the failure message and the table.
-#[derive(Debug, Default)]
+/// What is remembered of an environment after it is gone: for the failure message and the report.
+#[derive(Debug)]
 pub struct Trace {
     /// Where its artifacts are.
-    pub artifacts: Option<PathBuf>,
+    pub artifacts: PathBuf,
     /// Last lines of its processes, if it ended without [`Environment::finish`].
     pub last_lines: Option<String>,
+    /// What is known of the run; its verdict comes later.
+    pub part: Part,
 }
 
-/// A [`Trace`] shared with whoever reports.
-pub type SharedTrace = Arc<Mutex<Vec<Trace>>>;
+/// Traces of all environments of a scenario, shared with whoever reports.
+#[derive(Debug, Default)]
+pub struct Traces {
+    /// The command that runs the scenario again; a part's name is added to it.
+    pub command: String,
+    /// Those that are gone.
+    pub gone: Mutex<Vec<Trace>>,
+}
+
+/// [`Traces`] that are shared.
+pub type SharedTrace = Arc<Traces>;
 
 /// What the worker reads.
 #[derive(Debug, Clone)]
@@ -88,7 +102,6 @@ pub struct Builder {
     echo_sts: Option<EchoStsOptions>,
     python_sts: Option<PythonStsOptions>,
     cable: bool,
-    more_rtmp_paths: Vec<String>,
     trace: SharedTrace,
 }
 
@@ -135,13 +148,6 @@ impl Builder {
         self
     }
 
-    /// Lets the media server take one more RTMP path.
-    #[must_use]
-    pub fn rtmp_path(mut self, path: impl Into<String>) -> Self {
-        self.more_rtmp_paths.push(path.into());
-        self
-    }
-
     /// Remembers in `trace` what is worth knowing when the environment is gone.
     #[must_use]
     pub fn trace(mut self, trace: SharedTrace) -> Self {
@@ -174,13 +180,19 @@ impl Builder {
             python_sts: None,
             cable: None,
             trace: self.trace,
+            part: Part {
+                part: failure::part(),
+                began_ms: unix_ms(Instant::now()),
+                tools: tools().to_vec(),
+                ..Part::default()
+            },
             finished: false,
             artifacts,
             scratch: Some(scratch),
         };
         let kind = self.media_server.map_or_else(|| Kind::choose(None), Ok)?;
-        let mut rtmp_paths = vec![environment.output_path()];
-        rtmp_paths.extend(self.more_rtmp_paths);
+        environment.part.media_server = kind.to_string();
+        let rtmp_paths = [environment.output_path()];
         // From here on a failure drops the environment, which stops what was started.
         let settings = self.scene.as_ref().map_or_else(
             || Ok(RtspSettings::default()),
@@ -224,6 +236,7 @@ pub struct Environment {
     python_sts: Option<PythonSts>,
     cable: Option<Cable>,
     trace: SharedTrace,
+    part: Part,
     finished: bool,
     artifacts: Artifacts,
     /// `None` once it was removed.
@@ -241,7 +254,6 @@ impl Environment {
             echo_sts: None,
             python_sts: None,
             cable: false,
-            more_rtmp_paths: Vec::new(),
             trace: SharedTrace::default(),
         }
     }
@@ -446,7 +458,17 @@ impl Environment {
         let echo = self.echo_sts.as_ref().map(EchoSts::url);
         let service = python.or(echo).unwrap_or("http://127.0.0.1:9");
         let sts = cable.unwrap_or_else(|| service.to_owned());
-        WorkerOptions::new(&self.stream_id, self.input_url(), self.output_url(), sts)
+        let input = secrets::with_login(&self.input_url());
+        let output = secrets::with_key(&secrets::with_login(&self.output_url()));
+        let mut options = WorkerOptions::new(&self.stream_id, input, output, sts);
+        let token = secrets::TOKEN.to_owned();
+        options.env.push(("WORKER_STS_TOKEN".to_owned(), token));
+        options
+    }
+
+    /// What the report says of this run beside what is in its files.
+    pub fn part_mut(&mut self) -> &mut Part {
+        &mut self.part
     }
 
     /// Starts a worker with these options.
@@ -520,7 +542,9 @@ impl Environment {
 
     fn stop(&mut self) -> Result<()> {
         // Written now so that it is there after a failure, too.
-        self.artifacts.write("repro.txt", self.repro())?;
+        let part = self.part.part.as_deref();
+        let text = repro(&self.trace.command, part, &self.place.group.commands());
+        self.artifacts.write("repro.txt", text)?;
         self.place.group.stop_all(STOP_GRACE);
         if let Some(scratch) = self.scratch.take() {
             scratch
@@ -529,19 +553,27 @@ impl Environment {
         }
         Ok(())
     }
+}
 
-    /// How to run the scenario, and each of its programs, again.
-    fn repro(&self) -> String {
-        let mut text = format!("# the scenario\ncargo xtask e2e {}\n", self.name);
-        let _ = writeln!(
-            text,
-            "\n# what it started, in order (ports and directories were its own)"
-        );
-        for command in self.place.group.commands() {
-            let _ = writeln!(text, "{command}");
-        }
-        text
+/// How to run it again: `sh repro.txt` in the workspace. What was started is there to be read only,
+/// for ports and directories were its own.
+fn repro(command: &str, part: Option<&str>, started: &[String]) -> String {
+    let part = part.map(|part| format!(" --part {part}"));
+    let mut text = format!("{command}{}\n", part.unwrap_or_default());
+    let _ = writeln!(
+        text,
+        "\n# What it started, in order; passwords are left out:"
+    );
+    for line in started.iter().flat_map(|command| command.lines()) {
+        let _ = writeln!(text, "# {}", secrets::hidden(line));
     }
+    text
+}
+
+/// A moment as Unix ms.
+pub fn unix_ms(at: Instant) -> f64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    (now.unwrap_or_default().as_secs_f64() - at.elapsed().as_secs_f64()) * 1e3
 }
 
 impl Drop for Environment {
@@ -552,11 +584,37 @@ impl Drop for Environment {
         {
             eprintln!("e2e: {}: {error:#}", self.name);
         }
-        let artifacts = Some(self.artifacts.dir().to_owned());
-        let mut trace = self.trace.lock().unwrap_or_else(PoisonError::into_inner);
-        trace.push(Trace {
-            artifacts,
+        let mut part = std::mem::take(&mut self.part);
+        part.took_s = self.elapsed().as_secs_f64();
+        let mut gone = self
+            .trace
+            .gone
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        gone.push(Trace {
+            artifacts: self.artifacts.dir().to_owned(),
             last_lines,
+            part,
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn repro_runs_the_part_again_and_nothing_else() {
+        let started = vec![format!(
+            "# worker\nURL=rtmp://a:{}@host worker",
+            secrets::PASSWORD
+        )];
+        let text = repro("cargo xtask e2e edge_cases", Some("sigterm"), &started);
+        let commands: Vec<_> = text
+            .lines()
+            .filter(|line| !line.is_empty() && !line.starts_with('#'))
+            .collect();
+        assert_eq!(commands, ["cargo xtask e2e edge_cases --part sigterm"]);
+        assert!(text.contains("# URL=rtmp://a:***@host worker"), "{text}");
     }
 }

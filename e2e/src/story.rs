@@ -9,17 +9,18 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, bail};
 use camera::{Manner, Sent};
 
-use crate::environment::{Environment, Scene, SharedTrace, Way};
+use crate::environment::{Environment, Scene, SharedTrace, Way, unix_ms};
+use crate::failure::{Failure, Place};
 use crate::probe::audio::{self, Sound};
 use crate::probe::clock::Clock;
+use crate::probe::format::require_one_format;
 use crate::probe::frames::{self, CodedFrames};
 use crate::probe::journal::Journal;
-use crate::probe::logs::Log;
+use crate::probe::logs::{Level, Log};
 use crate::probe::metrics::Scrape;
-use crate::report;
 use crate::services::echo_sts::EchoStsOptions;
 use crate::services::media_server::Kind;
 use crate::services::python_sts::PythonStsOptions;
@@ -245,13 +246,17 @@ impl Story {
         match ran {
             Ok(late) => evidence.late = late,
             Err(error) => {
-                // Whoever looks for the reason gets the page too; what happened is said already.
-                let _ = report::write(&evidence, &self.name);
+                // Whoever looks for the reason gets what there is; what happened is said already.
+                live.worker.process().kill();
+                let environment = &mut live.environment;
+                let _ = environment.keep_metrics(&live.worker);
+                let _ = environment.keep_recording(Duration::from_secs(2));
+                evidence.tell(environment);
                 return Err(error);
             }
         }
         let Live {
-            environment,
+            mut environment,
             worker,
             ..
         } = live;
@@ -266,6 +271,7 @@ impl Story {
         evidence.samples = worker.metrics_over_time()?;
         evidence.took = began.elapsed();
         environment.keep_metrics(&worker)?;
+        evidence.tell(&mut environment);
         drop(worker);
         environment.finish()?;
         Ok(evidence)
@@ -397,6 +403,46 @@ pub struct Evidence {
 }
 
 impl Evidence {
+    /// Tells the report what only the harness knows.
+    fn tell(&self, environment: &mut Environment) {
+        let part = environment.part_mut();
+        part.first_packet_ms = self.first_packet_ms;
+        let gauge = |sample: &ScrapeSample| {
+            let value = sample.scrape.value("worker_output_latency_seconds", &[]);
+            Some((unix_ms(sample.asked), value.ok()?))
+        };
+        part.latency = self.samples.iter().filter_map(gauge).collect();
+        let clip = self.clip.file_name().unwrap_or_default();
+        let published = match &self.sent {
+            Some(sent) => format!(
+                "{} pictures, {} audio frames",
+                sent.pictures(),
+                sent.audio_frames()
+            ),
+            None => "not to the end".to_owned(),
+        };
+        let reading = format!("{:.2} s", self.reading_after.as_secs_f64());
+        let mut fact = |name: &str, value: String| part.facts.push((name.to_owned(), value));
+        fact("clip", clip.to_string_lossy().into_owned());
+        fact("published", published);
+        fact("worker reading after", reading);
+        if let Err(reason) = &self.recording {
+            fact("no recording", reason.clone());
+        }
+        if let Some(late) = &self.late {
+            let first = late.first_picture_after.as_secs_f64();
+            let kind = if late.first_picture_is_key {
+                "a"
+            } else {
+                "not a"
+            };
+            let errors = late.errors.len();
+            let text =
+                format!("first picture after {first:.2} s ({kind} keyframe), {errors} errors");
+            fact("late player", text);
+        }
+    }
+
     /// The recording of the output.
     ///
     /// # Errors
@@ -438,7 +484,8 @@ impl Evidence {
                 &CodedFrames::video(&clip)?,
                 &CodedFrames::video(&recording)?,
             )
-            .require_exact()
+            .require_exact()?;
+            require_one_format(&recording)
         })
     }
 
@@ -449,11 +496,33 @@ impl Evidence {
     pub fn require_every_picture(&self, frames: u32) -> Result<Clock> {
         let clock = self.clock()?;
         let sequence = clock.sequence(0..frames);
-        ensure!(
-            sequence.is_perfect(),
-            "the pictures of the recording are not those of the clip: {sequence}"
+        if sequence.is_perfect() {
+            return Ok(clock);
+        }
+        let seconds = |number| f64::from(number) / f64::from(clock.fps);
+        let wrong = sequence.first_wrong().map(seconds).map(Place::Media);
+        let failure = Failure::new("the pictures of the recording are not those of the clip");
+        let expected = format!(
+            "numbers 0 to {} once and in order",
+            frames.saturating_sub(1)
         );
-        Ok(clock)
+        Err(failure.expected(expected).actual(sequence).at(wrong).into())
+    }
+
+    /// Fails unless every second of the clip's sound that `belongs` is heard in its place, on both
+    /// channels, dubbed or not: what `echo-sts` answers is the original, marked.
+    ///
+    /// # Errors
+    /// With the first second that is another sound.
+    pub fn require_identity(&self, belongs: impl Fn(f64) -> bool + Send + 'static) -> Result<()> {
+        let (clip, recording) = (self.clip.clone(), self.recording()?.to_owned());
+        quietly(move || {
+            let (input, output) = (
+                audio::Stereo::read(&clip)?,
+                audio::Stereo::read(&recording)?,
+            );
+            audio::require_identity(&input, &output, belongs)
+        })
     }
 
     /// Fails when the worker logged a warning or an error.
@@ -462,12 +531,15 @@ impl Evidence {
     /// With the lines.
     pub fn require_clean_log(&self) -> Result<()> {
         let problems = self.log.problems();
-        ensure!(
-            problems.is_empty(),
-            "the worker logged trouble:\n  {}",
-            problems.join("\n  ")
-        );
-        Ok(())
+        if problems.is_empty() {
+            return Ok(());
+        }
+        let loud = self.log.records.iter().find(|it| it.level >= Level::Warn);
+        let at = loud
+            .and_then(|record| record.unix_ms().ok())
+            .map(Place::Wall);
+        let failure = Failure::new("the worker logged trouble").expected("no warning, no error");
+        Err(failure.actual(problems.join("\n")).at(at).into())
     }
 
     /// Which segments carry the marker of `echo-sts`' `mark` mode: read from the sound alone.

@@ -45,6 +45,9 @@ pub(crate) fn suite(options: &E2e) -> anyhow::Result<Command> {
     if !options.scenarios.is_empty() {
         command.env("E2E_SCENARIOS", options.scenarios.join(","));
     }
+    if let Some(part) = &options.part {
+        command.env("E2E_PART", part);
+    }
     if options.bless {
         command.env("INSTA_UPDATE", "always");
     }
@@ -81,6 +84,7 @@ mod tests {
                 fixture: Some("/clips/a.mp4".into()),
             },
             jobs: Some(3),
+            part: Some("gap".into()),
             bless: true,
         };
         let command = suite(&options).expect("made");
@@ -90,6 +94,7 @@ mod tests {
             ("E2E_SCENARIOS", "full_pipeline,av_sync"),
             ("E2E_MEDIA_SERVER", "mediamtx"),
             ("E2E_FIXTURE", "/clips/a.mp4"),
+            ("E2E_PART", "gap"),
             ("INSTA_UPDATE", "always"),
         ] {
             let set = command.get_envs().find(|(key, _)| *key == name);

@@ -25,6 +25,8 @@ pub(crate) enum Command {
     Demo(Demo),
     /// Run the end-to-end scenarios, each against its own servers, side by side
     E2e(E2e),
+    /// Make the reports of end-to-end runs again and open them
+    Report(Report),
     /// Run everything CI runs: formatting, house rules, lints, unit and simulation tests, fixtures, e2e
     Test(Test),
     /// Make the media clips under fixtures/ again, or check that they are what they should be
@@ -79,9 +81,19 @@ pub(crate) struct E2e {
     /// How many scenarios run at the same time [default: chosen by the suite]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=64))]
     pub(crate) jobs: Option<u16>,
+    /// Run only this part of the scenario, as its report and its artifacts name it
+    #[arg(long, value_name = "PART", requires = "scenarios")]
+    pub(crate) part: Option<String>,
     /// Accept the snapshots of this run as the new truth (review the diff before committing)
     #[arg(long)]
     pub(crate) bless: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Report {
+    /// Artifacts of one part, or of a whole run [default: target/e2e]
+    #[arg(value_name = "DIR")]
+    pub(crate) directory: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]

@@ -18,6 +18,7 @@ mod preflight;
 mod process;
 mod programs;
 mod python;
+mod report;
 mod requirements;
 mod say;
 mod setup;
@@ -50,6 +51,7 @@ fn dispatch(command: Command) -> anyhow::Result<()> {
         Command::Doctor => doctor::command(),
         Command::Demo(options) => demo::command(&options),
         Command::E2e(options) => e2e::command(&options),
+        Command::Report(options) => report::command(&options),
         Command::Test(options) => test::command(&options),
         Command::Fixtures(options) => fixtures::command(&options),
         Command::Tidy => tidy::command(),

@@ -99,6 +99,16 @@ impl Call {
         self.outcome(self.started(self.command().output())?)
     }
 
+    /// The same for what it wrote to its standard error.
+    ///
+    /// # Errors
+    /// As [`run`](Self::run).
+    pub fn told(&self) -> Result<String> {
+        let output = self.started(self.command().output())?;
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        self.outcome(output).map(|_| said)
+    }
+
     /// The same with something on its standard input.
     ///
     /// # Errors

@@ -160,16 +160,6 @@ pub fn copy(from: &Path, to: &Path) -> Call {
         .arg(to)
 }
 
-/// The files of a list (`ffconcat`) one after the other, nothing encoded anew.
-pub fn concatenate(list: &Path, to: &Path) -> Call {
-    Call::ffmpeg()
-        .with("-f concat -safe 0 -protocol_whitelist file")
-        .input(list)
-        .with("-map 0")
-        .with(COPY)
-        .arg(to)
-}
-
 /// A recording in another form, for what reads recordings.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Change {

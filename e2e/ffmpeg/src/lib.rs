@@ -11,7 +11,10 @@ mod read;
 pub use call::Call;
 pub use encode::{
     CameraSound, Change, Codec, Picture, RawSound, Recode, Rework, Stretch, TestClip, change, clip,
-    concatenate, copy, encode_answer, encode_for_camera, publish, reclock, recode, record,
-    remux_for_cost, rework, test_clip,
+    copy, encode_answer, encode_for_camera, publish, reclock, recode, record, remux_for_cost,
+    rework, test_clip,
 };
-pub use read::{Detail, decode_sound, hash_frames, pictures, play, probe, version, watch_frames};
+pub use read::{
+    Detail, Track, decode_sound, film_strip, formats, hash_frames, hash_track, pictures, play,
+    probe, version, watch_frames,
+};

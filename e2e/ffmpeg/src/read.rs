@@ -42,7 +42,7 @@ pub fn probe(input: impl AsRef<OsStr>, detail: Detail<'_>) -> Call {
                 call.with(format!("-select_streams {select}"))
             };
             call.with("-show_packets -show_data_hash sha256 -show_entries").with(
-                "packet=stream_index,pts,dts,pts_time,dts_time,duration_time,size,flags,data_hash",
+                "packet=stream_index,pos,pts,dts,pts_time,dts_time,duration_time,size,flags,data_hash",
             )
         }
         Detail::SoundFrames => call.with("-select_streams a:0 -show_entries").with(
@@ -89,6 +89,50 @@ pub fn pictures(media: &Path, filter: &str) -> Call {
 /// One line (`framemd5`) per coded picture of a file, on standard output.
 pub fn hash_frames(clip: &Path) -> Call {
     hashes(Call::ffmpeg().input(clip))
+}
+
+/// One line (`framehash`, SHA-256) for what counts of each packet of a track, on standard output, with
+/// the container's own times.
+pub fn hash_track(media: &Path, track: Track) -> Call {
+    let call = Call::ffmpeg().with("-xerror -copyts").input(media);
+    let bare = media.extension().is_some_and(|kind| kind == "ts");
+    let call = match track {
+        Track::Pictures => call.with("-map 0:v:0 -c copy").with(SLICES),
+        Track::Sound if bare => call.with("-map 0:a:0 -c copy -bsf:a aac_adtstoasc"),
+        Track::Sound => call.with("-map 0:a:0 -c copy"),
+    };
+    call.with("-f framehash -hash sha256 -")
+}
+
+/// A track of a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Track {
+    /// H.264, of which the slices count.
+    Pictures,
+    /// AAC, of which all counts but the head of a bare frame.
+    Sound,
+}
+
+/// Tells of every keyframe (`showinfo`) and block of audio (`ashowinfo`) of a file on standard error,
+/// with their formats.
+pub fn formats(media: &Path) -> Call {
+    Call::telling_ffmpeg()
+        .with("-copyts -skip_frame nokey")
+        .input(media)
+        .with("-vf showinfo=checksum=0 -af ashowinfo")
+        .with(NOWHERE)
+}
+
+/// `count` small pictures side by side, one every so many seconds, as a JPEG on standard output. They
+/// are keyframes, which is quick.
+pub fn film_strip(media: &Path, every: f64, count: u32, (width, height): (u32, u32)) -> Call {
+    Call::ffmpeg()
+        .with("-skip_frame nokey")
+        .input(media)
+        .with(format!(
+            "-an -vf fps=1/{every:.6}:round=up,scale={width}:{height},tile={count}x1"
+        ))
+        .with("-frames:v 1 -c:v mjpeg -q:v 6 -f image2pipe -")
 }
 
 /// The same of a stream, each line when the picture arrives; ends when the server says nothing for

@@ -2,16 +2,18 @@
 
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 use clap::Parser;
 use e2e::clock;
+use e2e::environment::Traces;
+use e2e::failure::Failure;
 use e2e::probe::clock::Clock;
 use e2e::probe::ffprobe;
 use e2e::probe::frames::{self, CodedFrames};
-use e2e::report;
+use e2e::report::{self, Verdict};
 use e2e::services::echo_sts::EchoStsOptions;
 use e2e::services::media_server::Kind;
 use e2e::story::{Evidence, Story, quietly};
@@ -63,15 +65,35 @@ fn demo(options: Options) -> Result<()> {
         audio_mode: Some("mark".to_owned()),
         ..EchoStsOptions::default()
     };
+    let traces = Arc::new(Traces {
+        command: "cargo xtask demo".to_owned(),
+        ..Traces::default()
+    });
     let evidence = Story::new("demo", &clip, Duration::from_secs_f64(seconds))
         .media_server(Some(server))
         .sts(sts)
+        .trace(Arc::clone(&traces))
         .tell(tell)
-        .run(|_| Ok(()))?;
-    let page = report::write(&evidence, "demo")?;
-    summary(&evidence, own_clip)?;
-    println!("report     {}", page.display());
-    Ok(())
+        .run(|_| Ok(()));
+    let told = evidence.and_then(|evidence| summary(&evidence, own_clip));
+    let gone = traces.gone.lock().unwrap_or_else(PoisonError::into_inner);
+    for trace in gone.iter() {
+        let mut part = trace.part.clone();
+        "demo".clone_into(&mut part.scenario);
+        "the main job, once, for a person to watch".clone_into(&mut part.about);
+        part.failures.extend(told.as_ref().err().map(Failure::of));
+        part.verdict = if told.is_ok() {
+            Verdict::Passed
+        } else {
+            Verdict::Failed
+        };
+        report::write(&trace.artifacts, &part)?;
+        println!(
+            "report     {}",
+            trace.artifacts.join(report::FILE).display()
+        );
+    }
+    told
 }
 
 fn summary(evidence: &Evidence, own_clip: bool) -> Result<()> {

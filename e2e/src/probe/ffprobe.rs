@@ -81,6 +81,9 @@ pub struct Format {
 pub struct Packet {
     /// Number of its stream.
     pub stream_index: usize,
+    /// Where it begins in the file.
+    #[serde(default, deserialize_with = "number")]
+    pub pos: Option<usize>,
     /// Presentation time, seconds.
     #[serde(default, deserialize_with = "number")]
     pub pts_time: Option<f64>,
@@ -305,7 +308,7 @@ impl Stream {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::media::testclip;
+    use crate::testclip;
 
     const PATIENCE: Duration = Duration::from_secs(20);
 

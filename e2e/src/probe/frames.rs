@@ -4,16 +4,20 @@
 //! repeated or dropped on the way, and length prefixes may become start codes. Of audio the whole
 //! coded frame counts (it is the same only where audio is copied).
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::path::Path;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
-use sha2::{Digest as _, Sha256};
+use e2e_ffmpeg::Track;
 use similar::{Algorithm, DiffOp, capture_diff_slices};
 
-use crate::media::clip::{Clip, Track, VideoFormat};
-use crate::media::nal;
+use crate::failure::{Failure, Place as Where};
+use crate::probe::ffprobe;
+
+/// How long ffprobe may take for the packets of a recording.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// How far a step from one frame to the next may be from the input's, milliseconds. FLV counts whole
 /// milliseconds, so two roundings add up to one.
@@ -43,57 +47,73 @@ impl CodedFrames {
     /// # Errors
     /// When the file cannot be read, has no H.264 track or is damaged.
     pub fn video(path: &Path) -> Result<Self> {
-        Self::video_of(&Clip::open(path)?).with_context(|| format!("in {}", path.display()))
+        // Samples without a slice (parameter sets alone) become empty, and are no frames.
+        Self::read(path, Track::Pictures)
     }
 
-    /// Reads the audio track of a file.
+    /// Reads the AAC track of a file.
     ///
     /// # Errors
-    /// When the file cannot be read or has no audio track.
+    /// When the file cannot be read or has no AAC track.
     pub fn audio(path: &Path) -> Result<Self> {
-        Self::audio_of(&Clip::open(path)?).with_context(|| format!("in {}", path.display()))
+        Self::read(path, Track::Sound)
     }
 
-    /// The H.264 track of a clip. Samples without a slice (parameter sets alone) are no frames.
-    ///
-    /// # Errors
-    /// When there is no H.264 track or an access unit is damaged.
-    pub fn video_of(clip: &Clip) -> Result<Self> {
-        let track = clip.video.as_ref().context("there is no video track")?;
-        let VideoFormat::H264(config) = &track.format else {
-            bail!("the video is not H.264");
+    /// ffmpeg tells what counts of each packet by its hash, ffprobe at which packets decoding can
+    /// start. The times are those of the container, untouched, in both.
+    fn read(path: &Path, track: Track) -> Result<Self> {
+        let told = e2e_ffmpeg::hash_track(path, track).run();
+        let told = told.with_context(|| path.display().to_string())?;
+        let stream = match track {
+            Track::Pictures => "v:0",
+            Track::Sound => "a:0",
         };
-        let mut frames = Vec::with_capacity(track.samples.len());
-        for (index, sample) in track.samples.iter().enumerate() {
-            let nals = nal::split_avcc(clip.data(sample), config.length_size)
-                .with_context(|| format!("video frame {index} is damaged"))?;
-            frames.extend(nal::slice_hash(nals).map(|hash| frame(track, index, hash)));
-        }
-        Ok(Self(frames))
-    }
-
-    /// The audio track of a clip.
-    ///
-    /// # Errors
-    /// When there is none.
-    pub fn audio_of(clip: &Clip) -> Result<Self> {
-        let track = clip.audio.as_ref().context("there is no audio track")?;
-        let hash = |index: usize| Sha256::digest(clip.data(&track.samples[index])).into();
+        let keys: HashSet<i64> = ffprobe::packets(path, stream, PATIENCE)?
+            .into_iter()
+            .filter(ffprobe::Packet::is_key)
+            .filter_map(|packet| Some(micros(packet.pts_time? * 1e3)))
+            .collect();
+        let text = String::from_utf8_lossy(&told);
+        let base = text.lines().find_map(|line| line.strip_prefix("#tb 0: "));
+        let (over, under) = base
+            .and_then(|base| base.split_once('/'))
+            .context("no time base")?;
+        let tick_ms = over.parse::<f64>()? / under.parse::<f64>()? * 1e3;
+        let frames = text
+            .lines()
+            .filter(|line| !line.starts_with('#'))
+            .map(|line| {
+                let fields: Vec<_> = line.split(',').map(str::trim).collect();
+                let [_, _, pts, _, size, hash, ..] = fields.as_slice() else {
+                    bail!("ffmpeg wrote {line:?}");
+                };
+                let pts_ms = pts.parse::<f64>()? * tick_ms;
+                let frame = CodedFrame {
+                    pts_ms,
+                    keyframe: keys.contains(&micros(pts_ms)),
+                    hash: bytes(hash).with_context(|| format!("ffmpeg wrote {line:?}"))?,
+                };
+                Ok((*size != "0").then_some(frame))
+            });
         Ok(Self(
-            (0..track.samples.len())
-                .map(|index| frame(track, index, hash(index)))
-                .collect(),
+            frames
+                .filter_map(Result::transpose)
+                .collect::<Result<_>>()?,
         ))
     }
 }
 
-fn frame<F>(track: &Track<F>, index: usize, hash: [u8; 32]) -> CodedFrame {
-    let sample = &track.samples[index];
-    CodedFrame {
-        pts_ms: track.millis(sample.pts),
-        keyframe: sample.keyframe,
-        hash,
+/// A time that is the same however it was written.
+fn micros(ms: f64) -> i64 {
+    (ms * 1e3 / 10.0).round() as i64
+}
+
+fn bytes(hex: &str) -> Option<[u8; 32]> {
+    let mut hash = [0; 32];
+    for (byte, at) in hash.iter_mut().zip((0..64).step_by(2)) {
+        *byte = u8::from_str_radix(hex.get(at..at + 2)?, 16).ok()?;
     }
+    Some(hash)
 }
 
 /// A frame by its place and time in the file it is in.
@@ -133,8 +153,12 @@ pub struct Comparison {
     pub doubled: Vec<Place>,
     /// Frames of the recording that stand in the wrong order.
     pub reordered: Vec<Place>,
+    /// Where those stand in the input, and where in the recording.
+    pub moved: Vec<(usize, usize)>,
     /// Frames of the recording that the input does not have.
     pub foreign: Vec<Place>,
+    /// Keyframes that are there but not marked as such: nobody can start to play at them.
+    pub unmarked: Vec<Place>,
     /// Steps in time that are off by more than [`STEP_TOLERANCE_MS`].
     pub steps: Vec<StepError>,
     /// The largest difference between a step of the recording and the input's, milliseconds.
@@ -149,9 +173,19 @@ impl Comparison {
         self.matched == self.input && self.matched == self.recorded
     }
 
-    /// Bit-exact, and the steps in time are the input's.
+    /// Bit-exact, keyframes are marked, and the steps in time are the input's.
     pub fn is_exact(&self) -> bool {
-        self.is_bit_exact() && self.steps.is_empty()
+        self.is_bit_exact() && self.steps.is_empty() && self.unmarked.is_empty()
+    }
+
+    /// Neighbours that changed places are swapped; further away, it is a wrong order.
+    fn disorder(&self) -> &'static str {
+        let neighbours = self.moved.iter().all(|(from, to)| from.abs_diff(*to) == 1);
+        if neighbours {
+            "swapped with the next"
+        } else {
+            "in the wrong order"
+        }
     }
 
     /// Nothing when the recording is exact, else an error that lists the first differences.
@@ -160,10 +194,29 @@ impl Comparison {
     /// When a frame is missing, altered, doubled, reordered or foreign, or a step in time is off.
     pub fn require_exact(&self) -> Result<()> {
         if self.is_exact() {
-            Ok(())
-        } else {
-            bail!("{self}")
+            return Ok(());
         }
+        let lists = [
+            &self.missing,
+            &self.altered,
+            &self.doubled,
+            &self.reordered,
+            &self.foreign,
+        ];
+        let places = lists
+            .into_iter()
+            .flatten()
+            .chain(self.steps.iter().map(|step| &step.at));
+        let first = places
+            .map(|place| place.pts_ms / 1e3)
+            .min_by(f64::total_cmp);
+        let failure = Failure::new("the coded frames of the recording are not those of the input");
+        let expected = format!("{} frames, bit for bit, in order and in time", self.input);
+        Err(failure
+            .expected(expected)
+            .actual(self)
+            .at(first.map(Where::Media))
+            .into())
     }
 }
 
@@ -186,8 +239,9 @@ impl fmt::Display for Comparison {
             ("missing", &self.missing),
             ("altered", &self.altered),
             ("doubled", &self.doubled),
-            ("in the wrong order", &self.reordered),
+            (self.disorder(), &self.reordered),
             ("not from the input", &self.foreign),
+            ("without their keyframe flag", &self.unmarked),
         ];
         for (kind, places) in kinds.into_iter().filter(|(_, places)| !places.is_empty()) {
             let first: Vec<_> = places
@@ -277,6 +331,7 @@ pub fn compare(input: &CodedFrames, recording: &CodedFrames) -> Comparison {
         for index in operation.new_range() {
             if let Some(original) = content.get_mut(&ids.new[index]).and_then(Vec::pop) {
                 unmatched[original] = false;
+                comparison.moved.push((original, index));
                 comparison.reordered.push(place(recording, index));
             } else if ids.old.contains(&ids.new[index]) {
                 comparison.doubled.push(place(recording, index));
@@ -309,6 +364,9 @@ pub fn compare(input: &CodedFrames, recording: &CodedFrames) -> Comparison {
         let offset = recording[to].pts_ms - input[from].pts_ms;
         let (least, most) = comparison.offset_ms.unwrap_or((offset, offset));
         comparison.offset_ms = Some((least.min(offset), most.max(offset)));
+        if input[from].keyframe && !recording[to].keyframe {
+            comparison.unmarked.push(place(recording, to));
+        }
     }
     for pair in pairs.windows(2) {
         let [(from, to), (next_from, next_to)] = *pair else {

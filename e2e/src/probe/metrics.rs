@@ -1,67 +1,16 @@
-//! Prometheus text, parsed for real, and the questions scenarios ask of a scrape.
+//! What `/metrics` said, and the questions scenarios ask of it.
 //!
-//! The whole text format 0.0.4 is read and what it forbids is refused: a worker whose metrics only
-//! look right would fool a lenient reader here and break an operator's Prometheus.
+//! `prometheus-parse` reads the format. It passes over what it does not understand; here that is an
+//! error, as are a series that is there twice and a histogram that does not add up. The rest of the
+//! format's rules `promtool` knows, which looks at a scrape where it is installed.
 
-mod parser;
+use std::collections::{BTreeMap, BTreeSet};
 
-use std::{collections::BTreeMap, fmt};
-
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
+use prometheus_parse::Value;
 
 /// Label names and values of a series.
-pub type Labels = BTreeMap<String, String>;
-
-/// What a family measures, from its `# TYPE` line.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
-    /// Only grows (until the process restarts).
-    Counter,
-    /// Any value at any time.
-    Gauge,
-    /// `_bucket`, `_sum` and `_count` series.
-    Histogram,
-    /// Quantiles, `_sum` and `_count`.
-    Summary,
-    /// No `# TYPE` line, or `untyped`.
-    Untyped,
-}
-
-impl fmt::Display for Kind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Counter => "counter",
-            Self::Gauge => "gauge",
-            Self::Histogram => "histogram",
-            Self::Summary => "summary",
-            Self::Untyped => "untyped",
-        })
-    }
-}
-
-/// One sample line.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Sample {
-    /// Name of the series: the family's, with `_bucket`, `_sum` or `_count` where that applies.
-    pub name: String,
-    /// Its labels.
-    pub labels: Labels,
-    /// Its value.
-    pub value: f64,
-    /// Its time in Unix ms, if the line has one.
-    pub timestamp_ms: Option<i64>,
-}
-
-/// All series of one metric.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Family {
-    /// What it measures.
-    pub kind: Kind,
-    /// Its `# HELP` text.
-    pub help: Option<String>,
-    /// Its samples in the order they came.
-    pub samples: Vec<Sample>,
-}
+type Labels = BTreeMap<String, String>;
 
 /// One histogram series.
 #[derive(Debug, Clone, PartialEq)]
@@ -80,36 +29,95 @@ impl Histogram {
     /// # Errors
     /// When there is no such bucket.
     pub fn at_most(&self, bound: f64) -> Result<u64> {
-        let bucket = self
-            .buckets
-            .iter()
-            .find(|(upper, _)| (upper - bound).abs() < f64::EPSILON);
-        bucket
-            .map(|(_, count)| *count)
-            .with_context(|| format!("no bucket ends at {bound}"))
+        let mut buckets = self.buckets.iter();
+        let bucket = buckets.find(|(upper, _)| (upper - bound).abs() < f64::EPSILON);
+        let (_, count) = bucket.with_context(|| format!("no bucket ends at {bound}"))?;
+        Ok(*count)
     }
 }
 
 /// What `/metrics` said at one moment.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Scrape {
-    families: BTreeMap<String, Family>,
+    series: Vec<(String, Labels, f64)>,
+    buckets: Vec<(String, Labels, Vec<(f64, u64)>)>,
 }
 
 impl Scrape {
-    /// Parses a scrape.
+    /// Reads a scrape.
     ///
     /// # Errors
-    /// When the text breaks a rule of the format; the message has the line.
+    /// When a line is not understood, a series is there twice, or a histogram does not add up.
     pub fn parse(text: &str) -> Result<Self> {
-        Ok(Self {
-            families: parser::parse(text)?,
-        })
+        let lines = text.lines().map(|line| Ok(line.to_owned()));
+        let parsed = prometheus_parse::Scrape::parse(lines).context("metrics")?;
+        let mut scrape = Self::default();
+        let mut understood = 0;
+        for sample in parsed.samples {
+            let mut labels: Labels = sample
+                .labels
+                .iter()
+                .map(|(k, v)| (k.clone(), v.clone()))
+                .collect();
+            match sample.value {
+                Value::Counter(value) | Value::Gauge(value) | Value::Untyped(value) => {
+                    understood += 1;
+                    scrape.series.push((sample.metric, labels, value));
+                }
+                Value::Histogram(buckets) => {
+                    understood += buckets.len();
+                    labels.remove("le");
+                    let counts = buckets
+                        .iter()
+                        .map(|it| Ok((it.less_than, whole(it.count)?)));
+                    let counts = counts
+                        .collect::<Result<_>>()
+                        .context(sample.metric.clone())?;
+                    scrape.buckets.push((sample.metric, labels, counts));
+                }
+                Value::Summary(quantiles) => understood += quantiles.len(),
+            }
+        }
+        let samples = text
+            .lines()
+            .map(str::trim)
+            .filter(|line| !line.is_empty() && !line.starts_with('#'));
+        let there = samples.count();
+        ensure!(
+            understood == there,
+            "{} of {there} lines are no metrics",
+            there - understood
+        );
+        let mut names = BTreeSet::new();
+        for (name, _) in scrape.series() {
+            ensure!(!names.contains(&name), "{name} is there twice");
+            names.insert(name);
+        }
+        for (name, labels, buckets) in &scrape.buckets {
+            let pairs: Vec<_> = labels
+                .iter()
+                .map(|(k, v)| (k.as_str(), v.as_str()))
+                .collect();
+            let count = scrape.count(&format!("{name}_count"), &pairs)?;
+            let rising = buckets.is_sorted_by(|a, b| a.0 < b.0 && a.1 <= b.1);
+            let last = buckets.last().copied();
+            ensure!(
+                rising && last == Some((f64::INFINITY, count)),
+                "{} does not add up to {count}: {buckets:?}",
+                selector(name, &pairs)
+            );
+        }
+        Ok(scrape)
     }
 
-    /// Families by name.
-    pub fn families(&self) -> &BTreeMap<String, Family> {
-        &self.families
+    /// Whether there is a series or a histogram of this name.
+    pub fn has(&self, name: &str) -> bool {
+        self.series.iter().any(|it| it.0 == name) || self.is_histogram(name)
+    }
+
+    /// Whether there is a histogram of this name.
+    pub fn is_histogram(&self, name: &str) -> bool {
+        self.buckets.iter().any(|it| it.0 == name)
     }
 
     /// The one series of `name` whose labels include all of `labels`.
@@ -118,16 +126,12 @@ impl Scrape {
     /// When no series or more than one matches; the message lists the candidates.
     pub fn value(&self, name: &str, labels: &[(&str, &str)]) -> Result<f64> {
         let found: Vec<_> = self.matching(name, labels).collect();
+        let wanted = selector(name, labels);
         match found.as_slice() {
-            [sample] => Ok(sample.value),
-            [] => bail!(
-                "no series {}; there are: {}",
-                selector(name, labels),
-                self.known(name)
-            ),
+            [value] => Ok(*value),
+            [] => bail!("no series {wanted}; there are: {}", self.known(name)),
             many => bail!(
-                "{} matches {} series: {}",
-                selector(name, labels),
+                "{wanted} matches {} series: {}",
                 many.len(),
                 self.known(name)
             ),
@@ -145,7 +149,7 @@ impl Scrape {
 
     /// Sum of all series of `name` whose labels include all of `labels`; 0 if there are none.
     pub fn sum(&self, name: &str, labels: &[(&str, &str)]) -> f64 {
-        self.matching(name, labels).map(|sample| sample.value).sum()
+        self.matching(name, labels).sum()
     }
 
     /// The one histogram series of family `name` whose labels include all of `labels`.
@@ -153,71 +157,50 @@ impl Scrape {
     /// # Errors
     /// When there is none or more than one.
     pub fn histogram(&self, name: &str, labels: &[(&str, &str)]) -> Result<Histogram> {
-        let family = self
-            .families
-            .get(name)
-            .with_context(|| format!("no metric {name}"))?;
-        if family.kind != Kind::Histogram {
-            bail!("{name} is a {}, not a histogram", family.kind);
-        }
-        let count = self.count(&format!("{name}_count"), labels)?;
-        let sum = self.value(&format!("{name}_sum"), labels)?;
-        let mut buckets = Vec::new();
-        for sample in self.matching(&format!("{name}_bucket"), labels) {
-            let bound = sample.labels["le"]
-                .parse()
-                .context("checked by the parser")?;
-            buckets.push((bound, whole(sample.value)?));
-        }
+        let mut found = self
+            .buckets
+            .iter()
+            .filter(|it| it.0 == name && includes(&it.1, labels));
+        let (_, _, buckets) = found
+            .next()
+            .with_context(|| format!("no histogram {name}"))?;
         Ok(Histogram {
-            buckets,
-            sum,
-            count,
+            buckets: buckets.clone(),
+            sum: self.value(&format!("{name}_sum"), labels)?,
+            count: self.count(&format!("{name}_count"), labels)?,
         })
     }
 
-    /// Every series as `name{label="value",…}` with its value: for snapshots and reports.
+    /// Every series but buckets as `name{label="value",…}` with its value: for snapshots and reports.
     pub fn series(&self) -> impl Iterator<Item = (String, f64)> {
-        self.families
-            .values()
-            .flat_map(|family| &family.samples)
-            .map(|sample| {
-                let labels: Vec<_> = sample
-                    .labels
-                    .iter()
-                    .map(|(name, value)| (name.as_str(), value.as_str()))
-                    .collect();
-                (selector(&sample.name, &labels), sample.value)
-            })
+        self.series.iter().map(|(name, labels, value)| {
+            let labels: Vec<_> = labels
+                .iter()
+                .map(|(k, v)| (k.as_str(), v.as_str()))
+                .collect();
+            (selector(name, &labels), *value)
+        })
     }
 
-    fn matching(&self, name: &str, labels: &[(&str, &str)]) -> impl Iterator<Item = &Sample> {
-        self.families
-            .values()
-            .flat_map(|family| &family.samples)
-            .filter(move |sample| {
-                sample.name == name
-                    && labels.iter().all(|(label, value)| {
-                        sample
-                            .labels
-                            .get(*label)
-                            .is_some_and(|found| found == value)
-                    })
-            })
+    fn matching(&self, name: &str, labels: &[(&str, &str)]) -> impl Iterator<Item = f64> {
+        let all = self.series.iter();
+        all.filter(move |it| it.0 == name && includes(&it.1, labels))
+            .map(|it| it.2)
     }
 
     fn known(&self, name: &str) -> String {
-        let known: Vec<_> = self
-            .series()
-            .filter(|(series, _)| series.starts_with(name))
-            .map(|(series, _)| series)
-            .collect();
-        if known.is_empty() {
-            "none of that name".into()
-        } else {
-            known.join(", ")
+        let all = self.series().map(|(series, _)| series);
+        let known: Vec<_> = all.filter(|series| series.starts_with(name)).collect();
+        match known.as_slice() {
+            [] => "none of that name".to_owned(),
+            known => known.join(", "),
         }
     }
+}
+
+fn includes(labels: &Labels, wanted: &[(&str, &str)]) -> bool {
+    let mut wanted = wanted.iter();
+    wanted.all(|(name, value)| labels.get(*name).is_some_and(|found| found == value))
 }
 
 /// `name{label="value",…}` as Prometheus writes it.
@@ -304,6 +287,28 @@ mod tests {
         assert_eq!(rtt.at_most(50.0).unwrap(), 3);
         assert!(rtt.at_most(60.0).is_err());
         assert!(scrape().histogram("f_total", &[]).is_err());
+    }
+
+    #[test]
+    fn what_is_no_metric_is_refused() {
+        for (text, why) in [
+            (
+                "f_total 1\nthis is no metric\n",
+                "1 of 2 lines are no metrics",
+            ),
+            ("f_total{a=\"b\"} 1\nf_total{a=\"b\"} 2\n", "is there twice"),
+            (
+                "# TYPE r histogram\nr_bucket{le=\"1\"} 3\nr_bucket{le=\"+Inf\"} 2\nr_sum 1\nr_count 2\n",
+                "does not add up",
+            ),
+            (
+                "# TYPE r histogram\nr_bucket{le=\"1\"} 3\nr_bucket{le=\"+Inf\"} 3\nr_sum 1\nr_count 4\n",
+                "does not add up",
+            ),
+        ] {
+            let error = format!("{:#}", Scrape::parse(text).unwrap_err());
+            assert!(error.contains(why), "{text}: {error}");
+        }
     }
 
     #[test]

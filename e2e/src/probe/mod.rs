@@ -3,10 +3,12 @@
 pub mod audio;
 pub mod clock;
 pub mod ffprobe;
+pub mod format;
 pub mod frames;
 pub mod journal;
 pub mod logs;
 pub mod metrics;
+pub mod nal;
 
 /// Why a segment may fall back, as metric and log name it.
 pub const FALLBACK_REASONS: [&str; 6] = [

@@ -1,13 +1,25 @@
 //! What a scenario gets: its name, its settings, a way to say how far it is.
 
 use std::{
+    collections::VecDeque,
+    panic::{AssertUnwindSafe, catch_unwind},
     path::Path,
-    sync::{Arc, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
+    thread,
 };
 
-use super::{progress::Progress, settings::Settings};
+use anyhow::{Result, bail};
+use serde::Serialize;
+use similar::{ChangeTag, TextDiff};
+
+use super::{
+    progress::Progress,
+    settings::Settings,
+    verdict::{Outcome, PartsFailed, judge},
+};
 use crate::{
-    environment::{Builder, Environment, SharedTrace, Trace},
+    environment::{Builder, Environment, SharedTrace, Trace, Traces},
+    failure::{self, Failure},
     services::media_server::Kind,
     story::Tell,
 };
@@ -19,7 +31,14 @@ pub struct Context {
     settings: Arc<Settings>,
     progress: Arc<Progress>,
     trace: SharedTrace,
+    failures: Mutex<Vec<Failure>>,
 }
+
+/// A part of a scenario: its name, which is also that of its artifacts, and its proof.
+pub type Part<'a> = (&'a str, &'a (dyn Fn() -> Result<()> + Sync));
+
+/// Name of the part whose artifacts bear the scenario's own name.
+pub const MAIN: &str = "main";
 
 impl Context {
     pub(super) fn new(
@@ -27,11 +46,16 @@ impl Context {
         settings: Arc<Settings>,
         progress: Arc<Progress>,
     ) -> Self {
+        let trace = Arc::new(Traces {
+            command: settings.command(name),
+            ..Traces::default()
+        });
         Self {
             name,
             settings,
             progress,
-            trace: SharedTrace::default(),
+            trace,
+            failures: Mutex::default(),
         }
     }
 
@@ -88,18 +112,112 @@ impl Context {
         Arc::clone(&self.trace)
     }
 
-    /// Settings for `insta` snapshots: files in `tests/e2e/snapshots` under the given names alone.
-    /// Use as `context.snapshots().bind(|| insta::assert_snapshot!("name", text))`.
-    pub fn snapshots(&self) -> insta::Settings {
-        let mut settings = insta::Settings::clone_current();
-        let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/e2e/snapshots");
-        settings.set_snapshot_path(dir);
-        settings.set_prepend_module_to_snapshot(false);
-        settings.set_omit_expression(true);
-        settings
+    /// Runs the parts of this scenario, `at_once` of them side by side, to their ends, whatever
+    /// becomes of the others; only the one that was asked for if there is one.
+    ///
+    /// # Errors
+    /// When one failed, or there is none of the name that was asked for.
+    pub fn parts(&self, at_once: usize, parts: &[Part<'_>]) -> Result<()> {
+        let asked = self.settings.part();
+        let chosen = parts
+            .iter()
+            .filter(|(name, _)| asked.is_none_or(|asked| asked == *name));
+        let waiting: Mutex<VecDeque<_>> = Mutex::new(chosen.collect());
+        if waiting
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .is_empty()
+        {
+            let names: Vec<_> = parts.iter().map(|(name, _)| *name).collect();
+            bail!(
+                "{} has no part {asked:?}, there are: {}",
+                self.name,
+                names.join(", ")
+            );
+        }
+        let next = || {
+            waiting
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .pop_front()
+        };
+        let failed = Mutex::new(0);
+        thread::scope(|scope| {
+            for _ in 0..at_once {
+                scope.spawn(|| {
+                    while let Some((name, part)) = next() {
+                        self.phase(*name);
+                        failure::enter(name);
+                        let outcome = judge(catch_unwind(AssertUnwindSafe(part)), true);
+                        if let Outcome::Failed(why) = outcome {
+                            why.into_iter().for_each(|why| self.fail(why));
+                            *failed.lock().unwrap_or_else(PoisonError::into_inner) += 1;
+                        }
+                    }
+                });
+            }
+        });
+        match failed.into_inner().unwrap_or_else(PoisonError::into_inner) {
+            0 => Ok(()),
+            failed => Err(PartsFailed(failed).into()),
+        }
     }
 
-    pub(super) fn traces(&self) -> Vec<Trace> {
-        std::mem::take(&mut *self.trace.lock().unwrap_or_else(PoisonError::into_inner))
+    /// Name of the artifacts of a part.
+    pub fn artifacts_of(&self, part: &str) -> String {
+        match part {
+            MAIN => self.name.to_owned(),
+            _ => format!("{}-{part}", self.name),
+        }
+    }
+
+    /// Keeps what did not hold, without ending anything.
+    fn fail(&self, mut failure: Failure) {
+        failure.part = failure.part.or_else(failure::part);
+        let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
+        failures.push(failure);
+    }
+
+    /// Compares with the snapshot `tests/e2e/snapshots/NAME.snap`. What differs fails the scenario,
+    /// but only at its end, so that all snapshots can be reviewed at once.
+    pub fn snapshot<T: Serialize>(&self, name: &str, value: &T) {
+        let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/e2e/snapshots");
+        let known = std::fs::read_to_string(directory.join(format!("{name}.snap")));
+        let found = serde_json::to_string_pretty(value).unwrap_or_else(|error| error.to_string());
+        let mut settings = insta::Settings::clone_current();
+        settings.set_snapshot_path(directory);
+        settings.set_prepend_module_to_snapshot(false);
+        settings.set_omit_expression(true);
+        let compare = || settings.bind(|| insta::assert_snapshot!(name, found));
+        if catch_unwind(AssertUnwindSafe(compare)).is_err() {
+            // Behind a head of its own between two lines of dashes.
+            let known = known.unwrap_or_default();
+            let known = known.splitn(3, "---\n").nth(2).unwrap_or_default();
+            let difference = TextDiff::from_lines(known.trim_end(), &found);
+            let lines = |tag: ChangeTag| -> String {
+                let changes = difference.iter_all_changes();
+                changes
+                    .filter(|it| it.tag() == tag)
+                    .map(|it| it.value().to_owned())
+                    .collect()
+            };
+            let failure = Failure::new(format!("snapshot {name} differs"));
+            let failure = failure.expected(lines(ChangeTag::Delete).trim_end());
+            self.fail(failure.actual(lines(ChangeTag::Insert).trim_end()));
+        }
+    }
+
+    /// The environments there were and what did not hold, at the end.
+    pub(super) fn end(self) -> (Vec<Trace>, Vec<Failure>) {
+        let mut gone = self
+            .trace
+            .gone
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let failures = self
+            .failures
+            .into_inner()
+            .unwrap_or_else(PoisonError::into_inner);
+        (std::mem::take(&mut *gone), failures)
     }
 }

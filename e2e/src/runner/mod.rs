@@ -5,6 +5,7 @@
 //! the environment: [`MEDIA_SERVER_ENV`], [`FIXTURE_ENV`], [`SCENARIOS_ENV`], [`SEED_ENV`].
 
 mod context;
+mod outcome;
 mod places;
 mod progress;
 mod settings;
@@ -13,7 +14,6 @@ mod verdict;
 
 use std::{
     collections::BTreeMap,
-    fmt::Write as _,
     panic::{AssertUnwindSafe, catch_unwind},
     process::ExitCode,
     sync::{Arc, Mutex, PoisonError},
@@ -23,14 +23,14 @@ use std::{
 use anyhow::Result;
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
 
-use crate::{environment::Trace, run::Run};
-pub use context::Context;
+use crate::{artifacts, report, run::Run};
+pub use context::{Context, MAIN, Part};
 use places::Places;
 use progress::Progress;
-pub use settings::{FIXTURE_ENV, MEDIA_SERVER_ENV, SCENARIOS_ENV, SEED_ENV, Settings};
+pub use settings::{FIXTURE_ENV, MEDIA_SERVER_ENV, PART_ENV, SCENARIOS_ENV, SEED_ENV, Settings};
 use table::Row;
 pub use verdict::Skipped;
-use verdict::{Verdict, judge};
+use verdict::judge;
 
 /// Exit code when the suite cannot run here at all: a tool is missing, an option is wrong. A broken
 /// promise of the product is another one (libtest's 101), so that CI never takes one for the other.
@@ -103,7 +103,13 @@ pub fn main(scenarios: &[Scenario]) -> ExitCode {
     progress.stop();
     let rows = rows.lock().unwrap_or_else(PoisonError::into_inner);
     if !rows.is_empty() {
+        let index = artifacts::root().join("index.html");
+        let runs = rows.values().flat_map(|row| row.runs.iter().cloned());
+        if let Err(error) = report::update(&artifacts::root(), runs.collect()) {
+            eprintln!("e2e: no list of reports: {error:#}");
+        }
         eprint!("{}", table::render(rows.values()));
+        eprintln!("report: {}\n", table::short(&index));
     }
     let cleaned = Run::current().and_then(Run::finish);
     match cleaned {
@@ -124,40 +130,24 @@ fn run_one(
     let context = Context::new(scenario.name, Arc::clone(settings), Arc::clone(progress));
     progress.begin(scenario.name);
     let outcome = catch_unwind(AssertUnwindSafe(|| (scenario.run)(&context)));
+    let took = started.elapsed();
+    progress.phase(scenario.name, "writing the report".to_owned());
+    let ended = outcome::Ended::of(scenario, judge(outcome, settings.in_ci()), context.end());
     progress.end(scenario.name);
-    let verdict = judge(outcome, settings.in_ci());
-    let traces = context.traces();
     let row = Row {
         name: scenario.name.to_owned(),
-        verdict: verdict.clone(),
-        took: started.elapsed(),
+        verdict: ended.verdict,
+        skipped: ended.skipped.clone(),
+        took,
         media_server: settings.media_server_name(),
-        artifacts: traces
-            .iter()
-            .filter_map(|trace| trace.artifacts.clone())
-            .collect(),
+        runs: ended.runs,
     };
-    let outcome = match verdict {
-        Verdict::Passed => Ok(Completion::Completed),
-        Verdict::Skipped(reason) => Ok(Completion::ignored_with(reason)),
-        Verdict::Failed(text) => Err(failed(scenario, &text, &traces)),
+    let outcome = match (ended.verdict, ended.skipped) {
+        (report::Verdict::Failed, _) => Err(Failed::from(ended.message)),
+        (_, Some(reason)) => Ok(Completion::ignored_with(reason)),
+        _ => Ok(Completion::Completed),
     };
     (row, outcome)
-}
-
-fn failed(scenario: Scenario, text: &str, traces: &[Trace]) -> Failed {
-    let mut message = format!("{text}\n\n{}: {}\n", scenario.name, scenario.about);
-    for trace in traces {
-        message += trace.last_lines.as_deref().unwrap_or_default();
-        if let Some(dir) = &trace.artifacts {
-            let _ = writeln!(message, "logs: {}", table::short(dir));
-            let report = dir.join(crate::report::FILE);
-            if report.is_file() {
-                let _ = writeln!(message, "report: {}", table::short(&report));
-            }
-        }
-    }
-    Failed::from(message)
 }
 
 /// libtest's own rule: by substring, or exactly, and not skipped.

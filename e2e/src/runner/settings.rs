@@ -17,6 +17,8 @@ pub const MEDIA_SERVER_ENV: &str = "E2E_MEDIA_SERVER";
 pub const FIXTURE_ENV: &str = "E2E_FIXTURE";
 /// Exact names of scenarios, separated by commas; unset: all (libtest takes one filter only).
 pub const SCENARIOS_ENV: &str = "E2E_SCENARIOS";
+/// Name of the one part of a scenario that is to run; unset: all.
+pub const PART_ENV: &str = "E2E_PART";
 /// Set by whatever runs tests for others to rely on: there nothing is skipped.
 const CI_ENV: &str = "CI";
 /// Seed of what is random in a scenario; unset: each scenario's own.
@@ -35,6 +37,7 @@ pub struct Settings {
     fixture: PathBuf,
     own_fixture: bool,
     scenarios: Option<Vec<String>>,
+    part: Option<String>,
     ci: bool,
     seed: Option<u64>,
 }
@@ -92,6 +95,7 @@ impl Settings {
             own_fixture: given.is_none(),
             fixture: given.unwrap_or(own),
             scenarios,
+            part: text(PART_ENV)?,
             ci: get(CI_ENV).is_some_and(|value| !value.is_empty()),
             seed,
         })
@@ -140,6 +144,27 @@ impl Settings {
         *self
             .chosen
             .get_or_init(|| self.asked.unwrap_or(Kind::Default))
+    }
+
+    /// The one part that is to run, if not all are.
+    pub fn part(&self) -> Option<&str> {
+        self.part.as_deref()
+    }
+
+    /// The command that runs a scenario again as it is run now.
+    pub fn command(&self, scenario: &str) -> String {
+        let mut command = format!(
+            "cargo xtask e2e {scenario} --media-server {}",
+            self.media_server()
+        );
+        if !self.own_fixture {
+            let path = std::path::absolute(&self.fixture).unwrap_or_else(|_| self.fixture.clone());
+            command += &format!(" --fixture '{}'", path.display());
+        }
+        match self.seed {
+            Some(seed) => format!("{SEED_ENV}={seed} {command}"),
+            None => command,
+        }
     }
 
     pub(super) fn in_ci(&self) -> bool {

@@ -1,44 +1,42 @@
 //! The closing table.
 
-use std::{
-    fmt::Write as _,
-    path::{Path, PathBuf},
-    time::Duration,
-};
+use std::{fmt::Write as _, path::Path, time::Duration};
 
-use super::verdict::Verdict;
+use crate::report::{Run, Verdict};
 
 /// One scenario.
 #[derive(Debug)]
 pub(super) struct Row {
     pub name: String,
     pub verdict: Verdict,
+    pub skipped: Option<String>,
     pub took: Duration,
     pub media_server: String,
-    pub artifacts: Vec<PathBuf>,
+    pub runs: Vec<Run>,
 }
 
 /// The table with its head, ready to print.
 pub(super) fn render<'a>(rows: impl Iterator<Item = &'a Row>) -> String {
-    let head = ["scenario", "result", "time", "media server", "logs"].map(str::to_owned);
+    let head = ["scenario", "result", "time", "media server", "page"].map(str::to_owned);
     let mut lines = vec![head];
     let mut reasons = String::new();
     for row in rows {
-        let result = match &row.verdict {
+        let result = match row.verdict {
             Verdict::Passed => "passed",
-            Verdict::Skipped(reason) => {
-                let _ = writeln!(reasons, "{} was skipped: {reason}", row.name);
-                "SKIPPED"
-            }
-            Verdict::Failed(_) => "FAILED",
+            Verdict::Skipped => "SKIPPED",
+            Verdict::Failed | Verdict::Unknown => "FAILED",
         };
-        let logs: Vec<_> = row.artifacts.iter().map(|dir| short(dir)).collect();
+        if let Some(reason) = &row.skipped {
+            let _ = writeln!(reasons, "{} was skipped: {reason}", row.name);
+        }
+        let failed = |run: &&Run| run.part.verdict == Verdict::Failed;
+        let page = row.runs.iter().find(failed).or(row.runs.first());
         lines.push([
             row.name.clone(),
             result.to_owned(),
             format!("{:.1} s", row.took.as_secs_f64()),
             row.media_server.clone(),
-            logs.join(" "),
+            page.map(|run| run.page.clone()).unwrap_or_default(),
         ]);
     }
     let width = |column: usize| {
@@ -50,9 +48,9 @@ pub(super) fn render<'a>(rows: impl Iterator<Item = &'a Row>) -> String {
     };
     let widths = [0, 1, 2, 3].map(width);
     let mut text = String::from("\n");
-    for [name, result, time, server, logs] in &lines {
+    for [name, result, time, server, page] in &lines {
         let [w0, w1, w2, w3] = widths;
-        let line = format!("{name:w0$}  {result:w1$}  {time:>w2$}  {server:w3$}  {logs}");
+        let line = format!("{name:w0$}  {result:w1$}  {time:>w2$}  {server:w3$}  {page}");
         let _ = writeln!(text, "{}", line.trim_end());
     }
     text + &reasons + "\n"
@@ -79,30 +77,29 @@ mod tests {
 
     #[test]
     fn columns_are_aligned_and_what_did_not_pass_stands_out() {
-        let row = |name: &str, verdict, ms, dir: &str| Row {
+        let row = |name: &str, verdict, ms, skipped: Option<&str>| Row {
             name: name.into(),
             verdict,
+            skipped: skipped.map(str::to_owned),
             took: Duration::from_millis(ms),
             media_server: "default".into(),
-            artifacts: vec![dir.into()],
+            runs: vec![Run {
+                page: format!("{name}/report.html"),
+                ..Run::default()
+            }],
         };
         let rows = [
-            row("full_pipeline", Verdict::Passed, 68_440, "/a/full_pipeline"),
-            row(
-                "av_sync",
-                Verdict::Failed("late".into()),
-                9_000,
-                "/a/av_sync",
-            ),
-            row("python_sts", Verdict::Skipped("no python".into()), 0, ""),
+            row("full_pipeline", Verdict::Passed, 68_440, None),
+            row("av_sync", Verdict::Failed, 9_000, None),
+            row("python_sts", Verdict::Skipped, 0, Some("no python")),
         ];
         assert_eq!(
             render(rows.iter()),
             "\n\
-             scenario       result     time  media server  logs\n\
-             full_pipeline  passed   68.4 s  default       /a/full_pipeline\n\
-             av_sync        FAILED    9.0 s  default       /a/av_sync\n\
-             python_sts     SKIPPED   0.0 s  default\n\
+             scenario       result     time  media server  page\n\
+             full_pipeline  passed   68.4 s  default       full_pipeline/report.html\n\
+             av_sync        FAILED    9.0 s  default       av_sync/report.html\n\
+             python_sts     SKIPPED   0.0 s  default       python_sts/report.html\n\
              python_sts was skipped: no python\n\n"
         );
     }

@@ -1,8 +1,10 @@
-//! How a scenario ended.
+//! How a scenario, or a part of it, ended.
 
 use std::{any::Any, fmt, thread};
 
 use anyhow::Result;
+
+use crate::failure::Failure;
 
 /// Why a scenario cannot be run here: something that it alone needs is not installed. As the error
 /// of a scenario it is no failure, but it is shown and counted; in CI, where a test that cannot fail
@@ -25,29 +27,43 @@ impl fmt::Display for Skipped {
 
 impl std::error::Error for Skipped {}
 
-/// How a scenario ended.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Verdict {
+/// Parts of a scenario failed: what each had to say is kept already.
+#[derive(Debug)]
+pub(super) struct PartsFailed(pub(super) usize);
+
+impl fmt::Display for PartsFailed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} parts failed", self.0)
+    }
+}
+
+impl std::error::Error for PartsFailed {}
+
+/// How something ended.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Outcome {
     Passed,
     /// With the reason.
     Skipped(String),
-    /// With what to tell.
-    Failed(String),
+    /// With what did not hold; nothing if that is kept already.
+    Failed(Option<Failure>),
 }
 
-/// What a scenario's result, or its panic, means.
-pub(super) fn judge(outcome: thread::Result<Result<()>>, in_ci: bool) -> Verdict {
+/// What a result, or a panic, means.
+pub(super) fn judge(outcome: thread::Result<Result<()>>, in_ci: bool) -> Outcome {
     match outcome {
-        Ok(Ok(())) => Verdict::Passed,
+        Ok(Ok(())) => Outcome::Passed,
+        Ok(Err(error)) if error.is::<PartsFailed>() => Outcome::Failed(None),
         Ok(Err(error)) => match error.downcast_ref::<Skipped>() {
             Some(skipped) if in_ci => {
-                Verdict::Failed(format!("{skipped}; in CI nothing is skipped"))
+                let text = format!("{skipped}; in CI nothing is skipped");
+                Outcome::Failed(Some(Failure::new(text)))
             }
-            Some(skipped) => Verdict::Skipped(skipped.to_string()),
-            None => Verdict::Failed(format!("{error:#}")),
+            Some(skipped) => Outcome::Skipped(skipped.to_string()),
+            None => Outcome::Failed(Some(Failure::of(&error))),
         },
         // The panic hook has printed where; what is here goes into the list of failures.
-        Err(panic) => Verdict::Failed(panic_text(panic.as_ref())),
+        Err(panic) => Outcome::Failed(Some(Failure::new(panic_text(panic.as_ref())))),
     }
 }
 
@@ -64,35 +80,33 @@ mod tests {
 
     use super::*;
 
-    #[test]
-    fn what_cannot_run_is_skipped_but_not_in_ci() {
-        let skipped = || Ok(Err(Skipped::because("no python").into()));
-        assert_eq!(
-            judge(skipped(), false),
-            Verdict::Skipped("no python".into())
-        );
-        let failed = "no python; in CI nothing is skipped";
-        assert_eq!(judge(skipped(), true), Verdict::Failed(failed.into()));
+    fn failed(what: &str) -> Outcome {
+        Outcome::Failed(Some(Failure::new(what)))
     }
 
     #[test]
-    fn a_reason_survives_added_context() {
-        let error = Err(Skipped::because("no python")).context("in a part");
+    fn what_cannot_run_is_skipped_but_not_in_ci() {
+        let skipped = || Err(Skipped::because("no python")).context("in a part");
         assert_eq!(
-            judge(Ok(error), false),
-            Verdict::Skipped("no python".into())
+            judge(Ok(skipped()), false),
+            Outcome::Skipped("no python".into())
+        );
+        assert_eq!(
+            judge(Ok(skipped()), true),
+            failed("no python; in CI nothing is skipped")
         );
     }
 
     #[test]
     fn errors_and_panics_are_failures() {
-        assert_eq!(judge(Ok(Ok(())), true), Verdict::Passed);
+        assert_eq!(judge(Ok(Ok(())), true), Outcome::Passed);
         let error = anyhow!("lost").context("a frame");
-        assert_eq!(
-            judge(Ok(Err(error)), false),
-            Verdict::Failed("a frame: lost".into())
-        );
+        assert_eq!(judge(Ok(Err(error)), false), failed("a frame: lost"));
         let panic = Err(Box::new("boom") as Box<dyn Any + Send>);
-        assert_eq!(judge(panic, false), Verdict::Failed("boom".into()));
+        assert_eq!(judge(panic, false), failed("boom"));
+        assert_eq!(
+            judge(Ok(Err(PartsFailed(2).into())), false),
+            Outcome::Failed(None)
+        );
     }
 }

@@ -1,6 +1,4 @@
-//! What a viewer gets: a player that joins the output late, and recordings put together.
-
-mod concatenate;
+//! What a viewer gets: a player that joins the output late.
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -8,10 +6,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail};
 
 use super::{Place, STOP_GRACE};
-use crate::media::nal;
+use crate::probe::nal;
 use crate::process::{Line, Process};
-
-pub use concatenate::concatenate;
 
 /// What a player may need beyond the time it plays: connect, find the streams, wait for a keyframe.
 const JOINING: Duration = Duration::from_secs(20);

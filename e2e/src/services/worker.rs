@@ -44,14 +44,6 @@ pub struct WorkerOptions {
     pub max_inflight: Option<u32>,
     /// Consecutive failures that open the breaker.
     pub breaker_failures: Option<u32>,
-    /// How long the breaker stays open.
-    pub breaker_cooldown: Option<Duration>,
-    /// Constant added to every output timestamp.
-    pub av_offset: Option<Duration>,
-    /// Delta that counts as out of sync.
-    pub av_sync_threshold: Option<Duration>,
-    /// Jitter buffer of the input.
-    pub rtsp_latency: Option<Duration>,
     /// More environment variables, also to override the above with values that are refused.
     pub env: Vec<(String, String)>,
 }
@@ -76,10 +68,6 @@ impl WorkerOptions {
             sts_timeout: None,
             max_inflight: None,
             breaker_failures: None,
-            breaker_cooldown: None,
-            av_offset: None,
-            av_sync_threshold: None,
-            rtsp_latency: None,
             env: Vec::new(),
         }
     }
@@ -115,10 +103,6 @@ impl WorkerOptions {
                 "WORKER_BREAKER_FAILURES",
                 self.breaker_failures.map(|n| n.to_string()),
             ),
-            ("WORKER_BREAKER_COOLDOWN", span(self.breaker_cooldown)),
-            ("WORKER_AV_OFFSET", span(self.av_offset)),
-            ("WORKER_AV_SYNC_THRESHOLD_MS", ms(self.av_sync_threshold)),
-            ("WORKER_RTSP_LATENCY_MS", ms(self.rtsp_latency)),
             ("WORKER_METRICS_ADDR", Some("127.0.0.1:0".into())),
             ("LOG_FORMAT", Some("json".into())),
             ("LOG_LEVEL", Some("info".into())),
@@ -349,7 +333,7 @@ mod tests {
             artifacts: scratch.path().to_owned(),
         };
         let mut options = WorkerOptions::new("t", "rtsp://h/i", "rtmp://h/o", "http://h");
-        options.breaker_cooldown = Some(Duration::from_millis(2500));
+        options.segment_retention = Some(Duration::from_millis(2500));
         options.sts_timeout = Some(Duration::from_secs(8));
         options.env.push(("LOG_LEVEL".into(), "debug".into()));
         let variables = options.variables(&place);
@@ -361,11 +345,11 @@ mod tests {
                 .map(|(_, value)| value.as_str())
         };
         assert_eq!(value("WORKER_STS_MODE"), Some("enabled"));
-        assert_eq!(value("WORKER_BREAKER_COOLDOWN"), Some("2500ms"));
+        assert_eq!(value("WORKER_SEGMENT_RETENTION"), Some("2500ms"));
         assert_eq!(value("WORKER_STS_TIMEOUT_MS"), Some("8000"));
         assert_eq!(value("WORKER_METRICS_ADDR"), Some("127.0.0.1:0"));
         assert_eq!(value("LOG_LEVEL"), Some("debug"));
-        assert_eq!(value("WORKER_AV_OFFSET"), None);
+        assert_eq!(value("WORKER_SEGMENT_DURATION"), None);
         assert_eq!(value("WORKER_DUB_MIX"), None);
         options.duck_db = Some(-12.5);
         let variables = options.variables(&place);

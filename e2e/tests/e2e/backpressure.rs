@@ -20,7 +20,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use e2e::clock::{ClipSpec, cached};
 use e2e::probe::logs::Record;
-use e2e::runner::Context;
+use e2e::runner::{Context, MAIN};
 use e2e::services::echo_sts::EchoStsOptions;
 use e2e::story::{Evidence, Live};
 use sts_protocol::{
@@ -51,9 +51,13 @@ const AUTOMATIC_CLIP: u32 = 16;
 const AUTOMATIC_SEGMENTS: u64 = 8;
 
 pub(crate) fn run(stage: &Context) -> Result<()> {
-    let (told, automatic) = wire::side_by_side(|| tell(stage), || report_by_itself(stage))?;
-    let automatic = judge_automatic(stage, &automatic).context("automatic load reports");
-    wire::both(judge(stage, &told), automatic).map(|_| ())
+    stage.parts(
+        2,
+        &[
+            (MAIN, &|| judge(stage, &tell(stage)?)),
+            ("automatic", &|| judge_automatic(&report_by_itself(stage)?)),
+        ],
+    )
 }
 
 fn tell(stage: &Context) -> Result<Evidence> {
@@ -65,7 +69,8 @@ fn tell(stage: &Context) -> Result<Evidence> {
 }
 
 fn judge(stage: &Context, evidence: &Evidence) -> Result<()> {
-    stage.report(evidence)?;
+    stage.snapshot("backpressure__metrics", &wire::metric_set(evidence));
+    stage.snapshot("backpressure__sts_events", &wire::wire(evidence));
     pauses(evidence)?;
     spacing(evidence)?;
     counts(evidence)?;
@@ -73,9 +78,6 @@ fn judge(stage: &Context, evidence: &Evidence) -> Result<()> {
     wire::require_stalls(evidence, &[3, 15])?;
     evidence.require_every_picture(spec(CLIP).frames())?;
     evidence.require_every_coded_frame()?;
-
-    stage.snapshot("backpressure__metrics", &wire::metric_set(evidence));
-    stage.snapshot("backpressure__sts_events", &wire::wire(evidence));
     Ok(())
 }
 
@@ -320,8 +322,7 @@ fn report_by_itself(stage: &Context) -> Result<Evidence> {
         })
 }
 
-fn judge_automatic(stage: &Context, evidence: &Evidence) -> Result<()> {
-    stage.report(evidence)?;
+fn judge_automatic(evidence: &Evidence) -> Result<()> {
     agree(evidence)?;
     let (sent, actions) = (wire::sent(evidence)?, actions(evidence));
     for action in ["pause", "slow_down", "none"] {

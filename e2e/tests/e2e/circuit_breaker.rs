@@ -37,8 +37,8 @@ pub(crate) fn run(stage: &Context) -> Result<()> {
         .sts(sts)
         .worker(|options| options.segment_duration = Some(SEGMENT))
         .run(fail_then_recover)?;
-    stage.report(&evidence)?;
-
+    stage.snapshot("circuit_breaker__metrics", &wire::metric_set(&evidence));
+    stage.snapshot("circuit_breaker__sts_events", &wire::wire(&evidence));
     transitions(&evidence)?;
     calls(&evidence)?;
     wire::require_outcome(
@@ -54,9 +54,6 @@ pub(crate) fn run(stage: &Context) -> Result<()> {
     wire::require_stalls(&evidence, &[PROBE])?;
     evidence.require_every_picture(1800)?;
     evidence.require_every_coded_frame()?;
-
-    stage.snapshot("circuit_breaker__metrics", &wire::metric_set(&evidence));
-    stage.snapshot("circuit_breaker__sts_events", &wire::wire(&evidence));
     Ok(())
 }
 

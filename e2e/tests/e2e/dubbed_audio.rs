@@ -4,14 +4,13 @@
 //! resized answer has another pitch, so there a steady tone tells them apart; in the last run, where
 //! the original goes on under the dub, both are heard at once.
 
-use std::thread;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Result, ensure};
 use e2e::clock::{ClipSpec, cached};
 use e2e::probe::audio::{self, Sound, Verdict};
 use e2e::probe::logs::Level;
-use e2e::runner::Context;
+use e2e::runner::{self, Context};
 use e2e::services::echo_sts::EchoStsOptions;
 use e2e::story::Evidence;
 
@@ -99,32 +98,12 @@ const PARTS: [Part; 9] = [
 ];
 
 pub(crate) fn run(stage: &Context) -> Result<()> {
-    let mut failed = Vec::new();
-    for some in PARTS.chunks(AT_ONCE) {
-        let results: Vec<_> = thread::scope(|scope| {
-            let running: Vec<_> = some
-                .iter()
-                .map(|part| scope.spawn(move || one(stage, part).context(part.0)))
-                .collect();
-            running
-                .into_iter()
-                .map(|part| {
-                    part.join()
-                        .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-                })
-                .collect()
-        });
-        for (evidence, part) in results.into_iter().zip(some) {
-            // Only now: nothing runs in real time beside it.
-            let judged = evidence.and_then(|evidence| judge(&evidence, part.2).context(part.0));
-            failed.extend(judged.err().map(|error| format!("{error:#}")));
-        }
-    }
-    if failed.is_empty() {
-        Ok(())
-    } else {
-        bail!("{}", failed.join("\nand "))
-    }
+    let parts = PARTS.map(|part| (part.0, move || judge(&one(stage, &part)?, part.2)));
+    let parts: Vec<runner::Part<'_>> = parts
+        .iter()
+        .map(|(name, part)| (*name, part as _))
+        .collect();
+    stage.parts(AT_ONCE, &parts)
 }
 
 fn one(stage: &Context, &(name, options, expect): &Part) -> Result<Evidence> {
@@ -132,7 +111,7 @@ fn one(stage: &Context, &(name, options, expect): &Part) -> Result<Evidence> {
         args: options.iter().map(ToString::to_string).collect(),
         ..EchoStsOptions::default()
     };
-    let evidence = stage
+    stage
         .part(
             name,
             cached(&ClipSpec::tone(TONE_HZ, CLIP).small())?,
@@ -143,9 +122,7 @@ fn one(stage: &Context, &(name, options, expect): &Part) -> Result<Evidence> {
             options.segment_duration = Some(SEGMENT);
             options.duck_db = matches!(expect, Expect::VoiceOver(_)).then_some(UNDER_DB);
         })
-        .run(|_| Ok(()))?;
-    stage.report(&evidence)?;
-    Ok(evidence)
+        .run(|_| Ok(()))
 }
 
 fn judge(evidence: &Evidence, expect: Expect) -> Result<()> {

@@ -43,17 +43,14 @@ pub(crate) fn run(stage: &Context) -> Result<()> {
         .sts(sts)
         .worker(|options| options.segment_duration = Some(SEGMENT))
         .run(hold_one)?;
-    stage.report(&evidence)?;
-
+    stage.snapshot("fragment_tracker__metrics", &wire::metric_set(&evidence));
+    stage.snapshot("fragment_tracker__sts_events", &wire::wire(&evidence));
     places(&evidence)?;
     ids(&evidence)?;
     wire::require_outcome(&evidence, SEGMENTS, SEGMENT, &[(1..2, "timeout")])?;
     wire::require_stalls(&evidence, &[HELD as u64])?;
     evidence.require_every_picture(spec.frames())?;
     evidence.require_every_coded_frame()?;
-
-    stage.snapshot("fragment_tracker__metrics", &wire::metric_set(&evidence));
-    stage.snapshot("fragment_tracker__sts_events", &wire::wire(&evidence));
     Ok(())
 }
 

@@ -17,18 +17,6 @@ pub(crate) fn run(stage: &Context) -> Result<()> {
         .story(stage.fixture(), MINUTE)
         .late_reader()
         .run(there_within_a_second)?;
-    stage.report(&evidence)?;
-
-    timing(&evidence)?;
-    sts(&evidence)?;
-    evidence.require_clean_log()?;
-    playable(&evidence)?;
-    if stage.is_own_fixture() {
-        pictures_and_sound(&evidence)?;
-    }
-    evidence.require_every_coded_frame()?;
-    metrics(&evidence)?;
-
     stage.snapshot("full_pipeline__metrics", &stage::metric_set(&evidence));
     stage.snapshot("full_pipeline__sts_events", &stage::sts_events(&evidence));
     let recording = evidence.recording()?.to_owned();
@@ -43,7 +31,15 @@ pub(crate) fn run(stage: &Context) -> Result<()> {
         "the output has {fps} frames per second"
     );
     stage.snapshot("full_pipeline__output_streams", &summary);
-    Ok(())
+    timing(&evidence)?;
+    sts(&evidence)?;
+    evidence.require_clean_log()?;
+    playable(&evidence)?;
+    if stage.is_own_fixture() {
+        pictures_and_sound(&evidence)?;
+    }
+    evidence.require_every_coded_frame()?;
+    metrics(&evidence)
 }
 
 /// By the server, not by the worker: `MediaMTX` looks at two seconds of media before a path is there.

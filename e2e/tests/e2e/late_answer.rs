@@ -66,8 +66,6 @@ pub(crate) fn run(stage: &Context) -> Result<()> {
             watched = Some((viewer, live.sent_at));
             Ok(())
         })?;
-    stage.report(&evidence)?;
-
     stalled_once(&evidence)?;
     let (viewer, sent_at) = watched.context("nobody watched")?;
     let arrivals = viewer.finish(&evidence.clip)?;

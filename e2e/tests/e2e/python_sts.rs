@@ -40,8 +40,6 @@ pub(crate) fn run(stage: &Context) -> Result<()> {
         .python_sts(service)
         .worker(|options| options.segment_duration = Some(SEGMENT))
         .run(|_| Ok(()))?;
-    stage.report(&evidence)?;
-
     let back = reconnection(&evidence)?;
     sessions(&evidence, back)?;
     ten_fragments(&evidence)?;

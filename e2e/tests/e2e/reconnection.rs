@@ -11,7 +11,7 @@ use e2e::clock::{ClipSpec, cached};
 use e2e::probe::audio::Verdict;
 use e2e::probe::frames::{self, CodedFrames};
 use e2e::probe::logs::{Log, Record};
-use e2e::runner::Context;
+use e2e::runner::{Context, MAIN};
 use e2e::services::echo_sts::EchoStsOptions;
 use e2e::story::{Evidence, Live, quietly};
 use sts_protocol::{Direction, SimulateDisconnect, event};
@@ -39,9 +39,13 @@ const KILL_AFTER: Duration = Duration::from_millis(1_400);
 const DELAYS_MS: [f64; 5] = [2_000.0, 4_000.0, 8_000.0, 16_000.0, 32_000.0];
 
 pub(crate) fn run(stage: &Context) -> Result<()> {
-    let (back, gone) = wire::side_by_side(|| come_back(stage), || go_for_good(stage))?;
-    let gone = judge_gone(stage, &gone).context("a service that stays away");
-    wire::both(judge_back(stage, &back), gone).map(|_| ())
+    stage.parts(
+        2,
+        &[
+            (MAIN, &|| judge_back(stage, &come_back(stage)?)),
+            ("gone", &|| judge_gone(stage, &go_for_good(stage)?)),
+        ],
+    )
 }
 
 fn sts(latency: Duration) -> EchoStsOptions {
@@ -61,7 +65,8 @@ fn come_back(stage: &Context) -> Result<Evidence> {
 }
 
 fn judge_back(stage: &Context, evidence: &Evidence) -> Result<()> {
-    stage.report(evidence)?;
+    stage.snapshot("reconnection__metrics", &wire::metric_set(evidence));
+    stage.snapshot("reconnection__sts_events", &wire::wire(evidence));
     losses(evidence)?;
     sessions(evidence)?;
     let away = [(2..5, "disconnected"), (6..11, "disconnected")];
@@ -70,9 +75,6 @@ fn judge_back(stage: &Context, evidence: &Evidence) -> Result<()> {
     wire::require_stalls(evidence, &[])?;
     evidence.require_every_picture(spec(CLIP).frames())?;
     evidence.require_every_coded_frame()?;
-
-    stage.snapshot("reconnection__metrics", &wire::metric_set(evidence));
-    stage.snapshot("reconnection__sts_events", &wire::wire(evidence));
     Ok(())
 }
 
@@ -245,7 +247,8 @@ fn go_for_good(stage: &Context) -> Result<Evidence> {
 }
 
 fn judge_gone(stage: &Context, evidence: &Evidence) -> Result<()> {
-    stage.report(evidence)?;
+    stage.snapshot("reconnection__gone_metrics", &wire::metric_set(evidence));
+    stage.snapshot("reconnection__gone_sts_events", &wire::wire(evidence));
     scheduled(&evidence.log, &DELAYS_MS)?;
     attempts(evidence, 0, 5)?;
     let mut gone = evidence.log.events("sts_gone");
@@ -253,9 +256,6 @@ fn judge_gone(stage: &Context, evidence: &Evidence) -> Result<()> {
     prefix(evidence, gone.unix_ms()?)?;
     dubbed_once(evidence)?;
     wire::require_stalls(evidence, &[])?;
-
-    stage.snapshot("reconnection__gone_metrics", &wire::metric_set(evidence));
-    stage.snapshot("reconnection__gone_sts_events", &wire::wire(evidence));
     Ok(())
 }
 

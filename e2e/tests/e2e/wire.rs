@@ -9,7 +9,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, ensure};
+use e2e::failure;
 use e2e::probe::FALLBACK_REASONS;
 use e2e::probe::audio::Verdict;
 use e2e::probe::journal::{Fragment, Journal};
@@ -206,6 +207,9 @@ pub(crate) fn require_outcome(
         );
     }
 
+    // Each answer where it belongs, and not in its neighbour's place.
+    evidence.require_identity(|_| true)?;
+
     let sent = sent(evidence)?;
     let applied: BTreeSet<u64> = sent
         .iter()
@@ -298,38 +302,6 @@ pub(crate) fn simulated(evidence: &Evidence, event: &str) -> usize {
     evidence.journal.events(Direction::Local, event).count()
 }
 
-/// Two runs side by side; what either leaves behind is judged afterwards.
-///
-/// # Errors
-/// With what went wrong in either.
-pub(crate) fn side_by_side(
-    one: impl FnOnce() -> Result<Evidence>,
-    other: impl FnOnce() -> Result<Evidence> + Send,
-) -> Result<(Evidence, Evidence)> {
-    let (one, other) = std::thread::scope(|scope| {
-        let other = scope.spawn(other);
-        let one = one();
-        let other = other.join();
-        (
-            one,
-            other.unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
-        )
-    });
-    both(one, other)
-}
-
-/// Both results, or all there is to say against them.
-///
-/// # Errors
-/// When either is an error.
-pub(crate) fn both<A, B>(one: Result<A>, other: Result<B>) -> Result<(A, B)> {
-    match (one, other) {
-        (Ok(one), Ok(other)) => Ok((one, other)),
-        (Err(one), Err(other)) => bail!("{one:#}\nand {other:#}"),
-        (Err(error), _) | (_, Err(error)) => Err(error),
-    }
-}
-
 /// What the worker's own watch over its deadlines says: whether something came late because the
 /// machine was too busy, or because of the worker.
 pub(crate) fn lateness(log: &Log) -> String {
@@ -352,9 +324,5 @@ pub(crate) fn lateness(log: &Log) -> String {
 /// # Errors
 /// With `what` and the numbers.
 pub(crate) fn within(what: &str, value: f64, low: f64, high: f64) -> Result<()> {
-    if (low..=high).contains(&value) {
-        Ok(())
-    } else {
-        bail!("{what}: {value:.1} ms, expected {low} to {high}")
-    }
+    failure::within(what, value, &(low..=high), "ms")
 }

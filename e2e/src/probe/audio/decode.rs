@@ -71,6 +71,23 @@ impl Sound {
     /// priming is not part of the sound), a container without one presents the
     /// priming as the sound it is.
     pub fn read(media: &Path) -> Result<Self> {
+        Self::mixed(media, |channels| {
+            channels.iter().sum::<f32>() / channels.len() as f32
+        })
+    }
+
+    /// Half the difference between left and right, which is nothing where there is one channel.
+    ///
+    /// # Errors
+    /// As [`read`](Self::read).
+    pub fn difference(media: &Path) -> Result<Self> {
+        Self::mixed(media, |channels| match channels {
+            [left, right, ..] => (left - right) / 2.0,
+            _ => 0.0,
+        })
+    }
+
+    fn mixed(media: &Path, mix: impl Fn(&[f32]) -> f32) -> Result<Self> {
         // The command line tool smooths timestamps by rules of its own, so they
         // are taken from ffprobe, which passes on what the file says.
         let path = media.to_path_buf();
@@ -103,16 +120,9 @@ impl Sound {
             });
             first += frame.nb_samples;
         }
-        let mono: Vec<f32> = raw
-            .chunks_exact(4 * channels)
-            .map(|bytes| {
-                let sum: f32 = bytes
-                    .chunks_exact(4)
-                    .map(|value| f32::from_le_bytes([value[0], value[1], value[2], value[3]]))
-                    .sum();
-                sum / channels as f32
-            })
-            .collect();
+        let value = |bytes: &[u8]| f32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
+        let samples: Vec<f32> = raw.chunks_exact(4).map(value).collect();
+        let mono: Vec<f32> = samples.chunks_exact(channels).map(mix).collect();
         ensure!(
             mono.len() == first,
             "{}: {} samples decoded, {first} announced",

@@ -5,6 +5,7 @@
 //!           ├─▶ segments   dubbed, original or silent; level
 //!           ├─▶ damage     clicks, dropouts
 //!           ├─▶ align      output against input, second by second
+//!           ├─▶ identity   is each second and channel the input's
 //!           └─▶ tone       how loud a steady tone is, what is left when it is taken away
 //! ```
 //!
@@ -13,6 +14,7 @@
 mod align;
 mod damage;
 mod decode;
+mod identity;
 mod segments;
 mod tone;
 
@@ -22,6 +24,7 @@ pub(crate) use decode::fraction;
 pub use align::{Alignment, SecondAlignment, align};
 pub use damage::{Click, Dropout, clicks, dropouts};
 pub use decode::{Break, Sound};
+pub use identity::{Stereo, require_identity};
 pub use segments::{Segment, Verdict, segments};
 pub use tone::{Residual, ToneReport, residual_without_tone, tone_db};
 

@@ -54,11 +54,7 @@ impl Clock {
     /// Reads a file whose clip had 30 frames a second. A file without a picture
     /// (or sound) has no pictures (beeps); one with neither is an error.
     pub fn read(media: &Path) -> Result<Self> {
-        Self::read_at(media, 30)
-    }
-
-    /// Reads a file whose clip had `fps` frames a second.
-    pub fn read_at(media: &Path, fps: u32) -> Result<Self> {
+        let fps = 30;
         let path = media.to_path_buf();
         let seen = std::thread::spawn(move || pictures(&path));
         let sound = Sound::read(media);

@@ -181,7 +181,7 @@ fn missing_doubled_and_swapped_frames_are_named() {
     assert_eq!(clock.sequence(0..100).unexpected.len(), 20);
     assert_eq!(
         sequence.to_string(),
-        "118 pictures; missing 3: 41 42 43; doubled 1: 73; reordered 1: 95"
+        "118 pictures; missing 3: 41 42 43; doubled 1: 73; swapped 1: 95"
     );
     // The file closes the gap of three frames, so its times are wrong as well.
     let steps = clock.steps();

@@ -18,6 +18,8 @@ pub struct Sequence {
     pub doubled: Vec<u32>,
     /// Numbers seen for the first time after a higher one.
     pub reordered: Vec<u32>,
+    /// Those have only changed places with a neighbour.
+    pub swapped: bool,
     /// Numbers that ought not to be there.
     pub unexpected: Vec<u32>,
     /// Places (counted from 0) of pictures without a readable number.
@@ -28,6 +30,7 @@ impl Sequence {
     pub(super) fn judge(pictures: &[Picture], expected: Range<u32>) -> Self {
         let mut verdict = Self {
             pictures: pictures.len(),
+            swapped: true,
             ..Self::default()
         };
         let mut seen = BTreeSet::new();
@@ -44,10 +47,23 @@ impl Sequence {
                 verdict.doubled.push(number);
             } else if late {
                 verdict.reordered.push(number);
+                verdict.swapped &= seen.contains(&(number + 1)) && !seen.contains(&(number + 2));
             }
         }
         verdict.missing = expected.filter(|number| !seen.contains(number)).collect();
         verdict
+    }
+
+    /// The lowest number that something is wrong with.
+    pub fn first_wrong(&self) -> Option<u32> {
+        let all = [
+            &self.missing,
+            &self.doubled,
+            &self.reordered,
+            &self.unexpected,
+        ];
+        let lowest = all.into_iter().flatten().min().copied();
+        lowest.or(self.unreadable.first().map(|place| *place as u32))
     }
 
     /// Every expected number exactly once, in order, and nothing else.
@@ -57,6 +73,7 @@ impl Sequence {
             missing,
             doubled,
             reordered,
+            swapped: _,
             unexpected,
             unreadable,
         } = self;
@@ -80,7 +97,15 @@ impl fmt::Display for Sequence {
         for (what, numbers) in [
             ("missing", &self.missing),
             ("doubled", &self.doubled),
-            ("reordered", &self.reordered),
+            // One place only: its neighbour came first.
+            (
+                if self.swapped {
+                    "swapped"
+                } else {
+                    "out of order"
+                },
+                &self.reordered,
+            ),
             ("unexpected", &self.unexpected),
             ("unreadable at places", &places),
         ] {

@@ -273,7 +273,7 @@ mod tests {
         scraper.join().unwrap();
         let error = scraper.last().unwrap_err().to_string();
         assert!(
-            error.starts_with("/metrics is not valid Prometheus text: line 1"),
+            error.starts_with("/metrics is not valid Prometheus text: 1 of 1 lines"),
             "{error}"
         );
     }

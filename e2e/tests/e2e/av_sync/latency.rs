@@ -16,8 +16,6 @@ pub(super) fn random(stage: &Context) -> Result<()> {
         .part("latency", stage.fixture(), MINUTE)
         .sts(super::random(sts("mark")))
         .run(|_| Ok(()))?;
-    stage.report(&evidence)?;
-
     let took: Vec<f64> = wire::sent(&evidence)?
         .iter()
         .filter_map(|fragment| fragment.seen.processing_ms())

@@ -10,8 +10,6 @@ mod latency;
 mod tone;
 
 use std::path::PathBuf;
-use std::sync::{Mutex, PoisonError};
-use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
@@ -39,46 +37,24 @@ const AGREEMENT_MS: f64 = 15.0;
 /// Seconds at either end in which a codec's priming and padding lie.
 const EDGE: f64 = 0.05;
 
-/// One of the runs, judged.
-type Run = fn(&Context) -> Result<()>;
-
 /// Runs at a time: with more of them, two cores are late by themselves.
 const AT_ONCE: usize = 4;
 
 pub(crate) fn run(stage: &Context) -> Result<()> {
     // The longest first.
-    let parts: [(&str, Run); 8] = [
-        ("random latency", latency::random),
-        ("a steady tone", tone::steady),
-        ("a step forward", |stage| {
-            clocks::step(stage, "forward", 200)
-        }),
-        ("a step back", |stage| clocks::step(stage, "back", -200)),
-        ("a fast clock", |stage| clocks::drift(stage, "fast", 0.005)),
-        ("a slow clock", |stage| clocks::drift(stage, "slow", -0.005)),
-        ("wandering reports", clocks::wander),
-        ("a gap", clocks::gap),
-    ];
-    let (waiting, failed) = (Mutex::new(parts.iter()), Mutex::new(Vec::new()));
-    let next = || {
-        let mut waiting = waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        waiting.next().copied()
-    };
-    thread::scope(|scope| {
-        for _ in 0..AT_ONCE {
-            scope.spawn(|| {
-                while let Some((name, part)) = next() {
-                    if let Err(error) = part(stage).context(name) {
-                        let mut failed = failed.lock().unwrap_or_else(PoisonError::into_inner);
-                        failed.push(format!("{error:#}"));
-                    }
-                }
-            });
-        }
-    });
-    let failed = failed.into_inner().unwrap_or_else(PoisonError::into_inner);
-    ensure!(failed.is_empty(), "{}", failed.join("\nand "));
-    Ok(())
+    stage.parts(
+        AT_ONCE,
+        &[
+            ("latency", &|| latency::random(stage)),
+            ("tone", &|| tone::steady(stage)),
+            ("forward", &|| clocks::step(stage, "forward", 200)),
+            ("back", &|| clocks::step(stage, "back", -200)),
+            ("fast", &|| clocks::drift(stage, "fast", 0.005)),
+            ("slow", &|| clocks::drift(stage, "slow", -0.005)),
+            ("wander", &|| clocks::wander(stage)),
+            ("gap", &|| clocks::gap(stage)),
+        ],
+    )
 }
 
 fn sts(mode: &str) -> EchoStsOptions {
@@ -105,15 +81,13 @@ fn short(
     sts: EchoStsOptions,
     manner: Manner,
 ) -> Result<Evidence> {
-    let evidence = stage
+    stage
         .part(part, clip, Duration::from_secs(spec.seconds.into()))
         .sts(sts)
         .way(Way::Camera)
         .manner(manner)
         .worker(|options| options.segment_duration = Some(SEGMENT))
-        .run(|_| Ok(()))?;
-    stage.report(&evidence)?;
-    Ok(evidence)
+        .run(|_| Ok(()))
 }
 
 /// The least and the most.

@@ -6,17 +6,15 @@
 mod also;
 mod rows;
 
-use std::collections::VecDeque;
 use std::ops::Range;
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, ensure};
 use camera::Manner;
 use e2e::clock::{self, ClipSpec};
 use e2e::environment::Way;
 use e2e::probe::frames::{self, CodedFrames};
-use e2e::runner::Context;
+use e2e::runner::{Context, Part};
 use e2e::services::echo_sts::EchoStsOptions;
 use e2e::services::media_server::Kind;
 use e2e::story::{Evidence, Live, quietly};
@@ -274,9 +272,12 @@ impl Row {
 }
 
 fn with_login(url: &str, password: Option<&str>) -> String {
+    // In the place of the login that every scenario carries.
+    let (scheme, rest) = url.split_once("://").unwrap_or_default();
+    let bare = rest.rsplit('@').next().unwrap_or(rest);
     match password {
-        Some(password) => url.replacen("://", &format!("://{USER}:{password}@"), 1),
-        None => url.to_owned(),
+        Some(password) => format!("{scheme}://{USER}:{password}@{bare}"),
+        None => format!("{scheme}://{bare}"),
     }
 }
 
@@ -294,7 +295,6 @@ fn hex(bytes: &[u8]) -> String {
 }
 
 pub(crate) fn run(context: &Context) -> Result<()> {
-    let only = std::env::var("E2E_ROW").ok();
     let mut rows = rows::of_cameras()?;
     if context.media_server() == Kind::MediaMtx {
         rows.extend(rows::of_mediamtx());
@@ -303,46 +303,20 @@ pub(crate) fn run(context: &Context) -> Result<()> {
             "cameras: SKIPPED the rows in which ffmpeg publishes to MediaMTX, which does not run here"
         );
     }
-    rows.retain(|row| {
-        only.as_deref()
-            .is_none_or(|only| only.split(',').any(|name| name == row.name))
-    });
     // The longest first.
     rows.sort_by_key(|row| std::cmp::Reverse(row.clip.seconds));
-    let all = rows.len();
-    let (queue, failures) = (Mutex::new(VecDeque::from(rows)), Mutex::new(Vec::new()));
-    std::thread::scope(|scope| {
-        for _ in 0..SIDE_BY_SIDE {
-            scope.spawn(|| {
-                loop {
-                    let next = queue
-                        .lock()
-                        .unwrap_or_else(PoisonError::into_inner)
-                        .pop_front();
-                    let Some(row) = next else { return };
-                    context.phase(row.name);
-                    match row.run(context) {
-                        Ok(said) => println!("cameras: {}: {said}", row.name),
-                        Err(error) => {
-                            println!("cameras: {}: FAILED: {error:#}", row.name);
-                            let mut failures =
-                                failures.lock().unwrap_or_else(PoisonError::into_inner);
-                            failures.push(format!("{}: {error:#}", row.name));
-                        }
-                    }
-                }
-            });
-        }
-    });
-    let failures = failures
-        .into_inner()
-        .unwrap_or_else(PoisonError::into_inner);
-    if !failures.is_empty() {
-        bail!(
-            "{} of {all} rows failed:\n\n{}",
-            failures.len(),
-            failures.join("\n\n")
-        );
-    }
-    Ok(())
+    let run = |row: &Row| -> Result<()> {
+        let said = row.run(context)?;
+        println!("cameras: {}: {said}", row.name);
+        Ok(())
+    };
+    let parts: Vec<_> = rows
+        .iter()
+        .map(|row| (row.name, move || run(row)))
+        .collect();
+    let parts: Vec<Part<'_>> = parts
+        .iter()
+        .map(|(name, part)| (*name, part as _))
+        .collect();
+    context.parts(SIDE_BY_SIDE, &parts)
 }

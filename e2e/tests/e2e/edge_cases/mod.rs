@@ -6,13 +6,11 @@ mod input;
 mod output;
 mod sts;
 
-use std::collections::VecDeque;
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, ensure};
 use e2e::clock::{self, ClipSpec};
-use e2e::runner::Context;
+use e2e::runner::{Context, Part};
 use e2e::services::echo_sts::EchoStsOptions;
 use e2e::story::{Evidence, Story};
 
@@ -52,42 +50,9 @@ const ROWS: [Row; 23] = [
 ];
 
 pub(crate) fn run(context: &Context) -> Result<()> {
-    let only = std::env::var("E2E_ROW").ok();
-    let rows = ROWS
-        .into_iter()
-        .filter(|(name, _)| only.as_deref().is_none_or(|only| only == *name));
-    let queue: Mutex<VecDeque<Row>> = Mutex::new(rows.collect());
-    let failures = Mutex::new(Vec::new());
-    std::thread::scope(|scope| {
-        for _ in 0..SIDE_BY_SIDE {
-            scope.spawn(|| {
-                loop {
-                    let next = queue
-                        .lock()
-                        .unwrap_or_else(PoisonError::into_inner)
-                        .pop_front();
-                    let Some((name, row)) = next else { return };
-                    context.phase(name);
-                    if let Err(error) = row(context, name) {
-                        let mut failures = failures.lock().unwrap_or_else(PoisonError::into_inner);
-                        failures.push(format!("{name}: {error:#}"));
-                    }
-                }
-            });
-        }
-    });
-    let failures = failures
-        .into_inner()
-        .unwrap_or_else(PoisonError::into_inner);
-    if !failures.is_empty() {
-        bail!(
-            "{} of {} rows failed:\n\n{}",
-            failures.len(),
-            ROWS.len(),
-            failures.join("\n\n")
-        );
-    }
-    Ok(())
+    let rows = ROWS.map(|(name, row)| (name, move || row(context, name)));
+    let parts: Vec<Part<'_>> = rows.iter().map(|(name, row)| (*name, row as _)).collect();
+    context.parts(SIDE_BY_SIDE, &parts)
 }
 
 /// A clip of this many seconds with the fixture's clock, small and quick to decode.

@@ -72,10 +72,10 @@ pub(super) fn returns(context: &Context, row: &'static str) -> Result<()> {
                     record.event() == Some("pair_started") && record.number("batch") == Some(2.0)
                 },
             )?;
-            live.environment.media_server().kill(Half::Rtmp);
+            live.environment.media_server().kill();
             live.worker
                 .wait_log("output_lost", Duration::from_secs(5))?;
-            live.environment.media_server_mut().restart(Half::Rtmp)?;
+            live.environment.media_server_mut().restart()?;
             live.worker
                 .wait_log("output_reconnected", Duration::from_secs(10))?;
             Ok(())

@@ -28,16 +28,13 @@ const MOST_MEMORY_KIB: u64 = 200 * 1024;
 const SEGMENT: Duration = Duration::from_secs(1);
 
 pub(crate) fn run(context: &Context) -> Result<()> {
-    let (hostile, random) = std::thread::scope(|scope| {
-        let hostile = scope.spawn(|| offences::run(context).context("hostile"));
-        let random = scope.spawn(|| random::run(context).context("random"));
-        let joined = |part: std::thread::ScopedJoinHandle<'_, Result<()>>| {
-            part.join()
-                .unwrap_or_else(|_| Err(anyhow::anyhow!("a part panicked")))
-        };
-        (joined(hostile), joined(random))
-    });
-    wire::both(hostile, random).map(drop)
+    context.parts(
+        2,
+        &[
+            ("hostile", &|| offences::run(context)),
+            ("random", &|| random::run(context)),
+        ],
+    )
 }
 
 /// What became of a segment, by the worker's log.

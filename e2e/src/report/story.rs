@@ -5,10 +5,14 @@ use serde_json::{Value, json};
 use crate::probe::{journal::Journal, logs::Log};
 
 /// 2026-01-01T00:00:00Z, when the first packet of the story was sent.
-pub(in crate::report) const ZERO_MS: f64 = 1_767_225_600_000.0;
+pub(super) const ZERO_MS: f64 = 1_767_225_600_000.0;
 
 /// A log of these moments: seconds, level, event, fields.
-pub(in crate::report) fn log_of(moments: &[(f64, &str, &str, Value)]) -> Log {
+pub(super) fn log_of(moments: &[(f64, &str, &str, Value)]) -> Log {
+    Log::parse(lines_of(moments).lines())
+}
+
+fn lines_of(moments: &[(f64, &str, &str, Value)]) -> String {
     let lines: Vec<String> = moments
         .iter()
         .map(|(at, level, event, fields)| {
@@ -22,11 +26,15 @@ pub(in crate::report) fn log_of(moments: &[(f64, &str, &str, Value)]) -> Log {
             line.to_string()
         })
         .collect();
-    Log::parse(lines.iter().map(String::as_str))
+    lines.join("\n")
 }
 
-pub(in crate::report) fn journal_of(moments: &[(f64, &str, &str, Value)]) -> Journal {
-    let lines: String = moments
+pub(super) fn journal_of(moments: &[(f64, &str, &str, Value)]) -> Journal {
+    Journal::parse(&entries_of(moments)).unwrap()
+}
+
+fn entries_of(moments: &[(f64, &str, &str, Value)]) -> String {
+    moments
         .iter()
         .map(|(at, direction, event, fields)| {
             // `at_ms` starts again when the service does: it must not be used.
@@ -37,18 +45,25 @@ pub(in crate::report) fn journal_of(moments: &[(f64, &str, &str, Value)]) -> Jou
             line.as_object_mut().unwrap().extend(fields);
             line.to_string() + "\n"
         })
-        .collect();
-    Journal::parse(&lines).unwrap()
+        .collect()
+}
+
+pub(super) fn log() -> Log {
+    Log::parse(log_lines().lines())
+}
+
+pub(super) fn journal() -> Journal {
+    Journal::parse(&journal_lines()).unwrap()
 }
 
 /// Two dubbed segments (the second late), one that times out, one lost with the connection, one that
 /// meets an open breaker.
-pub(in crate::report) fn log() -> Log {
+pub(super) fn log_lines() -> String {
     let reset = "connection reset <&> by peer";
     let ready = |batch: u64| json!({"batch": batch, "kind": "full", "duration_ms": 6000});
     let sent = |batch: u64, id: &str| json!({"batch": batch, "sequence": batch, "fragment_id": id});
     let air = |batch: u64, delta: f64, dubbed: bool| json!({"batch": batch, "av_delta_ms": delta, "latency_ms": 6300, "dubbed": dubbed});
-    log_of(&[
+    lines_of(&[
         (
             -0.5,
             "INFO",
@@ -196,10 +211,10 @@ pub(in crate::report) fn log() -> Log {
 }
 
 /// What the service saw of it.
-pub(in crate::report) fn journal() -> Journal {
+pub(super) fn journal_lines() -> String {
     let data = |n: u64, id: &str| json!({"fragment_id": id, "sequence": n, "session": 1, "duration_ms": 6000});
     let ack = |id: &str, status: &str| json!({"fragment_id": id, "status": status});
-    journal_of(&[
+    entries_of(&[
         (-0.3, "local", "connect", json!({})),
         (6.02, "in", "fragment:data", data(0, "a")),
         (6.03, "out", "fragment:ack", ack("a", "queued")),

@@ -16,20 +16,8 @@ const REORDERED: TestClip = TestClip { bframes: 3, ..CLIP };
 pub(crate) const PLAIN: Recipe = Recipe("clip.mp4", CLIP);
 /// Three B-frames between the others.
 pub(crate) const B_FRAMES: Recipe = Recipe("clip.mp4", REORDERED);
-/// The same in fragments, as MediaMTX records.
-pub(crate) const FRAGMENTED: Recipe = Recipe(
-    "clip.mp4",
-    TestClip {
-        fragmented: true,
-        ..REORDERED
-    },
-);
 /// What nginx records.
 pub(crate) const FLV: Recipe = Recipe("clip.flv", REORDERED);
-/// What MediaMTX records.
-pub(crate) const TS: Recipe = Recipe("clip.ts", REORDERED);
-/// A container that is read by way of ffmpeg.
-pub(crate) const MATROSKA: Recipe = Recipe("clip.mkv", CLIP);
 
 /// The path of a clip.
 ///
