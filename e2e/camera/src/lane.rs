@@ -293,7 +293,8 @@ impl Lane {
         let Some(stray) = self.manner.stray else {
             return 0;
         };
-        let period = at.div_euclid(nanos(stray.every).max(1));
+        let every = nanos(stray.every).max(1);
+        let period = (at + every / 2).div_euclid(every);
         if period <= self.strayed {
             return 0;
         }

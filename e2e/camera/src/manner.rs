@@ -169,7 +169,7 @@ pub struct Jump {
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Stray {
-    /// One every so many seconds.
+    /// One in the middle of every so many seconds.
     pub every: f64,
     /// By so much.
     pub ms: f64,

@@ -5,14 +5,25 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, ensure};
 use e2e::probe::audio;
 use e2e::probe::ffprobe;
-use e2e::runner::Context;
+use e2e::runner::{Context, MAIN};
 use e2e::story::{Evidence, Live, quietly};
 
+use crate::cameras;
 use crate::stage::{self, MINUTE, Stage};
 
 const SEGMENTS: usize = 10;
 
 pub(crate) fn run(stage: &Context) -> Result<()> {
+    stage.parts(
+        2,
+        &[
+            (MAIN, &|| minute(stage)),
+            ("ffmpeg", &|| cameras::published(stage, "ffmpeg")),
+        ],
+    )
+}
+
+fn minute(stage: &Context) -> Result<()> {
     let evidence = stage
         .story(stage.fixture(), MINUTE)
         .late_reader()

@@ -23,6 +23,7 @@ use e2e::runner::Context;
 use e2e::services::echo_sts::EchoStsOptions;
 use e2e::story::{Evidence, quietly};
 
+use crate::cameras;
 use crate::stage::Stage;
 use crate::wire;
 
@@ -53,6 +54,9 @@ pub(crate) fn run(stage: &Context) -> Result<()> {
             ("slow", &|| clocks::drift(stage, "slow", -0.005)),
             ("wander", &|| clocks::wander(stage)),
             ("gap", &|| clocks::gap(stage)),
+            ("ffmpeg_b_frames", &|| {
+                cameras::published(stage, "ffmpeg_b_frames")
+            }),
         ],
     )
 }

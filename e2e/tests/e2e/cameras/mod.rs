@@ -294,6 +294,17 @@ fn hex(bytes: &[u8]) -> String {
         .fold(String::new(), |text, byte| text + &format!("{byte:02x}"))
 }
 
+/// One of the streams that ffmpeg publishes, as a part of another scenario: with it MediaMTX has a real
+/// publisher there. Nothing where MediaMTX does not run.
+pub(crate) fn published(context: &Context, which: &str) -> Result<()> {
+    let rows = rows::of_mediamtx().into_iter();
+    for row in rows.filter(|row| row.name == which && context.media_server() == Kind::MediaMtx) {
+        let said = row.run(context).context(row.name)?;
+        println!("{}: {}: {said}", context.name(), row.name);
+    }
+    Ok(())
+}
+
 pub(crate) fn run(context: &Context) -> Result<()> {
     let mut rows = rows::of_cameras()?;
     if context.media_server() == Kind::MediaMtx {

@@ -16,6 +16,9 @@ const AT: f64 = 6.5;
 /// The reports of a camera that says how late it is every two seconds.
 const OFTEN: f64 = 2.0;
 
+/// Video waits six seconds for audio; a segment and a bit come on top.
+const WITHOUT_AUDIO: f64 = 9.0;
+
 /// What the camera itself does, with every media server.
 pub(super) fn of_cameras() -> Result<Vec<Row>> {
     let mut rows = clocks();
@@ -275,7 +278,7 @@ fn sound() -> Vec<Row> {
         )
         .with(|row| {
             row.silent = 0..14;
-            row.latency = 10.0;
+            row.latency = WITHOUT_AUDIO;
             row.also = also::silence_stays_here;
         }),
         Row::new(
@@ -289,7 +292,7 @@ fn sound() -> Vec<Row> {
         .with(|row| {
             row.silent = 0..10;
             row.unsettled = vec![9.5..9.5 + SETTLED];
-            row.latency = 10.0;
+            row.latency = WITHOUT_AUDIO;
         }),
         Row::new(
             "audio_ends",
@@ -301,7 +304,7 @@ fn sound() -> Vec<Row> {
         )
         .with(|row| {
             row.silent = 9..20;
-            row.latency = 10.0;
+            row.latency = WITHOUT_AUDIO;
         }),
         Row::new("aac_without_config", 8, without("; config=[0-9A-F]+", "")),
         Row::new(
