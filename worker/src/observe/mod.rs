@@ -133,16 +133,11 @@ impl Observer {
     pub fn output_bytes(&self, bytes: u64) {
         self.board
             .health(|health, at| health.output_sent(at, bytes));
-        let (more, connected) = self.board.status(|status| {
-            let output = &mut status.output;
-            let more = bytes.checked_sub(output.bytes).unwrap_or(bytes);
-            output.bytes = bytes;
-            (more, std::mem::replace(&mut output.connected, bytes > 0))
+        let more = self.board.status(|status| {
+            let before = std::mem::replace(&mut status.output.bytes, bytes);
+            bytes.checked_sub(before).unwrap_or(bytes)
         });
         counter!(names::OUTPUT_BYTES).increment(more);
-        if connected != (bytes > 0) {
-            gauge!(names::OUTPUT_CONNECTED).set(f64::from(u8::from(bytes > 0)));
-        }
     }
 
     /// Counts what the log has lost and tells it once there is room again; to be called about once

@@ -154,6 +154,15 @@ fn events() -> Vec<Event> {
             latency: ms(6900),
             head_room: ms(500),
         },
+        Event::OutputNameTaken { delay: ms(1000) },
+        Event::OutputLost {
+            reason: "connection closed remotely".to_owned(),
+        },
+        Event::OutputReconnected {
+            away: ms(3000),
+            video: 90,
+            audio: 140,
+        },
         Event::Stall {
             batch,
             duration: ms(1200),
