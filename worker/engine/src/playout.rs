@@ -7,7 +7,7 @@
 //!
 //! The first moments of media (the *lead*) leave at once: a server looks at some media time before it
 //! shows a stream, and paced media would make viewers wait for that in real time. What follows leaves
-//! when it would have left anyway, so the lead changes no latency.
+//! when it would have left anyway, so the lead changes no latency; it does not wait for the head room either.
 //!
 //! The head room is read off this machine: how long it worked on the first pair, and how late it was
 //! for what it had to do before. How far latency may come down is read off the pairs. Each has an
@@ -121,7 +121,7 @@ pub struct Playout {
     starting: usize,
     /// The most this machine was late for anything before the start.
     late: Duration,
-    /// When the lead leaves, and where it ends.
+    /// When the lead was ready and leaves, and where it ends.
     lead: Option<(At, Pts)>,
     /// When the newest pair became ready.
     last_ready: Option<At>,
@@ -176,7 +176,7 @@ impl Playout {
         let head_room = (pair.worked + 2 * self.late).max(least).min(most);
         let begin = at + head_room;
         self.starting = STARTING;
-        self.lead = Some((begin, pair.start + self.config.lead));
+        self.lead = Some((at, pair.start + self.config.lead));
         self.events.push_back(Event::OutputStarted {
             batch: pair.batch,
             latency: begin.since(pair.captured),
@@ -191,7 +191,7 @@ impl Playout {
     pub fn due(&self, pts: Pts) -> Option<At> {
         let due = self.paced(pts)?;
         match self.lead {
-            Some((begin, end)) if pts < end => Some(due.min(begin)),
+            Some((ready, end)) if pts < end => Some(due.min(ready)),
             _ => Some(due),
         }
     }

@@ -28,6 +28,8 @@ const HEAD_ROOM: (Duration, Duration) = (Duration::from_millis(50), Duration::fr
 const STALL_TOLERANCE: Duration = Duration::from_millis(200);
 /// `MediaMTX` looks at two seconds of media before its readers get anything.
 const LEAD: Duration = Duration::from_millis(2_300);
+/// The muxer holds a little video back until its audio is there: no server is slow for that.
+const HELD_BACK: Duration = Duration::from_millis(300);
 /// Between two looks whether the server has accepted.
 const ACCEPT_LOOK: Duration = Duration::from_millis(20);
 
@@ -436,7 +438,12 @@ impl Publisher {
                 self.life.failed(at, connection, taken, &error.text);
             }
             EgressFact::Warning(text) => observer.fact(&Fact::MediaWarning { text: &text }),
-            EgressFact::Waiting(bytes) => self.waiting = self.handed_over.behind(bytes),
+            EgressFact::Waiting(bytes) => {
+                let waiting = self.handed_over.behind(bytes);
+                self.waiting = Some(waiting)
+                    .filter(|waiting| *waiting > HELD_BACK)
+                    .unwrap_or_default();
+            }
             EgressFact::Finished => self.life.finished(at, connection),
         }
     }

@@ -229,11 +229,11 @@ fn a_slow_start_is_forgotten_within_two_minutes_without_a_stall() {
 fn the_lead_leaves_at_once_and_the_rest_at_its_time() {
     let config = PlayoutConfig {
         lead: ms(2_300),
-        ..PlayoutConfig::default()
+        ..head_room(300, 300)
     };
     for segment in [6_000, 1_000_i64] {
         let mut playout = Playout::new(config.clone());
-        for batch in 0..6 {
+        for batch in 0..3 {
             let start = batch * segment;
             let ready = At::from_millis((start + segment + 300) as u64);
             playout.pair_ready(
@@ -248,11 +248,16 @@ fn the_lead_leaves_at_once_and_the_rest_at_its_time() {
             );
             for pts in (start..start + segment).step_by(20) {
                 let due = playout.due(Pts::from_millis(pts)).expect("ready");
-                let begin = segment + 300;
-                let expected = if pts < 2_300 { begin } else { begin + pts };
+                // The head room holds the rest back, not the lead.
+                let ready = segment + 300;
+                let expected = if pts < 2_300 {
+                    ready
+                } else {
+                    ready + 300 + pts
+                };
                 assert_eq!(due, At::from_millis(expected as u64), "{segment}: {pts}");
             }
-            assert_eq!(playout.latency(), ms(segment as u64 + 300));
+            assert_eq!(playout.latency(), ms(segment as u64 + 600));
         }
     }
 }
