@@ -11,11 +11,12 @@ pub mod metrics;
 pub mod nal;
 
 /// Why a segment may fall back, as metric and log name it.
-pub const FALLBACK_REASONS: [&str; 6] = [
+pub const FALLBACK_REASONS: [&str; 7] = [
     "timeout",
     "error",
     "breaker_open",
     "disconnected",
     "backpressure",
     "bad_audio",
+    "no_audio",
 ];

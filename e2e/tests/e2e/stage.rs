@@ -46,6 +46,9 @@ pub(crate) fn metric_set(evidence: &Evidence) -> Vec<String> {
             lines.push(format!("{series} [TIME]"));
         } else if name.ends_with("_bytes_total") || name.ends_with("_frames_total") {
             lines.push(format!("{series} [SIZE]"));
+        } else if name == "worker_video_units_total" || series.contains("before_keyframe") {
+            // As long as the run is, and as much sound as precedes its first picture.
+            lines.push(format!("{series} [UNITS]"));
         } else {
             lines.push(format!("{series} {value}"));
         }

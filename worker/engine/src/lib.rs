@@ -6,6 +6,7 @@
 //!
 //! | part | decides |
 //! |---|---|
+//! | [`input`] | the input's life: connecting, retrying, silence, the end |
 //! | [`timeline`] | where every unit of both tracks lies in media time |
 //! | [`segment`] | where the 6 s cuts fall and which media belongs to which segment |
 //! | [`dts`] | decode timestamps for access units that arrive with PTS only |
@@ -40,6 +41,7 @@ pub mod fragment_id;
 pub mod health;
 pub mod heard;
 pub mod in_flight;
+pub mod input;
 pub mod machine;
 pub mod output;
 pub mod playout;

@@ -89,6 +89,8 @@ pub enum OriginalReason {
     Backpressure,
     /// What came back cannot be used.
     BadAudio,
+    /// There was no sound to dub: all of it is silence that was put where nothing came.
+    NoAudio,
     /// Too short to be sent. Not a fallback.
     NotSent,
     /// Dubbing is off. Not a fallback.
@@ -97,13 +99,14 @@ pub enum OriginalReason {
 
 impl OriginalReason {
     /// The reasons that are fallbacks, which are the label values of `worker_fallback_total`.
-    pub const FALLBACKS: [Self; 6] = [
+    pub const FALLBACKS: [Self; 7] = [
         Self::Timeout,
         Self::Error,
         Self::BreakerOpen,
         Self::Disconnected,
         Self::Backpressure,
         Self::BadAudio,
+        Self::NoAudio,
     ];
 
     /// The word used in logs and as a metric label.
@@ -115,6 +118,7 @@ impl OriginalReason {
             Self::Disconnected => "disconnected",
             Self::Backpressure => "backpressure",
             Self::BadAudio => "bad_audio",
+            Self::NoAudio => "no_audio",
             Self::NotSent => "not_sent",
             Self::Passthrough => "passthrough",
         }

@@ -25,7 +25,6 @@ pub mod segment_files;
 mod socket_queue;
 pub mod splice;
 pub mod tempo;
-pub mod timeline;
 mod url;
 
 use std::sync::Arc;

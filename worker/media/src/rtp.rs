@@ -1,57 +1,27 @@
-//! RTP time: 32-bit timestamps that wrap, unwrapped to nanoseconds.
+//! RTP headers and RTCP sender reports.
 
-/// Turns the RTP timestamps of one track into nanoseconds since its first packet.
-#[derive(Debug, Clone)]
-pub struct RtpClock {
-    rate: u32,
-    first: Option<i64>,
-    last: i64,
+/// What the header of an RTP packet says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RtpHeader {
+    /// Number of the packet.
+    pub sequence: u16,
+    /// When its content belongs, in ticks of the track's clock.
+    pub timestamp: u32,
+    /// Who sends it.
+    pub ssrc: u32,
 }
 
-impl RtpClock {
-    /// `rate` is the track's RTP clock rate in ticks per second.
-    pub fn new(rate: u32) -> Self {
-        Self {
-            rate: rate.max(1),
-            first: None,
-            last: 0,
-        }
+impl RtpHeader {
+    /// Reads a packet's header.
+    pub fn parse(packet: &[u8]) -> Option<Self> {
+        let field = |at: usize| Some(u32::from_be_bytes(packet.get(at..at + 4)?.try_into().ok()?));
+        (packet.first()? >> 6 == 2).then_some(())?;
+        Some(Self {
+            sequence: field(0)? as u16,
+            timestamp: field(4)?,
+            ssrc: field(8)?,
+        })
     }
-
-    /// Time of a packet; the first one defines zero.
-    pub fn packet(&mut self, timestamp: u32) -> i64 {
-        let extended = self.extend(timestamp);
-        let first = *self.first.get_or_insert(extended);
-        self.last = extended;
-        self.nanos(extended - first)
-    }
-
-    /// Time of a timestamp that is not a packet's, such as a sender report's; `None` before
-    /// the first packet.
-    pub fn other(&self, timestamp: u32) -> Option<i64> {
-        let first = self.first?;
-        Some(self.nanos(self.extend(timestamp) - first))
-    }
-
-    fn extend(&self, timestamp: u32) -> i64 {
-        if self.first.is_none() {
-            return i64::from(timestamp);
-        }
-        // The nearest value to the last one: half the range ahead or behind.
-        let step = timestamp.wrapping_sub(self.last as u32) as i32;
-        self.last + i64::from(step)
-    }
-
-    fn nanos(&self, ticks: i64) -> i64 {
-        (i128::from(ticks) * 1_000_000_000 / i128::from(self.rate)) as i64
-    }
-}
-
-/// Reads SSRC and timestamp of an RTP packet's header.
-pub fn rtp_header(packet: &[u8]) -> Option<(u32, u32)> {
-    let field = |at: usize| Some(u32::from_be_bytes(packet.get(at..at + 4)?.try_into().ok()?));
-    (packet.first()? >> 6 == 2).then_some(())?;
-    Some((field(8)?, field(4)?))
 }
 
 /// An RTCP sender report: the same instant on the sender's wall clock and in RTP time.
@@ -92,19 +62,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn time_goes_on_over_the_wrap() {
-        let mut clock = RtpClock::new(90_000);
-        assert_eq!(clock.packet(u32::MAX - 89_999), 0);
-        assert_eq!(clock.packet(0), 1_000_000_000);
-        assert_eq!(clock.packet(90_000), 2_000_000_000);
-        assert_eq!(clock.other(u32::MAX - 89_999), Some(0));
-    }
-
-    #[test]
-    fn reordered_timestamps_go_back_a_little() {
-        let mut clock = RtpClock::new(90_000);
-        clock.packet(9_000);
-        assert_eq!(clock.packet(0), -100_000_000);
+    fn a_header_is_read() {
+        let packet = [0x80, 0x60, 1, 2, 0, 0, 0, 9, 0, 0, 0, 7];
+        let header = RtpHeader {
+            sequence: 258,
+            timestamp: 9,
+            ssrc: 7,
+        };
+        assert_eq!(RtpHeader::parse(&packet), Some(header));
+        assert_eq!(RtpHeader::parse(&packet[..11]), None);
+        assert_eq!(RtpHeader::parse(&[0; 12]), None);
     }
 
     #[test]

@@ -145,6 +145,12 @@ impl Dubbing {
         self.session.handle_input(at, Input::Start);
     }
 
+    /// A segment is complete, and there is no sound in it to dub.
+    pub(super) fn segment_silent(&mut self, at: At, batch: u64) {
+        self.session
+            .handle_input(at, Input::SegmentSilent { batch });
+    }
+
     /// A segment is complete; `fragment` is `None` if it is too short to be dubbed.
     pub(super) fn segment_ready(&mut self, at: At, batch: u64, fragment: Option<Fragment>) {
         let sendable = fragment.is_some();

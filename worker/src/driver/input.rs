@@ -1,9 +1,15 @@
-//! The input side: connections and their retries, one timeline, segments.
+//! The input side: carries out what the input's life orders, and brings what comes in over the timeline
+//! to the segmenter.
 
-use std::time::Duration;
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
 
-use dub_engine::backoff::Backoff;
-use dub_engine::{At, AudioFrame, Pts, Segment, Segmenter, SegmenterConfig, VideoUnit};
+use dub_engine::input::{InputEnd, InputLife, InputOrder, Loss};
+use dub_engine::timeline::{AlignedBy, DropReason, Note, Timeline};
+use dub_engine::{
+    At, AudioFrame, DroppedBeforeStart, Placed, Pts, Segment, Segmenter, SegmenterConfig,
+    TimelineConfig, Track, VideoUnit,
+};
 use tokio::sync::mpsc;
 
 use crate::config::Config;
@@ -11,29 +17,17 @@ use crate::error::WorkerError;
 use crate::observe::{Fact, Observer};
 use dub_media::aac::{AacFormat, FRAME_SAMPLES};
 use dub_media::ingest::{CHANNEL_CAPACITY, Ingest, IngestError, IngestFact};
-use dub_media::timeline::{Alignment, Placed, Timeline, TimelineConfig};
 use dub_media::{AacFrame, AccessUnit, encoder};
 
-/// Waits before the retries of a lost or absent input.
-const RETRIES: [Duration; 3] = [
-    Duration::from_secs(1),
-    Duration::from_secs(2),
-    Duration::from_secs(4),
-];
-/// Silence after which a connection that had media is given up: RTSP over TCP has no
-/// other way to notice a peer that stops without closing.
-const SILENCE: Duration = Duration::from_secs(5);
-/// Patience with a server that has accepted PLAY but sends nothing yet: the stream may
-/// be announced long before its first frame.
-const FIRST_MEDIA: Duration = Duration::from_mins(1);
-/// Patience with the RTSP handshake as a whole.
-const HANDSHAKE: Duration = Duration::from_secs(15);
 /// Sender reports come every five seconds at the latest from the usual senders; waiting
 /// costs nothing as long as the first segment is not complete.
 const REPORT_WAIT: Duration = Duration::from_millis(5500);
-/// How far video may run ahead of audio before a segment goes out without audio.
+/// How far video may run ahead of audio on the timeline before a segment goes out without audio. The
+/// timeline puts silence long before.
 const AUDIO_WAIT: Duration = Duration::from_secs(20);
-/// Audio holes longer than this are filled with silence; shorter ones are slewed over.
+/// Audio is always waited for so long: it comes in bundles.
+const LEAST_PATIENCE: Duration = Duration::from_secs(1);
+/// A hole this long between segments is filled with silence at once; shorter ones are slewed over.
 pub(super) const AUDIO_GAP: Duration = Duration::from_millis(500);
 
 /// A video unit with the time it arrived.
@@ -42,45 +36,32 @@ pub(super) type VideoPayload = (AccessUnit, At);
 /// The input of one stream, over as many connections as it takes.
 pub(super) struct Input {
     config: Config,
+    /// Moment 0 of [`At`].
+    clock: Instant,
     sender: mpsc::Sender<(u32, IngestFact)>,
     /// Facts of all connections, tagged.
     pub facts: mpsc::Receiver<(u32, IngestFact)>,
-    connection: u32,
-    phase: Phase,
-    backoff: Backoff,
+    life: InputLife,
+    ingest: Option<Ingest>,
+    /// How the last connection ended, as the media side said it.
+    error: Option<IngestError>,
     timeline: Option<Timeline<VideoPayload, AacFrame>>,
-    aligned: bool,
     segmenter: Segmenter<VideoPayload, AacFrame>,
     format: Option<AacFormat>,
+    bundled: Option<Duration>,
     silent_frame: Option<AacFrame>,
     /// Last video unit: media time and arrival.
     last: Option<(Pts, At)>,
-    /// Since the stream was lost, the server has only ever said that there is none.
-    absent_only: bool,
-    last_error: String,
     /// A connection began, so the next segment does not follow the last one.
     broken: bool,
-}
-
-enum Phase {
-    Connecting {
-        ingest: Ingest,
-        until: At,
-    },
-    /// PLAY is accepted; `until` moves on with every unit.
-    Receiving {
-        ingest: Ingest,
-        until: At,
-    },
-    Waiting {
-        until: At,
-    },
-    Ended,
+    /// What was dropped and is not logged yet.
+    dropped: BTreeMap<(Track, DropReason), u64>,
+    cut_off: DroppedBeforeStart,
 }
 
 impl Input {
-    /// An input that does nothing until [`Input::connect`].
-    pub(super) fn new(config: &Config) -> Self {
+    /// An input that does nothing until [`Input::start`].
+    pub(super) fn new(config: &Config, clock: Instant) -> Self {
         let (sender, facts) = mpsc::channel(CHANNEL_CAPACITY);
         let segmenter = Segmenter::new(SegmenterConfig {
             duration: config.segment_duration,
@@ -89,40 +70,28 @@ impl Input {
         });
         Self {
             config: config.clone(),
+            clock,
             sender,
             facts,
-            connection: 0,
-            phase: Phase::Ended,
-            backoff: Backoff::new(RETRIES.to_vec()),
+            life: InputLife::new(),
+            ingest: None,
+            error: None,
             timeline: None,
-            aligned: false,
             segmenter,
             format: None,
+            bundled: None,
             silent_frame: None,
             last: None,
-            absent_only: true,
-            last_error: String::new(),
             broken: true,
+            dropped: BTreeMap::new(),
+            cut_off: DroppedBeforeStart::default(),
         }
     }
 
-    /// Opens the next connection.
-    pub(super) fn connect(&mut self, at: At) -> Result<(), WorkerError> {
-        self.connection += 1;
-        self.timeline = None;
-        self.aligned = false;
-        let ingest = Ingest::start(
-            &self.config.input_url,
-            self.config.rtsp_latency,
-            self.connection,
-            self.sender.clone(),
-        )
-        .map_err(WorkerError::Unexpected)?;
-        self.phase = Phase::Connecting {
-            ingest,
-            until: at + HANDSHAKE,
-        };
-        Ok(())
+    /// Opens the first connection.
+    pub(super) fn start(&mut self, at: At, observer: &Observer) -> Result<(), WorkerError> {
+        self.life.start(at);
+        self.obey(at, observer)
     }
 
     /// The audio format, as soon as the input has told it.
@@ -132,7 +101,7 @@ impl Input {
 
     /// Whether nothing more will come.
     pub(super) fn has_ended(&self) -> bool {
-        matches!(self.phase, Phase::Ended)
+        self.life.has_ended()
     }
 
     /// A complete segment, and whether its audio follows that of the segment before.
@@ -142,39 +111,24 @@ impl Input {
         Some((segment, follows))
     }
 
+    /// Whether all of a segment's sound is silence that was put where nothing came.
+    pub(super) fn is_filled(&self, segment: &Segment<VideoPayload, AacFrame>) -> bool {
+        let silent = |frame: &AudioFrame<AacFrame>| {
+            let silent = self.silent_frame.as_ref();
+            silent.is_some_and(|silent| AacFrame::ptr_eq(silent, &frame.payload))
+        };
+        segment.audio.iter().all(silent)
+    }
+
     /// When [`Input::wake`] is due.
     pub(super) fn poll_timeout(&self) -> Option<At> {
-        match self.phase {
-            Phase::Connecting { until, .. }
-            | Phase::Receiving { until, .. }
-            | Phase::Waiting { until } => Some(until),
-            Phase::Ended => None,
-        }
+        self.life.poll_timeout()
     }
 
     /// A deadline has passed.
     pub(super) fn wake(&mut self, at: At, observer: &Observer) -> Result<(), WorkerError> {
-        match self.phase {
-            Phase::Connecting { until, .. } if at >= until => self.lost(
-                at,
-                IngestError::Broken(format!("the server did not answer within {HANDSHAKE:?}")),
-                observer,
-            ),
-            Phase::Receiving { until, .. } if at >= until => {
-                let silence = if self.timeline.is_some() {
-                    SILENCE
-                } else {
-                    FIRST_MEDIA
-                };
-                self.lost(
-                    at,
-                    IngestError::Broken(format!("no media for {silence:?}")),
-                    observer,
-                )
-            }
-            Phase::Waiting { until } if at >= until => self.connect(at),
-            _ => Ok(()),
-        }
+        self.life.wake(at);
+        self.obey(at, observer)
     }
 
     /// Takes in what a connection tells.
@@ -185,82 +139,173 @@ impl Input {
         fact: IngestFact,
         observer: &Observer,
     ) -> Result<(), WorkerError> {
-        if connection != self.connection
-            || matches!(self.phase, Phase::Waiting { .. } | Phase::Ended)
-        {
+        if self.life.connection() != Some(connection) {
             return Ok(()); // A connection that was given up has last words.
         }
         match fact {
-            IngestFact::Connected => self.connected(at, observer),
-            IngestFact::AudioFormat(format) => return self.take_format(format),
+            IngestFact::Connected => {
+                // Not when the last connection was lost: what it left behind still follows.
+                self.broken = true;
+                self.life.connected(at);
+            }
+            IngestFact::AudioFormat { format, bundled } => {
+                self.bundled = bundled;
+                self.take_format(format)?;
+            }
             IngestFact::Video {
                 time,
-                keyframe,
+                arrived,
+                picture,
                 unit,
             } => {
-                self.receiving(at);
-                let base = self.resume_at(at);
+                observer.video_unit("received");
+                self.life.unit(at, Track::Video);
+                let arrived = self.at(arrived);
+                let base = self.resume_at(arrived);
                 let timeline = self.timeline();
-                if keyframe {
-                    timeline.set_base(base);
+                timeline.set_base(base);
+                timeline.video(arrived, time, picture, (unit, arrived));
+            }
+            IngestFact::Packet { time, arrived } => {
+                let arrived = self.at(arrived);
+                self.timeline().packet(arrived, time);
+            }
+            IngestFact::Audio {
+                time,
+                arrived,
+                frame,
+            } => {
+                self.life.unit(at, Track::Audio);
+                let arrived = self.at(arrived);
+                self.timeline().audio(arrived, time, frame);
+            }
+            IngestFact::Report {
+                track,
+                time,
+                ntp,
+                arrived,
+            } => {
+                let arrived = self.at(arrived);
+                self.timeline().report(arrived, track, time, ntp);
+            }
+            IngestFact::Lost { track, packets } => {
+                observer.fact(&Fact::PacketsLost { track, packets });
+            }
+            IngestFact::Ended { reason } => self.life.lost(at, Loss::Passing, reason),
+            IngestFact::Failed { error } => {
+                let loss = match error {
+                    IngestError::NotFound(_) => Loss::Absent,
+                    _ if error.may_pass() => Loss::Passing,
+                    _ => Loss::Final,
+                };
+                if let IngestError::Overrun { dropped } = &error {
+                    observer.dropped(DropReason::Overrun, *dropped);
                 }
-                timeline.video(at, time, keyframe, (unit, at));
+                let reason = error.to_string();
+                self.error = Some(error);
+                self.life.lost(at, loss, reason);
             }
-            IngestFact::Audio { time, frame } => {
-                self.receiving(at);
-                self.timeline().audio(at, time, frame);
-            }
-            IngestFact::Report { track, time, ntp } => self.timeline().report(at, track, time, ntp),
-            IngestFact::Ended { reason } => {
-                return self.lost(at, IngestError::Broken(reason), observer);
-            }
-            IngestFact::Failed { error } => return self.lost(at, error, observer),
             IngestFact::Warning { text } => observer.fact(&Fact::MediaWarning { text: &text }),
         }
         self.advance(observer);
-        Ok(())
+        self.obey(at, observer)
     }
 
     /// Stops reading; what has come in becomes segments.
     pub(super) fn stop(&mut self, at: At, observer: &Observer) {
-        self.flush(at, observer);
-        self.close();
+        self.life.stop();
+        // Stopping opens no connection and is no failure.
+        let _ = self.obey(at, observer);
         self.segmenter.finish();
-        self.phase = Phase::Ended;
     }
 
-    /// Brings what waits for its place on the timeline to the segmenter.
-    fn flush(&mut self, at: At, observer: &Observer) {
-        if let Some(timeline) = &mut self.timeline {
-            timeline.finish(at);
-        }
-        self.advance(observer);
-    }
-
-    fn connected(&mut self, at: At, observer: &Observer) {
-        // Not when the last connection was lost: what it left behind still follows.
-        self.broken = true;
-        observer.fact(&Fact::InputConnected {
-            connection: self.connection,
-        });
-        if let Phase::Connecting { ingest, .. } = std::mem::replace(&mut self.phase, Phase::Ended) {
-            self.phase = Phase::Receiving {
-                ingest,
-                until: at + FIRST_MEDIA,
-            };
-        }
-    }
-
-    fn receiving(&mut self, at: At) {
-        self.phase = match std::mem::replace(&mut self.phase, Phase::Ended) {
-            Phase::Connecting { ingest, .. } | Phase::Receiving { ingest, .. } => {
-                Phase::Receiving {
-                    ingest,
-                    until: at + SILENCE,
-                }
+    /// Logs what was dropped since the last time; to be called about once a second.
+    pub(super) fn check(&mut self, observer: &Observer) {
+        let cut_off = self.segmenter.dropped();
+        for (track, now, before) in [
+            (Track::Video, cut_off.video, self.cut_off.video),
+            (Track::Audio, cut_off.audio, self.cut_off.audio),
+        ] {
+            if now > before {
+                let reason = DropReason::BeforeKeyframe;
+                observer.dropped(reason, now - before);
+                *self.dropped.entry((track, reason)).or_default() += now - before;
             }
-            other => other,
-        };
+        }
+        self.cut_off = cut_off;
+        for ((track, reason), units) in std::mem::take(&mut self.dropped) {
+            observer.fact(&Fact::MediaDropped {
+                track,
+                reason,
+                units,
+            });
+        }
+    }
+
+    /// Carries out what the input's life orders.
+    fn obey(&mut self, at: At, observer: &Observer) -> Result<(), WorkerError> {
+        while let Some(order) = self.life.poll() {
+            match order {
+                InputOrder::Connect { connection } => {
+                    self.error = None;
+                    let ingest = Ingest::start(
+                        &self.config.input_url,
+                        self.config.rtsp_latency,
+                        connection,
+                        self.sender.clone(),
+                    );
+                    self.ingest = Some(ingest.map_err(WorkerError::Unexpected)?);
+                }
+                InputOrder::Close { had_media } => {
+                    if let Some(timeline) = &mut self.timeline {
+                        timeline.finish(at);
+                    }
+                    self.advance(observer);
+                    self.timeline = None;
+                    if had_media {
+                        self.segmenter.finish();
+                    }
+                    if let Some(ingest) = self.ingest.take() {
+                        tokio::task::spawn_blocking(move || ingest.stop());
+                    }
+                }
+                InputOrder::KeepAlive => {
+                    if let Some(ingest) = &self.ingest {
+                        ingest.keep_alive();
+                    }
+                }
+                InputOrder::Tell(news) => observer.fact(&Fact::Input { news: &news }),
+                InputOrder::End(end) => self.ended(end, observer)?,
+            }
+        }
+        Ok(())
+    }
+
+    fn ended(&mut self, end: InputEnd, observer: &Observer) -> Result<(), WorkerError> {
+        let url = self.config.input_url.to_string();
+        match end {
+            InputEnd::Stopped => Ok(()),
+            InputEnd::Over => {
+                observer.fact(&Fact::InputEnded {
+                    reason: "the publisher has ended the stream",
+                });
+                Ok(())
+            }
+            InputEnd::Lost { reason, attempts } => Err(WorkerError::Input {
+                url,
+                reason,
+                attempts,
+            }),
+            InputEnd::Refused { reason } => Err(match self.error.take() {
+                Some(IngestError::Installation(reason)) => WorkerError::Unexpected(reason),
+                Some(IngestError::Denied(reason)) => WorkerError::Input {
+                    url,
+                    reason,
+                    attempts: 1,
+                },
+                _ => WorkerError::UnsuitableInput { url, reason },
+            }),
+        }
     }
 
     fn take_format(&mut self, format: AacFormat) -> Result<(), WorkerError> {
@@ -281,143 +326,96 @@ impl Input {
         }
     }
 
+    fn at(&self, moment: Instant) -> At {
+        At::new(moment.saturating_duration_since(self.clock))
+    }
+
     /// Where the next connection's first keyframe goes: real time has gone on meanwhile.
     fn resume_at(&self, at: At) -> Pts {
         self.last
             .map_or(Pts::from_nanos(0), |(pts, arrived)| pts + at.since(arrived))
     }
 
-    fn timeline(&mut self) -> &mut Timeline<VideoPayload, AacFrame> {
-        let base = Pts::from_nanos(0);
+    /// Length of an audio frame.
+    fn frame(&self) -> Duration {
         let frame = self
             .format
             .as_ref()
             .map_or(21_333_333, |f| f.nanos(u64::from(FRAME_SAMPLES)));
-        self.timeline.get_or_insert_with(|| {
-            let config = TimelineConfig {
-                report_wait: REPORT_WAIT.min(self.config.segment_duration * 9 / 10),
-                frame: Duration::from_nanos(frame.unsigned_abs()),
-                gap: AUDIO_GAP,
-            };
-            Timeline::new(config, base)
-        })
+        Duration::from_nanos(frame.unsigned_abs())
+    }
+
+    fn timeline(&mut self) -> &mut Timeline<VideoPayload, AacFrame> {
+        let config = TimelineConfig {
+            report_wait: REPORT_WAIT.min(self.config.segment_duration * 9 / 10),
+            patience: self.config.av_offset.max(LEAST_PATIENCE),
+            frame: self.frame(),
+            bundled: self.bundled,
+        };
+        self.timeline
+            .get_or_insert_with(|| Timeline::new(config, Pts::from_nanos(0)))
     }
 
     /// Moves what has its place from the timeline into the segmenter.
     fn advance(&mut self, observer: &Observer) {
+        let duration = self.frame();
         let Some(timeline) = &mut self.timeline else {
             return;
         };
-        let frame = self
-            .format
-            .as_ref()
-            .map_or(21_333_333, |f| f.nanos(u64::from(FRAME_SAMPLES)));
-        let duration = Duration::from_nanos(frame.unsigned_abs());
+        let mut begun = false;
         while let Some(placed) = timeline.poll() {
-            match placed {
+            let (pts, payload) = match placed {
                 Placed::Video {
                     pts,
                     keyframe,
                     payload,
                 } => {
+                    begun = true;
+                    observer.video_unit("placed");
                     let arrived = payload.1;
                     if self.last.is_none_or(|(last, _)| pts > last) {
                         self.last = Some((pts, arrived));
                     }
-                    self.backoff.succeeded();
-                    self.absent_only = true;
                     self.segmenter.video(VideoUnit {
                         pts,
                         keyframe,
                         payload,
                     });
+                    continue;
                 }
-                Placed::Audio { pts, payload } => self.segmenter.audio(AudioFrame {
+                Placed::Audio { pts, payload } => (pts, Some(payload)),
+                Placed::Silence { pts } => (pts, self.silent_frame.clone()),
+            };
+            if let Some(payload) = payload {
+                self.segmenter.audio(AudioFrame {
                     pts,
                     duration,
                     payload,
-                }),
-                Placed::Silence { pts } => {
-                    if let Some(payload) = self.silent_frame.clone() {
-                        self.segmenter.audio(AudioFrame {
-                            pts,
-                            duration,
-                            payload,
-                        });
-                    }
+                });
+            }
+        }
+        if begun {
+            self.life.placed();
+        }
+        while let Some(note) = timeline.poll_note() {
+            match note {
+                Note::Dropped { track, reason } => {
+                    observer.dropped(reason, 1);
+                    *self.dropped.entry((track, reason)).or_default() += 1;
                 }
+                Note::Aligned(by) => {
+                    let by = match by {
+                        AlignedBy::Reports => "sender_reports",
+                        AlignedBy::Arrival => "arrival",
+                    };
+                    let (rate, channels) = self
+                        .format
+                        .as_ref()
+                        .map_or((0, 0), |f| (f.rate, f.channels));
+                    observer.fact(&Fact::InputAligned { by, rate, channels });
+                }
+                note => observer.fact(&Fact::Anomaly { note }),
             }
-        }
-        if let Some(alignment) = timeline.alignment()
-            && !std::mem::replace(&mut self.aligned, true)
-        {
-            let by = match alignment {
-                Alignment::Reports => "sender_reports",
-                Alignment::Arrival => "arrival",
-            };
-            let (rate, channels) = self
-                .format
-                .as_ref()
-                .map_or((0, 0), |f| (f.rate, f.channels));
-            observer.fact(&Fact::InputAligned { by, rate, channels });
-        }
-    }
-
-    fn lost(&mut self, at: At, error: IngestError, observer: &Observer) -> Result<(), WorkerError> {
-        let reason = error.to_string();
-        match error {
-            IngestError::Unsuitable(reason) => {
-                self.close();
-                let url = self.config.input_url.to_string();
-                return Err(WorkerError::UnsuitableInput { url, reason });
-            }
-            IngestError::Installation(reason) => return Err(WorkerError::Unexpected(reason)),
-            IngestError::NotFound(_) | IngestError::Broken(_) => {}
-        }
-        let had_media = self.timeline.is_some();
-        self.flush(at, observer);
-        self.close();
-        if had_media {
-            observer.fact(&Fact::InputLost { error: &reason });
-            self.segmenter.finish();
-        } else if !matches!(error, IngestError::NotFound(_)) {
-            self.absent_only = false;
-        }
-        self.last_error = reason;
-        if let Some(retry) = self.backoff.failed() {
-            observer.fact(&Fact::InputRetry {
-                attempt: retry.attempt,
-                delay: retry.delay,
-                reason: &self.last_error,
-            });
-            self.phase = Phase::Waiting {
-                until: at + retry.delay,
-            };
-            return Ok(());
-        }
-        self.phase = Phase::Ended;
-        // The server is well and has no such stream any more: its publisher has ended it.
-        if self.last.is_some() && self.absent_only {
-            observer.fact(&Fact::InputEnded {
-                reason: "the publisher has ended the stream",
-            });
-            return Ok(());
-        }
-        Err(WorkerError::Input {
-            url: self.config.input_url.to_string(),
-            reason: std::mem::take(&mut self.last_error),
-            attempts: RETRIES.len() as u32 + 1,
-        })
-    }
-
-    /// Takes the connection down without waiting for it.
-    fn close(&mut self) {
-        self.timeline = None;
-        match std::mem::replace(&mut self.phase, Phase::Ended) {
-            Phase::Connecting { ingest, .. } | Phase::Receiving { ingest, .. } => {
-                tokio::task::spawn_blocking(move || ingest.stop());
-            }
-            Phase::Waiting { .. } | Phase::Ended => {}
         }
     }
 }

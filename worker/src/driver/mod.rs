@@ -98,8 +98,9 @@ impl Driver {
             .map(SegmentFiles::start)
             .transpose()
             .map_err(|error| WorkerError::Unexpected(format!("segment files: {error}")))?;
+        let clock = Instant::now();
         Ok(Self {
-            input: Input::new(&config),
+            input: Input::new(&config, clock),
             dubbing: Dubbing::new(&config)?,
             output: Publisher::new(&config, target),
             files,
@@ -111,7 +112,7 @@ impl Driver {
             ending: false,
             drained: false,
             failure: None,
-            clock: Instant::now(),
+            clock,
             config,
             observer,
         })
@@ -126,7 +127,7 @@ impl Driver {
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut stopping = false;
         let mut lateness = Lateness::default();
-        self.input.connect(self.now())?;
+        self.input.start(self.now(), &self.observer)?;
         let mut woke = self.now();
         loop {
             self.settle()?;
@@ -175,6 +176,7 @@ impl Driver {
                     self.input.stop(At::new(self.clock.elapsed()), &self.observer);
                 }
                 scheduled = tick.tick() => {
+                    self.input.check(&self.observer);
                     self.output.machine_was_late(scheduled.elapsed());
                     self.output.check(At::new(self.clock.elapsed()), &self.observer);
                     self.observer.check_log();
@@ -282,6 +284,7 @@ impl Driver {
     }
 
     fn segment_ready(&mut self, at: At, segment: Segment<VideoPayload, AacFrame>, follows: bool) {
+        let silent = segment.kind != SegmentKind::Tail && self.input.is_filled(&segment);
         let (batch, start, kind) = (segment.batch, segment.start, segment.kind);
         self.observer.fact(&Fact::SegmentReady {
             batch,
@@ -325,7 +328,11 @@ impl Driver {
                 m4a,
             });
         self.output.cut(segment, captured, dts, preroll);
-        self.dubbing.segment_ready(at, batch, fragment);
+        if silent {
+            self.dubbing.segment_silent(at, batch);
+        } else {
+            self.dubbing.segment_ready(at, batch, fragment);
+        }
     }
 
     fn write(&self, file: SegmentFile) {

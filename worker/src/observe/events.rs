@@ -1,5 +1,6 @@
 //! The engine's events, counted and logged.
 
+use dub_engine::timeline::DropReason;
 use dub_engine::{DubFitHow, End, Event};
 use metrics::{counter, gauge, histogram};
 
@@ -53,7 +54,7 @@ impl Observer {
                 }
             }
             Event::OutputReconnected { video, audio, .. } => {
-                counter!(names::MEDIA_DROPPED, "reason" => "output_lost").increment(video + audio);
+                counter!(names::MEDIA_DROPPED, "reason" => DropReason::OutputLost.label()).increment(video + audio);
             }
             Event::Stall { .. } => counter!(names::OUTPUT_STALLS).increment(1),
             Event::AvCorrection { .. } => counter!(names::AV_SYNC_CORRECTIONS).increment(1),

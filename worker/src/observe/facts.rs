@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use dub_engine::input::InputNews;
+use dub_engine::timeline::{DropReason, Note};
 use dub_media::segment_files::FileFact;
 use metrics::{counter, gauge, histogram};
 
@@ -46,21 +48,26 @@ pub enum Fact<'a> {
     MetricsUnavailable { addr: SocketAddr, error: &'a str },
     /// The log was not read for a while.
     LogLinesDropped { lines: u64 },
-    /// The RTSP server accepted PLAY.
-    InputConnected { connection: u32 },
+    /// The input's life goes on.
+    Input { news: &'a InputNews },
     /// Both tracks are on one timeline.
     InputAligned {
         by: &'a str,
         rate: u32,
         channels: u32,
     },
-    /// The input went away; it may come back.
-    InputLost { error: &'a str },
-    /// Another attempt is scheduled.
-    InputRetry {
-        attempt: u32,
-        delay: Duration,
-        reason: &'a str,
+    /// The input's clocks or tracks are not what they should be.
+    Anomaly { note: Note },
+    /// RTP packets are missing.
+    PacketsLost {
+        track: dub_engine::Track,
+        packets: u16,
+    },
+    /// Units that came in and do not go out, since the last such line.
+    MediaDropped {
+        track: dub_engine::Track,
+        reason: DropReason,
+        units: u64,
     },
     /// The input is over.
     InputEnded { reason: &'a str },
@@ -130,28 +137,30 @@ impl Observer {
             Fact::LogLinesDropped { lines } => line! {
                 self, warn, "log_lines_dropped", "log lines were lost because nobody read them", lines
             },
-            Fact::InputConnected { connection } => {
-                self.input(true, None);
-                self.board
-                    .status(|status| status.input.connections = connection);
-                line! { self, info, "input_connected", "input connected", connection }
-            }
+            Fact::Input { news } => self.input_news(news),
             Fact::InputAligned { by, rate, channels } => line! {
                 self, info, "input_aligned", "both tracks are on one timeline", by, sample_rate = rate,
                 channels
             },
-            Fact::InputLost { error } => {
-                self.input(false, Some(error));
-                line! { self, info, "input_lost", "input is lost", error }
+            Fact::Anomaly { note } => self.anomaly(note),
+            Fact::PacketsLost { track, packets } => {
+                counter!(names::INPUT_ANOMALIES, "kind" => "packets_lost")
+                    .increment(packets.into());
+                let track = track.label();
+                line! { self, warn, "packets_lost", "RTP packets are missing", track, packets }
             }
-            Fact::InputRetry {
-                attempt,
-                delay,
+            Fact::MediaDropped {
+                track,
                 reason,
+                units,
             } => {
-                self.input(false, Some(reason));
-                line! {
-                    self, info, "input_retry", "trying the input again", attempt, delay_ms = ms(delay), reason
+                let track = track.label();
+                let expected = reason == DropReason::BeforeKeyframe;
+                let reason = reason.label();
+                if expected {
+                    line! { self, info, "media_dropped", "units do not go out", track, reason, units }
+                } else {
+                    line! { self, warn, "media_dropped", "units do not go out", track, reason, units }
                 }
             }
             Fact::InputEnded { reason } => {
@@ -271,7 +280,7 @@ impl Observer {
         }
     }
 
-    fn input(&self, connected: bool, error: Option<&str>) {
+    pub(super) fn input(&self, connected: bool, error: Option<&str>) {
         gauge!(names::INPUT_CONNECTED).set(f64::from(u8::from(connected)));
         self.board
             .health(|health, at| health.input_connected(at, connected));

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use dub_engine::Heard;
+use dub_engine::timeline::DropReason;
 use metrics::{counter, gauge};
 
 use crate::telemetry::log_writer::LogWriter;
@@ -14,6 +15,7 @@ mod board;
 mod events;
 mod facts;
 mod foreign;
+mod input;
 #[cfg(test)]
 mod samples;
 
@@ -95,6 +97,16 @@ impl Observer {
         self.board.health(|health, at| health.turned(at));
     }
 
+    /// Counts a picture that came so far.
+    pub fn video_unit(&self, stage: &'static str) {
+        counter!(names::VIDEO_UNITS, "stage" => stage).increment(1);
+    }
+
+    /// Counts what does not go out; it is logged once in a while, not one by one.
+    pub fn dropped(&self, reason: DropReason, units: u64) {
+        counter!(names::MEDIA_DROPPED, "reason" => reason.label()).increment(units);
+    }
+
     /// Sets the gauge that moves between pairs.
     pub fn latency(&self, latency: Duration) {
         gauge!(names::OUTPUT_LATENCY).set(latency.as_secs_f64());
@@ -127,6 +139,9 @@ impl Observer {
     /// Counts a frame or access unit that was handed to the output.
     pub fn sent(&self, track: Track) {
         counter!(names::OUTPUT_FRAMES, "track" => track.label()).increment(1);
+        if track == Track::Video {
+            self.video_unit("published");
+        }
     }
 
     /// The output has been sent `bytes` over its present connection.

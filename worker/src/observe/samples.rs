@@ -5,6 +5,8 @@ use std::io::Write;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use dub_engine::input::InputNews;
+use dub_engine::timeline::{DropReason, Note};
 use dub_engine::{
     AckStatus, BackpressureAction, BreakerState, DubFitHow, End, Event, FragmentId, OriginalReason,
     ProtocolErrorKind,
@@ -191,6 +193,27 @@ fn events() -> Vec<Event> {
     ]
 }
 
+fn anomalies(observer: &Observer) {
+    let track = dub_engine::Track::Video;
+    for note in [
+        Note::Stepped {
+            track,
+            by: 120_000_000_000,
+        },
+        Note::ClockSet {
+            track,
+            by: 3_600_000_000_000,
+        },
+        Note::ReportRefused { by: 5_000_000_000 },
+        Note::ReportsByArrival { late: 85_333_333 },
+        Note::Realigned { by: 64_000_000 },
+        Note::AudioMissing { waited: ms(6000) },
+        Note::AudioJoined { silence: ms(9000) },
+    ] {
+        observer.fact(&Fact::Anomaly { note });
+    }
+}
+
 fn facts(observer: &Observer) {
     let addr = "127.0.0.1:8000".parse().unwrap();
     let options = BTreeMap::from([("stream-id".to_owned(), "news".to_owned())]);
@@ -207,19 +230,45 @@ fn facts(observer: &Observer) {
             error: "Address already in use (os error 98)",
         },
         Fact::LogLinesDropped { lines: 1200 },
-        Fact::InputConnected { connection: 1 },
+        Fact::Input {
+            news: &InputNews::Connected { connection: 1 },
+        },
         Fact::InputAligned {
             by: "sender_reports",
             rate: 48000,
             channels: 2,
         },
-        Fact::InputLost {
-            error: "the server closed the stream",
+        Fact::Input {
+            news: &InputNews::Lost {
+                reason: "the server closed the stream".to_owned(),
+            },
         },
-        Fact::InputRetry {
-            attempt: 1,
-            delay: ms(1000),
-            reason: "Not found: Not Found (404)",
+        Fact::Input {
+            news: &InputNews::Retry {
+                attempt: 1,
+                delay: ms(1000),
+                reason: "Not found: Not Found (404)".to_owned(),
+            },
+        },
+        Fact::Input {
+            news: &InputNews::NoKeyframe {
+                pictures: 300,
+                frames: 469,
+            },
+        },
+        Fact::PacketsLost {
+            track: dub_engine::Track::Video,
+            packets: 3,
+        },
+        Fact::MediaDropped {
+            track: dub_engine::Track::Audio,
+            reason: DropReason::Late,
+            units: 12,
+        },
+        Fact::MediaDropped {
+            track: dub_engine::Track::Video,
+            reason: DropReason::BeforeKeyframe,
+            units: 25,
         },
         Fact::InputEnded {
             reason: "the publisher has ended the stream",
@@ -314,6 +363,7 @@ fn log() -> Vec<String> {
         };
         let observer = Observer::new(status, None);
         facts(&observer);
+        anomalies(&observer);
         observer.summary();
         for event in events() {
             observer.event(&event);
@@ -356,6 +406,7 @@ fn names_in_code() -> BTreeSet<String> {
         include_str!("mod.rs"),
         include_str!("facts.rs"),
         include_str!("foreign.rs"),
+        include_str!("input.rs"),
     ] {
         for level in ["info", "warn", "error", "debug"] {
             let pattern = format!("self, {level}, \"");

@@ -2,6 +2,7 @@
 //!
 //! `docs/ref/metrics.md` lists the same; `cargo xtask tidy` compares the two.
 
+use dub_engine::timeline::{DropReason, Note};
 use dub_engine::{BackpressureAction, DubFitHow, OriginalReason, ProtocolErrorKind};
 
 use crate::observe::Track;
@@ -89,8 +90,6 @@ metrics! {
     OUTPUT_STALLS: Counter "worker_output_stalls_total";
     /// Age of the media being published, in seconds
     OUTPUT_LATENCY: Gauge "worker_output_latency_seconds";
-    /// Access units and audio frames that came in and did not go out
-    MEDIA_DROPPED: Counter "worker_media_dropped_total" { "reason": vec!["output_lost"] };
     /// Errors on a GStreamer bus
     GST_BUS_ERRORS: Counter "worker_gst_bus_errors_total" { "error_type": ERROR_KINDS.to_vec() };
     /// STS messages that broke the protocol
@@ -101,6 +100,12 @@ metrics! {
     DUB_FIT: Counter "worker_dub_fit_total" { "how": DubFitHow::ALL.map(DubFitHow::label).to_vec() };
     /// Speed of the dubs that were heard, against their own
     DUB_SPEED: Histogram "worker_dub_speed_ratio";
+    /// Pictures of the input by how far they came
+    VIDEO_UNITS: Counter "worker_video_units_total" { "stage": vec!["received", "placed", "published"] };
+    /// Access units and audio frames that came in and did not go out
+    MEDIA_DROPPED: Counter "worker_media_dropped_total" { "reason": DropReason::ALL.map(DropReason::label).to_vec() };
+    /// What was wrong with the input's clocks, tracks and packets
+    INPUT_ANOMALIES: Counter "worker_input_anomalies_total" { "kind": Note::ANOMALIES.to_vec() };
     /// Segment files that could not be written
     SEGMENT_FILE_ERRORS: Counter "worker_segment_file_errors_total";
     /// Bytes of media that came in

@@ -59,6 +59,11 @@ pub enum Input {
         /// `false` for a tail too short to be sent.
         sendable: bool,
     },
+    /// A segment is complete, and there is no sound in it to dub.
+    SegmentSilent {
+        /// Number of the segment.
+        batch: u64,
+    },
     /// The connection is up; nothing was said on it yet.
     Connected {
         /// Which attempt.

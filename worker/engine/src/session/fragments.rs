@@ -14,15 +14,15 @@ use crate::time::At;
 use crate::words::{AckStatus, BadAudio, LinkId, OriginalReason, Outcome, ProtocolErrorKind};
 
 impl Session {
-    pub(super) fn on_segment_ready(&mut self, batch: u64, sendable: bool) {
+    pub(super) fn on_segment_ready(&mut self, batch: u64, unfit: Option<OriginalReason>) {
         if !self.resolver.open(batch) {
             return;
         }
         if !self.config.enabled {
             return self.keep_original(batch, OriginalReason::Passthrough);
         }
-        if !sendable {
-            return self.keep_original(batch, OriginalReason::NotSent);
+        if let Some(reason) = unfit {
+            return self.keep_original(batch, reason);
         }
         let waits = match self.phase {
             Phase::Active => true,

@@ -49,7 +49,7 @@ use crate::fragment_id::FragmentIds;
 use crate::in_flight::InFlight;
 use crate::machine::Transition;
 use crate::time::At;
-use crate::words::{LinkId, ProtocolErrorKind};
+use crate::words::{LinkId, OriginalReason, ProtocolErrorKind};
 use link::{LinkFact, Phase};
 use resolver::Resolver;
 use std::collections::{BTreeSet, VecDeque};
@@ -267,7 +267,12 @@ impl Session {
     fn take_in(&mut self, input: Input) {
         match input {
             Input::Start => self.on_start(),
-            Input::SegmentReady { batch, sendable } => self.on_segment_ready(batch, sendable),
+            Input::SegmentReady { batch, sendable } => {
+                self.on_segment_ready(batch, (!sendable).then_some(OriginalReason::NotSent));
+            }
+            Input::SegmentSilent { batch } => {
+                self.on_segment_ready(batch, Some(OriginalReason::NoAudio));
+            }
             Input::Connected { link } => self.on_connected(link),
             Input::ConnectFailed {
                 link,

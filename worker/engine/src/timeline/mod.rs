@@ -103,15 +103,18 @@ pub enum DropReason {
     Overflow,
     /// The worker did not keep up with the input.
     Overrun,
+    /// It was due while the output was away.
+    OutputLost,
 }
 
 impl DropReason {
     /// All of them, which are the label values of `worker_media_dropped_total`.
-    pub const ALL: [Self; 4] = [
+    pub const ALL: [Self; 5] = [
         Self::BeforeKeyframe,
         Self::Late,
         Self::Overflow,
         Self::Overrun,
+        Self::OutputLost,
     ];
 
     /// The word used in logs and as a metric label.
@@ -121,6 +124,7 @@ impl DropReason {
             Self::Late => "late",
             Self::Overflow => "overflow",
             Self::Overrun => "overrun",
+            Self::OutputLost => "output_lost",
         }
     }
 }

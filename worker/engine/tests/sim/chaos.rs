@@ -56,7 +56,11 @@ pub(crate) fn world(seed: u64) -> World<Chaos> {
         let sendable = !rng.random_bool(0.05);
         world.agenda.tell(
             At::from_millis(now),
-            Input::SegmentReady { batch, sendable },
+            if sendable && rng.random_bool(0.05) {
+                Input::SegmentSilent { batch }
+            } else {
+                Input::SegmentReady { batch, sendable }
+            },
         );
         if rng.random_bool(0.02) {
             world.agenda.tell(

@@ -167,7 +167,12 @@ impl Reference {
     /// Takes in what the session is about to be told.
     pub(crate) fn input(&mut self, at: At, input: &Input) {
         match input {
-            Input::SegmentReady { batch, sendable } => self.segment(at, *batch, *sendable),
+            Input::SegmentReady { batch, sendable } => {
+                self.segment(at, *batch, (!sendable).then_some(OriginalReason::NotSent));
+            }
+            Input::SegmentSilent { batch } => {
+                self.segment(at, *batch, Some(OriginalReason::NoAudio));
+            }
             Input::ConnectFailed { link, fatal, .. } if self.has(*link) => match fatal {
                 Some(_) => self.refuse(),
                 None => self.lost(at),
@@ -397,7 +402,7 @@ impl Reference {
         assert!(self.resolved.len() as u64 <= known);
     }
 
-    fn segment(&mut self, at: At, batch: u64, sendable: bool) {
+    fn segment(&mut self, at: At, batch: u64, unfit: Option<OriginalReason>) {
         if self.newest.is_some_and(|newest| batch <= newest) {
             return;
         }
@@ -405,8 +410,8 @@ impl Reference {
         self.unresolved.push_back(batch);
         if !self.config.enabled {
             self.fall_back(batch, OriginalReason::Passthrough);
-        } else if !sendable {
-            self.fall_back(batch, OriginalReason::NotSent);
+        } else if let Some(reason) = unfit {
+            self.fall_back(batch, reason);
         } else {
             let waits = match self.stage {
                 Stage::Up => true,

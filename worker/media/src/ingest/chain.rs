@@ -1,0 +1,304 @@
+//! From RTP to access units and AAC frames: what is linked behind `rtspsrc`.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Instant;
+
+use dub_engine::Track;
+use gst::prelude::*;
+
+use super::super::aac::{AacFormat, FRAME_SAMPLES};
+use super::super::{AacFrame, AccessUnit, encoder, make};
+use super::offer::{completed, copied_format, media_of};
+use super::stamp::{Stamps, time_of};
+use super::telling::Telling;
+use super::{IngestError, IngestFact, picture};
+
+/// A server that changes its SSRC more often than this on one connection is broken.
+const MOST_PADS: u32 = 32;
+
+/// The format that audio is converted to if it is not copied.
+pub(super) fn converted_format() -> AacFormat {
+    AacFormat::lc(48_000, 2)
+}
+
+/// Links every stream as it appears.
+pub(super) fn watch_pads(
+    source: &gst::Element,
+    pipeline: &gst::Pipeline,
+    stamps: &Stamps,
+    telling: &Telling,
+) {
+    let (pipeline, stamps, telling) = (pipeline.downgrade(), stamps.clone(), telling.clone());
+    let pads = Arc::new(AtomicU32::new(0));
+    source.connect_pad_added(move |_, pad| {
+        let Some(pipeline) = pipeline.upgrade() else {
+            return;
+        };
+        if pads.fetch_add(1, Ordering::Relaxed) >= MOST_PADS {
+            let reason = "the server changes its SSRC all the time".to_owned();
+            return telling.end(IngestFact::Failed {
+                error: IngestError::Broken(reason),
+            });
+        }
+        let caps = pad.current_caps().unwrap_or_else(|| pad.query_caps(None));
+        let (media, encoding) = media_of(&caps);
+        let chains = Chains {
+            pipeline: &pipeline,
+            pad,
+            stamps: &stamps,
+            telling: &telling,
+        };
+        let linked = match (media.as_str(), encoding.as_str()) {
+            ("video", "H264") => {
+                stamps.replace(pad, Track::Video, &caps, &telling);
+                chains.video()
+            }
+            ("audio", encoding) => {
+                stamps.replace(pad, Track::Audio, &caps, &telling);
+                chains.audio(encoding, &caps)
+            }
+            _ => Ok(()),
+        };
+        if let Err(error) = linked {
+            telling.end(IngestFact::Failed {
+                error: IngestError::Installation(format!("{media} {encoding}: {error}")),
+            });
+        }
+    });
+}
+
+struct Chains<'a> {
+    pipeline: &'a gst::Pipeline,
+    pad: &'a gst::Pad,
+    stamps: &'a Stamps,
+    telling: &'a Telling,
+}
+
+impl Chains<'_> {
+    fn video(&self) -> Result<(), String> {
+        // Unit by unit, so that the parser finds the pictures: the marker of RTP may be on every slice.
+        let units = filter("video/x-h264", "byte-stream", Some("nal"))?;
+        let pictures = filter("video/x-h264", "avc", Some("au"))?;
+        let sink = make("appsink")?;
+        let (stamps, telling) = (self.stamps.clone(), self.telling.clone());
+        on_sample(&sink, move |sample| {
+            let (Some(buffer), Some(caps)) = (sample.buffer_owned(), sample.caps_owned()) else {
+                return;
+            };
+            let (time, arrived) = stamps.of_unit(Track::Video, &buffer);
+            let keyframe = !buffer.flags().contains(gst::BufferFlags::DELTA_UNIT);
+            let picture = match buffer.map_readable() {
+                Ok(map) => picture::kind_of(&map, keyframe),
+                Err(_) => return,
+            };
+            let unit = AccessUnit { buffer, caps };
+            telling.tell(IngestFact::Video {
+                time,
+                arrived,
+                picture,
+                unit,
+            });
+        });
+        self.link(&[
+            make("rtph264depay")?,
+            units,
+            make("h264parse")?,
+            pictures,
+            sink,
+        ])
+    }
+
+    fn audio(&self, encoding: &str, caps: &gst::Caps) -> Result<(), String> {
+        match (encoding, copied_format(encoding, caps)) {
+            ("MPEG4-GENERIC", Some(_)) => {
+                complete_caps(self.pad);
+                self.copied("rtpmp4gdepay", false)
+            }
+            // LATM carries the configuration in another form: what the parser finds decides.
+            ("MP4A-LATM", _) => self.copied("rtpmp4adepay", true),
+            _ => self.converted(),
+        }
+    }
+
+    fn copied(&self, depayloader: &str, announced: bool) -> Result<(), String> {
+        let raw = filter("audio/mpeg", "raw", None)?;
+        if announced {
+            announce_format(&raw, self.telling);
+        }
+        let sink = make("appsink")?;
+        let (stamps, telling) = (self.stamps.clone(), self.telling.clone());
+        on_sample(&sink, move |sample| {
+            let Some((frame, buffer)) = frame_of(&sample) else {
+                return;
+            };
+            let (time, arrived) = stamps.of_unit(Track::Audio, buffer);
+            telling.tell(IngestFact::Audio {
+                time,
+                arrived,
+                frame,
+            });
+        });
+        self.link(&[make(depayloader)?, make("aacparse")?, raw, sink])
+    }
+
+    /// Audio that is not plain AAC-LC is decoded and encoded once, here, so that the rest of
+    /// the worker knows one kind of audio only.
+    fn converted(&self) -> Result<(), String> {
+        let format = converted_format();
+        let decoder = make("decodebin")?;
+        let samples = make("capsfilter")?;
+        let caps = gst_audio::AudioCapsBuilder::new()
+            .rate(format.rate as i32)
+            .channels(format.channels as i32)
+            .build();
+        samples.set_property("caps", &caps);
+        let encoder = make("avenc_aac")?;
+        encoder.set_property("bitrate", 192_000_i32);
+        encoder::plain(&encoder);
+        let sink = make("appsink")?;
+        // The encoder stamps its output one frame late and gives one frame of nothing first.
+        let late = format.nanos(u64::from(FRAME_SAMPLES));
+        let telling = self.telling.clone();
+        on_sample(&sink, move |sample| {
+            let Some((frame, buffer)) = frame_of(&sample) else {
+                return;
+            };
+            telling.tell(IngestFact::Audio {
+                time: time_of(buffer).map(|time| time - late),
+                arrived: Instant::now(),
+                frame,
+            });
+        });
+        let chain = [
+            make("audioconvert")?,
+            make("audioresample")?,
+            samples,
+            encoder,
+            make("aacparse")?,
+            filter("audio/mpeg", "raw", None)?,
+            sink,
+        ];
+        self.add(&chain)?;
+        self.pipeline.add(&decoder).map_err(text)?;
+        let input = chain[0].clone();
+        decoder.connect_pad_added(move |_, pad| {
+            if let Some(sink) = input.static_pad("sink").filter(|sink| !sink.is_linked()) {
+                // An unlinked pad ends in an error on the bus, which says more than this result.
+                let _ = pad.link(&sink);
+            }
+        });
+        self.enter(&decoder)?;
+        start(&chain)?;
+        start(&[decoder])
+    }
+
+    fn link(&self, chain: &[gst::Element]) -> Result<(), String> {
+        self.add(chain)?;
+        self.enter(&chain[0])?;
+        start(chain)
+    }
+
+    fn add(&self, chain: &[gst::Element]) -> Result<(), String> {
+        self.pipeline.add_many(chain).map_err(text)?;
+        gst::Element::link_many(chain).map_err(text)
+    }
+
+    fn enter(&self, first: &gst::Element) -> Result<(), String> {
+        let sink = first
+            .static_pad("sink")
+            .ok_or_else(|| format!("{} has no sink", first.name()))?;
+        self.pad.link(&sink).map_err(|error| error.to_string())?;
+        Ok(())
+    }
+}
+
+/// Sets a chain going, from its end.
+fn start(chain: &[gst::Element]) -> Result<(), String> {
+    chain
+        .iter()
+        .rev()
+        .try_for_each(|element| element.sync_state_with_parent().map_err(text))
+}
+
+fn text(error: gst::glib::BoolError) -> String {
+    error.to_string()
+}
+
+fn filter(media: &str, format: &str, alignment: Option<&str>) -> Result<gst::Element, String> {
+    let mut caps = gst::Caps::builder(media).field("stream-format", format);
+    if let Some(alignment) = alignment {
+        caps = caps.field("alignment", alignment);
+    }
+    if media == "audio/mpeg" {
+        caps = caps.field("mpegversion", 4);
+    }
+    let filter = make("capsfilter")?;
+    filter.set_property("caps", caps.build());
+    Ok(filter)
+}
+
+/// Gives AAC that came without configuration the one of its `rtpmap`.
+fn complete_caps(pad: &gst::Pad) {
+    pad.add_probe(gst::PadProbeType::EVENT_DOWNSTREAM, |_, info| {
+        let caps = match info.event().map(|event| event.view()) {
+            Some(gst::EventView::Caps(event)) => completed(&event.caps_owned()),
+            _ => None,
+        };
+        if let Some(caps) = caps {
+            info.data = Some(gst::PadProbeData::Event(gst::event::Caps::new(&caps)));
+        }
+        gst::PadProbeReturn::Ok
+    });
+}
+
+/// Tells the format found by the parser, or that it cannot be used.
+fn announce_format(filter: &gst::Element, telling: &Telling) {
+    let Some(pad) = filter.static_pad("src") else {
+        return;
+    };
+    let telling = telling.clone();
+    pad.add_probe(gst::PadProbeType::EVENT_DOWNSTREAM, move |_, info| {
+        if let Some(gst::EventView::Caps(event)) = info.event().map(|event| event.view()) {
+            let data = event
+                .caps()
+                .structure(0)
+                .and_then(|s| s.get::<gst::Buffer>("codec_data").ok());
+            let config = data.and_then(|data| data.map_readable().ok().map(|map| map.to_vec()));
+            match config.as_deref().and_then(AacFormat::from_config) {
+                Some(format) => telling.tell(IngestFact::AudioFormat {
+                    format,
+                    bundled: None,
+                }),
+                None => telling.end(IngestFact::Failed {
+                    error: IngestError::Unsuitable(
+                        "audio is AAC of a kind that LATM input is not converted from; use AAC-LC"
+                            .to_owned(),
+                    ),
+                }),
+            }
+        }
+        gst::PadProbeReturn::Ok
+    });
+}
+
+fn frame_of(sample: &gst::Sample) -> Option<(AacFrame, &gst::BufferRef)> {
+    let buffer = sample.buffer()?;
+    let map = buffer.map_readable().ok()?;
+    Some((AacFrame::from(map.as_slice()), buffer))
+}
+
+fn on_sample(sink: &gst::Element, on_sample: impl Fn(gst::Sample) + Send + 'static) {
+    let Some(sink) = sink.downcast_ref::<gst_app::AppSink>() else {
+        return;
+    };
+    sink.set_property("sync", false);
+    sink.set_callbacks(
+        gst_app::AppSinkCallbacks::builder()
+            .new_sample(move |sink| {
+                on_sample(sink.pull_sample().map_err(|_| gst::FlowError::Eos)?);
+                Ok(gst::FlowSuccess::Ok)
+            })
+            .build(),
+    );
+}

@@ -1,0 +1,229 @@
+//! RTSP in: H.264 access units and AAC frames with RTP time and arrival, as facts.
+//!
+//! `rtspsrc` time stamps by arrival and, once sender reports allow, by its own idea of
+//! synchronisation, with jumps in between. So the time stamps are replaced right behind it
+//! by the packets' RTP time, and arrivals and sender reports are passed on for
+//! [`dub_engine::timeline`] to put both tracks on one line.
+
+mod chain;
+mod offer;
+mod picture;
+mod stamp;
+mod telling;
+
+use std::time::{Duration, Instant};
+
+use dub_engine::Track;
+use dub_engine::timeline::Picture;
+use gst::prelude::*;
+use tokio::sync::mpsc;
+
+use self::offer::Offer;
+use self::stamp::Stamps;
+use self::telling::Telling;
+use super::aac::AacFormat;
+use super::bus::{self, BusFact};
+use super::{AacFrame, AccessUnit, make};
+use crate::url::MediaUrl;
+
+/// What one RTSP connection tells. Times are nanoseconds of RTP time since the track's
+/// first packet.
+#[expect(missing_docs, reason = "the fields say what they are")]
+#[derive(Debug)]
+pub enum IngestFact {
+    /// The server accepted PLAY; media may take its time.
+    Connected,
+    /// The audio's format, before its first frame.
+    AudioFormat {
+        format: AacFormat,
+        /// Length of a frame of the codec on the wire, where packets may hold several.
+        bundled: Option<Duration>,
+    },
+    /// An access unit, in decoding order; `time` is `None` for the second of one time stamp.
+    Video {
+        time: Option<i64>,
+        arrived: Instant,
+        picture: Picture,
+        unit: AccessUnit,
+    },
+    /// An audio packet, before the frames in it.
+    Packet { time: i64, arrived: Instant },
+    /// An AAC frame; `time` is `None` where it is not the first of its packet.
+    Audio {
+        time: Option<i64>,
+        arrived: Instant,
+        frame: AacFrame,
+    },
+    /// A sender report: `time` on the track is `ntp` on the sender's clock.
+    Report {
+        track: Track,
+        time: i64,
+        ntp: i64,
+        arrived: Instant,
+    },
+    /// RTP packets are missing, by their sequence numbers.
+    Lost { track: Track, packets: u16 },
+    /// The server closed the stream. It may have ended, or may come back.
+    Ended { reason: String },
+    /// The connection failed.
+    Failed { error: IngestError },
+    /// GStreamer said something odd, for the log.
+    Warning { text: String },
+}
+
+/// Why a connection failed.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum IngestError {
+    /// The server answers, but has no such stream (any more).
+    #[error("{0}")]
+    NotFound(String),
+    /// The server wants other credentials; trying again does not help.
+    #[error("{0}; check the user and password in the URL")]
+    Denied(String),
+    /// Refused, unreachable, silent, or broken on the way.
+    #[error("{0}")]
+    Broken(String),
+    /// The worker did not keep up, so that there was no room for what came in.
+    #[error("the worker does not keep up with the input: {dropped} units are lost")]
+    Overrun {
+        /// What had no room.
+        dropped: u64,
+    },
+    /// A track is missing or cannot be used; trying again does not help.
+    #[error("{0}")]
+    Unsuitable(String),
+    /// This installation of GStreamer lacks something.
+    #[error("{0}")]
+    Installation(String),
+}
+
+impl IngestError {
+    /// Whether another attempt may end differently.
+    pub fn may_pass(&self) -> bool {
+        matches!(
+            self,
+            Self::NotFound(_) | Self::Broken(_) | Self::Overrun { .. }
+        )
+    }
+}
+
+/// One RTSP connection. Dropping it stops it.
+pub struct Ingest {
+    pipeline: gst::Pipeline,
+    source: gst::Element,
+}
+
+/// How many facts may wait for the driver: over ten seconds of media.
+pub const CHANNEL_CAPACITY: usize = 4096;
+
+/// Texts of `rtspsrc` 1.22 and 1.26 that are told apart; a test provokes each.
+pub mod texts {
+    /// The server does not have the stream.
+    pub const NOT_FOUND: &str = "(404)";
+    /// The server has forgotten the session.
+    pub const NO_SESSION: &str = "(454)";
+    /// The credentials are wrong or missing.
+    pub const UNAUTHORIZED: &str = "(401)";
+    /// The server has closed the connection: the only warning of a healthy life.
+    pub const CLOSED: &str = "Could not read from resource";
+    /// No element takes what comes.
+    pub const NOT_NEGOTIATED: &str = "not-negotiated";
+    /// No decoder is installed for it.
+    pub const NO_DECODER: &str = "missing a plug-in";
+}
+
+impl Ingest {
+    /// Connects to `url`. Everything that follows, failures included, comes through
+    /// `sender`, tagged with `connection`.
+    pub fn start(
+        url: &MediaUrl,
+        latency: Duration,
+        connection: u32,
+        sender: mpsc::Sender<(u32, IngestFact)>,
+    ) -> Result<Self, String> {
+        let telling = Telling::new(sender, connection);
+        let pipeline = gst::Pipeline::new();
+        let source = make("rtspsrc")?;
+        source.set_property("location", url.secret());
+        source.set_property_from_str("protocols", "tcp");
+        source.set_property("latency", latency.as_millis() as u32);
+        // Time stamps must step as RTP time does, not as packets arrive.
+        source.set_property_from_str("buffer-mode", "none");
+        source.set_property("tcp-timeout", 5_000_000_u64);
+        source.set_property("teardown-timeout", 100_000_000_u64);
+        source.set_property(
+            "user-agent",
+            concat!("dub-worker/", env!("CARGO_PKG_VERSION")),
+        );
+        pipeline.add(&source).map_err(|error| error.to_string())?;
+
+        let offer = Offer::watch(&source, &telling);
+        let stamps = Stamps::default();
+        stamps.watch_reports(&source, &offer, &telling);
+        chain::watch_pads(&source, &pipeline, &stamps, &telling);
+        watch_bus(&pipeline, url, &offer, &telling);
+
+        // Failures also come over the bus, with a better text.
+        let _ = pipeline.set_state(gst::State::Playing);
+        Ok(Self { pipeline, source })
+    }
+
+    /// Sends a request, so that the server does not take the session for dead: while media flows over
+    /// TCP, `rtspsrc` sends none by itself.
+    pub fn keep_alive(&self) {
+        let nothing = None::<&str>;
+        let promise = gst::Promise::new();
+        self.source
+            .emit_by_name::<bool>("get-parameter", &[&"position", &nothing, &promise]);
+    }
+
+    /// Stops the connection. Blocks for up to a second; not for async code.
+    pub fn stop(self) {
+        drop(self);
+    }
+}
+
+impl Drop for Ingest {
+    fn drop(&mut self) {
+        if let Some(bus) = self.pipeline.bus() {
+            bus.unset_sync_handler();
+        }
+        let _ = self.pipeline.set_state(gst::State::Null);
+    }
+}
+
+fn watch_bus(pipeline: &gst::Pipeline, url: &MediaUrl, offer: &Offer, telling: &Telling) {
+    let (offer, telling) = (offer.clone(), telling.clone());
+    bus::watch(pipeline, url, move |fact| match fact {
+        BusFact::Error { text, .. } => telling.end(IngestFact::Failed {
+            error: classify(text),
+        }),
+        BusFact::Warning { text } if text.contains(texts::CLOSED) => {}
+        BusFact::Warning { text } => telling.tell(IngestFact::Warning { text }),
+        BusFact::Eos => telling.end(IngestFact::Ended {
+            reason: "the server closed the stream".to_owned(),
+        }),
+        BusFact::Progress { code } if code == "open" => {
+            if let Some(reason) = offer.lacks() {
+                telling.end(IngestFact::Failed {
+                    error: IngestError::Unsuitable(reason),
+                });
+            }
+        }
+        BusFact::Progress { code } if code == "request" => telling.tell(IngestFact::Connected),
+        BusFact::Progress { .. } => {}
+    });
+}
+
+fn classify(text: String) -> IngestError {
+    let says = |known: &str| text.contains(known);
+    if says(texts::NOT_FOUND) || says(texts::NO_SESSION) {
+        IngestError::NotFound(text)
+    } else if says(texts::UNAUTHORIZED) {
+        IngestError::Denied(text)
+    } else if says(texts::NOT_NEGOTIATED) || says(texts::NO_DECODER) {
+        IngestError::Unsuitable(format!("the input's media cannot be used: {text}"))
+    } else {
+        IngestError::Broken(text)
+    }
+}

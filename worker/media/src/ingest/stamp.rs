@@ -1,0 +1,218 @@
+//! RTP time and arrival in place of `rtspsrc`'s time stamps, and the sender reports.
+//!
+//! Clocks belong to the track: two tracks may share an SSRC, and a track may change its own.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+use dub_engine::Track;
+use dub_engine::timeline::RtpTime;
+use gst::prelude::*;
+
+use super::super::rtp::{RtpHeader, SenderReport};
+use super::IngestFact;
+use super::offer::Offer;
+use super::telling::Telling;
+
+/// Added to RTP time inside the pipeline, where time cannot be negative: 73 years.
+const HEAD_ROOM: i64 = 1 << 61;
+/// Arrivals remembered until their unit comes out of the depayloader.
+const REMEMBERED: usize = 256;
+/// A larger gap in sequence numbers is another sender, not a loss.
+const LARGEST_LOSS: u16 = 3_000;
+
+/// What is known of both tracks while packets run.
+#[derive(Clone, Default)]
+pub(super) struct Stamps([Arc<Mutex<Stamp>>; 2]);
+
+#[derive(Default)]
+struct Stamp {
+    clock: Option<RtpTime>,
+    /// SSRC and sequence number of the last packet.
+    last: Option<(u32, u16)>,
+    /// Time and arrival of recent time stamps.
+    arrivals: VecDeque<(i64, Instant)>,
+    /// A report that came before the first packet.
+    early: Option<SenderReport>,
+}
+
+/// What a packet has to tell.
+struct Noted {
+    time: i64,
+    arrived: Instant,
+    /// Its time stamp is not that of the packet before.
+    new: bool,
+    lost: u16,
+    early: Option<SenderReport>,
+}
+
+impl Stamps {
+    /// Replaces the time stamps on `pad`, and tells of packets, losses and early reports.
+    pub(super) fn replace(
+        &self,
+        pad: &gst::Pad,
+        track: Track,
+        caps: &gst::Caps,
+        telling: &Telling,
+    ) {
+        let rate = caps
+            .structure(0)
+            .and_then(|structure| structure.get::<i32>("clock-rate").ok())
+            .filter(|rate| *rate > 0)
+            .unwrap_or(90_000);
+        let stamp = self.of(track).clone();
+        lock(&stamp)
+            .clock
+            .get_or_insert_with(|| RtpTime::new(rate.unsigned_abs()));
+        let telling = telling.clone();
+        let on_packet = move |buffer: &mut gst::BufferRef| {
+            let Some(noted) = note(&stamp, buffer) else {
+                return;
+            };
+            if noted.lost > 0 {
+                let packets = noted.lost;
+                telling.tell(IngestFact::Lost { track, packets });
+            }
+            if noted.new && track == Track::Audio {
+                let Noted { time, arrived, .. } = noted;
+                telling.tell(IngestFact::Packet { time, arrived });
+            }
+            if let Some(report) = noted.early {
+                tell_report(&stamp, track, report, &telling);
+            }
+            buffer.set_pts(gst::ClockTime::from_nseconds(
+                noted.time.saturating_add(HEAD_ROOM).unsigned_abs(),
+            ));
+            buffer.set_dts(gst::ClockTime::NONE);
+        };
+        let mask = gst::PadProbeType::BUFFER | gst::PadProbeType::BUFFER_LIST;
+        pad.add_probe(mask, move |_, info| {
+            match &mut info.data {
+                Some(gst::PadProbeData::Buffer(buffer)) => on_packet(buffer.make_mut()),
+                Some(gst::PadProbeData::BufferList(list)) => {
+                    list.make_mut().foreach_mut(|mut buffer, _| {
+                        on_packet(buffer.make_mut());
+                        std::ops::ControlFlow::Continue(Some(buffer))
+                    });
+                }
+                _ => {}
+            }
+            gst::PadProbeReturn::Ok
+        });
+    }
+
+    /// Passes sender reports on as soon as the jitter buffer has seen them.
+    pub(super) fn watch_reports(&self, source: &gst::Element, offer: &Offer, telling: &Telling) {
+        let (stamps, offer, telling) = (self.clone(), offer.clone(), telling.clone());
+        source.connect("new-manager", false, move |args| {
+            let manager = args.get(1)?.get::<gst::Element>().ok()?;
+            let (stamps, offer, telling) = (stamps.clone(), offer.clone(), telling.clone());
+            manager.connect("new-jitterbuffer", false, move |args| {
+                let buffer = args.get(1)?.get::<gst::Element>().ok()?;
+                // A session of the manager is a stream of the source.
+                let track = offer.track(args.get(2)?.get::<u32>().ok()?)?;
+                let (stamp, telling) = (stamps.of(track).clone(), telling.clone());
+                buffer.connect("handle-sync", false, move |args| {
+                    let structure = args.get(1)?.get::<gst::Structure>().ok()?;
+                    let packet = structure.get::<gst::Buffer>("sr-buffer").ok()?;
+                    let report = SenderReport::parse(packet.map_readable().ok()?.as_slice())?;
+                    tell_report(&stamp, track, report, &telling);
+                    None
+                });
+                None
+            });
+            None
+        });
+    }
+
+    /// Time and arrival of the unit in `buffer`, if its time stamp is a packet's.
+    pub(super) fn of_unit(&self, track: Track, buffer: &gst::BufferRef) -> (Option<i64>, Instant) {
+        let mut stamp = lock(self.of(track));
+        let Some(time) = buffer.pts().map(|pts| pts.nseconds() as i64 - HEAD_ROOM) else {
+            let arrived = stamp.arrivals.front().map(|(_, arrived)| *arrived);
+            return (None, arrived.unwrap_or_else(Instant::now));
+        };
+        // Units leave in the order in which they came.
+        let known = stamp
+            .arrivals
+            .iter()
+            .position(|(packet, _)| packet.abs_diff(time) <= 1_000);
+        let Some(known) = known else {
+            let arrived = stamp.arrivals.front().map(|(_, arrived)| *arrived);
+            return (None, arrived.unwrap_or_else(Instant::now));
+        };
+        stamp.arrivals.drain(..known);
+        let arrived = stamp.arrivals.front().map(|(_, arrived)| *arrived);
+        (Some(time), arrived.unwrap_or_else(Instant::now))
+    }
+
+    fn of(&self, track: Track) -> &Arc<Mutex<Stamp>> {
+        match track {
+            Track::Video => &self.0[0],
+            Track::Audio => &self.0[1],
+        }
+    }
+}
+
+/// RTP time of a buffer that was made from others.
+pub(super) fn time_of(buffer: &gst::BufferRef) -> Option<i64> {
+    buffer.pts().map(|pts| pts.nseconds() as i64 - HEAD_ROOM)
+}
+
+fn lock(stamp: &Arc<Mutex<Stamp>>) -> std::sync::MutexGuard<'_, Stamp> {
+    stamp.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn note(stamp: &Arc<Mutex<Stamp>>, buffer: &gst::BufferRef) -> Option<Noted> {
+    let header = RtpHeader::parse(buffer.map_readable().ok()?.as_slice())?;
+    let arrived = Instant::now();
+    let mut stamp = lock(stamp);
+    let time = stamp.clock.as_mut()?.packet(header.timestamp);
+    let last = stamp.last.replace((header.ssrc, header.sequence));
+    let lost = last
+        .filter(|(ssrc, _)| *ssrc == header.ssrc)
+        .map_or(0, |(_, last)| {
+            header.sequence.wrapping_sub(last).wrapping_sub(1)
+        });
+    let new = stamp.arrivals.back().is_none_or(|(last, _)| *last != time);
+    if new {
+        if stamp.arrivals.len() == REMEMBERED {
+            stamp.arrivals.pop_front();
+        }
+        stamp.arrivals.push_back((time, arrived));
+    }
+    Some(Noted {
+        time,
+        arrived,
+        new,
+        lost: if lost <= LARGEST_LOSS { lost } else { 0 },
+        early: stamp.early.take(),
+    })
+}
+
+fn tell_report(stamp: &Arc<Mutex<Stamp>>, track: Track, report: SenderReport, telling: &Telling) {
+    let time = {
+        let mut stamp = lock(stamp);
+        // A source that has gone has nothing to say any more.
+        if stamp.last.is_some_and(|(ssrc, _)| ssrc != report.ssrc) {
+            return;
+        }
+        let time = stamp
+            .clock
+            .as_ref()
+            .and_then(|clock| clock.other(report.rtp));
+        if time.is_none() {
+            stamp.early = Some(report);
+        }
+        time
+    };
+    if let Some(time) = time {
+        telling.tell(IngestFact::Report {
+            track,
+            time,
+            ntp: report.ntp,
+            arrived: Instant::now(),
+        });
+    }
+}
