@@ -54,7 +54,8 @@ impl Observer {
                 }
             }
             Event::OutputReconnected { video, audio, .. } => {
-                counter!(names::MEDIA_DROPPED, "reason" => DropReason::OutputLost.label()).increment(video + audio);
+                counter!(names::MEDIA_DROPPED, "reason" => DropReason::OutputLost.label())
+                    .increment(video + audio);
             }
             Event::Stall { .. } => counter!(names::OUTPUT_STALLS).increment(1),
             Event::AvCorrection { .. } => counter!(names::AV_SYNC_CORRECTIONS).increment(1),
