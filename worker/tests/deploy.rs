@@ -124,8 +124,11 @@ fn prometheus_accepts_its_files() {
 #[test]
 fn systemd_accepts_its_unit_and_finds_it_hardened() {
     let dir = tempfile::tempdir().unwrap();
-    let unit = read("systemd/dub-worker@.service")
-        .replace("/usr/local/bin/worker", env!("CARGO_BIN_EXE_worker"));
+    let unit = read("systemd/dub-worker@.service");
+    let (before, rest) = unit.split_once("ExecStart=").unwrap();
+    let arguments = rest.split_once(' ').unwrap().1;
+    let worker = env!("CARGO_BIN_EXE_worker");
+    let unit = format!("{before}ExecStart={worker} {arguments}");
     let path = dir.path().join("dub-worker@news.service");
     fs::write(&path, unit).unwrap();
     let path = path.to_str().unwrap();
