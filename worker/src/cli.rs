@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Parser, ValueEnum};
+use sts_client::Ca;
 
 mod load;
 mod value;
@@ -69,6 +70,10 @@ pub struct Cli {
     #[arg(long, env = "WORKER_STS_TOKEN_FILE", value_name = "PATH")]
     pub sts_token_file: Option<PathBuf>,
 
+    /// File with certificates (PEM) that are trusted besides the system's
+    #[arg(long, env = "WORKER_STS_CA", value_parser = value::ca_file)]
+    pub sts_ca: Option<Ca>,
+
     /// Dub the stream, or pass its audio through untouched
     #[arg(long, env = "WORKER_STS_MODE", value_enum, default_value_t = StsMode::Enabled)]
     pub sts_mode: StsMode,
@@ -121,13 +126,21 @@ pub struct Cli {
     #[arg(long, env = "WORKER_SEGMENT_RETENTION", default_value = "10m", value_parser = value::retention)]
     pub segment_retention: Duration,
 
-    /// How long a fragment may stay unanswered: 1000 to 30000
-    #[arg(long, env = "WORKER_STS_TIMEOUT_MS", default_value_t = 8000, value_parser = clap::value_parser!(u32).range(1000..=30000))]
+    /// How long a fragment may stay unanswered: 1000 to 120000
+    #[arg(long, env = "WORKER_STS_TIMEOUT_MS", default_value_t = 8000, value_parser = clap::value_parser!(u32).range(1000..=120_000))]
     pub sts_timeout_ms: u32,
 
     /// How many fragments may be unanswered at once: 1 to 10
     #[arg(long, env = "WORKER_STS_MAX_INFLIGHT", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=10))]
     pub sts_max_inflight: u32,
+
+    /// What follows when all reconnection attempts have failed
+    #[arg(long, env = "WORKER_STS_GONE", value_enum, default_value_t = StsGone::Exit)]
+    pub sts_gone: StsGone,
+
+    /// Longest silence of the STS service that is put up with, whatever ping times it announces: 1s to 5m
+    #[arg(long, env = "WORKER_STS_MAX_SILENCE", default_value = "5m", value_parser = value::max_silence)]
+    pub sts_max_silence: Duration,
 
     /// Consecutive retryable failures that open the circuit breaker: 1 to 1000
     #[arg(long, env = "WORKER_BREAKER_FAILURES", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1000))]
@@ -206,6 +219,15 @@ pub enum StsMode {
     Enabled,
     /// Audio is copied from input to output; no STS service is contacted.
     Passthrough,
+}
+
+/// What follows when the STS service stays away.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum StsGone {
+    /// What is buffered goes out, then the worker exits with code 13.
+    Exit,
+    /// The stream goes on with its original audio; another attempt every 32 s.
+    Original,
 }
 
 /// How dubbed audio goes out.

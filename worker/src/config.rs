@@ -6,10 +6,11 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use dub_engine::{DubFitConfig, DubFitMode};
+use dub_engine::{DubFitConfig, DubFitMode, Gone};
 use dub_media::MediaUrl;
+use sts_client::Ca;
 
-use crate::cli::{Cli, DubFit, DubMix, StsMode};
+use crate::cli::{Cli, DubFit, DubMix, StsGone, StsMode};
 
 /// Everything the worker needs to know before it starts.
 #[derive(Debug, Clone)]
@@ -92,6 +93,12 @@ pub struct StsConfig {
     pub timeout: Duration,
     /// How many fragments may be unanswered at once.
     pub max_inflight: u32,
+    /// What follows when the service stays away through all retries.
+    pub gone: Gone,
+    /// Longest silence of the service that is put up with.
+    pub max_silence: Duration,
+    /// Certificates trusted besides the system's.
+    pub ca: Ca,
     /// Consecutive failures that open the breaker.
     pub breaker_failures: u32,
     /// How long the breaker stays open.
@@ -145,6 +152,12 @@ impl From<&Cli> for Config {
                 voice_profile: cli.tts_voice.clone(),
                 timeout: Duration::from_millis(u64::from(cli.sts_timeout_ms)),
                 max_inflight: cli.sts_max_inflight,
+                gone: match cli.sts_gone {
+                    StsGone::Exit => Gone::Exit,
+                    StsGone::Original => Gone::Original,
+                },
+                max_silence: cli.sts_max_silence,
+                ca: cli.sts_ca.clone().unwrap_or_default(),
                 breaker_failures: cli.breaker_failures,
                 breaker_cooldown: cli.breaker_cooldown,
             },

@@ -36,7 +36,7 @@ pub struct StreamInit {
     /// How many fragments the worker would like to have unanswered at once, 1..=10.
     #[serde(default = "default_max_inflight", deserialize_with = "max_inflight")]
     pub max_inflight: u32,
-    /// After how long the worker gives a fragment up, in ms, 1000..=30000.
+    /// After how long the worker gives a fragment up, in ms, 1000..=120000.
     #[serde(default = "default_timeout_ms", deserialize_with = "timeout_ms")]
     pub timeout_ms: u32,
 }

@@ -15,6 +15,8 @@
 //! services send `processing_time_ms: 51.7`). [`parse`] names the offending
 //! field in its error. Writing leaves absent fields out.
 //!
+//! [`heard`] reads what any service says, however sloppy, and names what is wrong with it.
+//!
 //! Shape errors come from [`parse`]; rules about values (ranges, sizes) from the
 //! `validate()` of each type. Both give a [`Refusal`]: the error code that goes
 //! on the wire and a sentence saying what was wrong.
@@ -24,6 +26,7 @@ mod control;
 pub mod event;
 mod from_sts;
 mod from_worker;
+pub mod heard;
 mod journal;
 pub mod limits;
 pub mod mark;

@@ -23,8 +23,8 @@ pub const SAMPLE_RATES_HZ: [u32; 4] = [16_000, 22_050, 44_100, 48_000];
 pub const CHANNELS: RangeInclusive<u32> = 1..=2;
 /// Allowed `max_inflight`.
 pub const MAX_INFLIGHT: RangeInclusive<u32> = 1..=10;
-/// Allowed `timeout_ms`.
-pub const TIMEOUT_MS: RangeInclusive<u32> = 1_000..=30_000;
+/// Allowed `timeout_ms`; older servers allow 30000 at most.
+pub const TIMEOUT_MS: RangeInclusive<u32> = 1_000..=120_000;
 /// Longest `X-Stream-ID` and `X-Worker-ID`, in characters.
 pub const MAX_HEADER_ID: usize = 64;
 

@@ -1,4 +1,4 @@
-//! When to try again: a fixed schedule, used up one delay at a time.
+//! When to try again: a fixed schedule, used up one delay at a time, whose last delay may be repeated.
 
 use crate::machine::Transition;
 use std::time::Duration;
@@ -54,12 +54,16 @@ pub struct Retry {
     pub attempt: u32,
     /// How long to wait before it, counted from the failure.
     pub delay: Duration,
+    /// The schedule is used up just now; this one and all that follow repeat its last delay.
+    pub first_beyond: bool,
 }
 
 /// A schedule of delays and the place reached in it.
 #[derive(Clone, Debug)]
 pub struct Backoff {
     delays: Vec<Duration>,
+    /// The last delay is repeated for ever.
+    endless: bool,
     state: BackoffState,
 }
 
@@ -68,8 +72,14 @@ impl Backoff {
     pub fn new(delays: Vec<Duration>) -> Self {
         Self {
             delays,
+            endless: false,
             state: BackoffState::Fresh,
         }
+    }
+
+    /// The same schedule; with `endless`, its last delay is repeated for ever.
+    pub fn endless(self, endless: bool) -> Self {
+        Self { endless, ..self }
     }
 
     /// Records a failure; `None` when the schedule is used up.
@@ -78,8 +88,13 @@ impl Backoff {
         let BackoffState::Retrying { attempt } = self.state else {
             return None;
         };
-        let delay = *self.delays.get(attempt as usize - 1)?;
-        Some(Retry { attempt, delay })
+        let scheduled = self.delays.get(attempt as usize - 1);
+        let delay = *scheduled.or(self.delays.last())?;
+        Some(Retry {
+            attempt,
+            delay,
+            first_beyond: attempt as usize == self.delays.len() + 1,
+        })
     }
 
     /// Records that the session is usable: the next failure starts from the first delay.
@@ -102,7 +117,10 @@ impl Backoff {
     }
 
     fn retries(&self) -> u32 {
-        u32::try_from(self.delays.len()).unwrap_or(u32::MAX)
+        match u32::try_from(self.delays.len()) {
+            Ok(retries) if !self.endless || retries == 0 => retries,
+            _ => u32::MAX,
+        }
     }
 
     fn apply(&mut self, fact: BackoffFact) {

@@ -90,6 +90,20 @@ pub enum Event {
     StsGone {
         /// How many retries there were.
         attempts: u32,
+        /// The stream goes on with original audio, and the attempts go on too.
+        stays: bool,
+    },
+    /// The service cuts the connection over messages of this size.
+    MessageLimit {
+        /// Size of the message.
+        bytes: usize,
+    },
+    /// A segment is not sent because its message would be larger than the service takes.
+    TooLarge {
+        /// Which segment.
+        batch: u64,
+        /// Size of its message.
+        bytes: usize,
     },
     /// The service refused us for good.
     StsRefused {
@@ -341,6 +355,8 @@ impl Event {
             Self::Reconnected { .. } => "reconnected",
             Self::SessionLost { .. } => "session_lost",
             Self::StsGone { .. } => "sts_gone",
+            Self::MessageLimit { .. } => "message_limit",
+            Self::TooLarge { .. } => "too_large",
             Self::StsRefused { .. } => "sts_refused",
             Self::FragmentSent { .. } => "fragment_sent",
             Self::FragmentAcked { .. } => "fragment_acked",
@@ -384,6 +400,7 @@ impl Event {
             | Self::StsDisconnected { .. }
             | Self::ReconnectScheduled { .. }
             | Self::SessionLost { .. }
+            | Self::MessageLimit { .. }
             | Self::FragmentFailed { .. }
             | Self::FragmentTimeout { .. }
             | Self::BadAudio { .. }
@@ -428,6 +445,7 @@ impl Event {
             | Self::AvCorrection { .. } => Level::Info,
 
             Self::FragmentAcked { .. }
+            | Self::TooLarge { .. }
             | Self::SegmentDubbed { .. }
             | Self::DubFitted { .. }
             | Self::ProtocolError { first: false, .. } => Level::Debug,
@@ -465,7 +483,15 @@ impl fmt::Display for Event {
             Self::Reconnected { link, away } => {
                 write!(f, " link={link} away_ms={}", away.as_millis())
             }
-            Self::StsGone { attempts } => write!(f, " attempts={attempts}"),
+            Self::StsGone { attempts, stays } => {
+                write!(
+                    f,
+                    " attempts={attempts}{}",
+                    if *stays { " stays" } else { "" }
+                )
+            }
+            Self::MessageLimit { bytes } => write!(f, " bytes={bytes}"),
+            Self::TooLarge { batch, bytes } => write!(f, " batch={batch} bytes={bytes}"),
             Self::StsRefused { code, message } => {
                 write!(f, " code={code} message={message:?}")
             }

@@ -137,6 +137,8 @@ pub struct Fragment {
     pub sequence: u64,
     /// Which init, counted since the start of the worker.
     pub session: u64,
+    /// Size of the message it went out in.
+    pub bytes: usize,
     /// When it was sent.
     pub sent_at: At,
     /// When its answer, or the check of its audio, is overdue.

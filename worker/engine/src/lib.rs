@@ -12,6 +12,7 @@
 //! | [`dts`] | decode timestamps for access units that arrive with PTS only |
 //! | [`session`] | one STS stream: connect, init, send, hold, give up, fall back, reconnect, end |
 //! | [`breaker`], [`backoff`], [`backpressure`], [`in_flight`] | the small machines the session is made of |
+//! | [`message_limit`] | how large a message the service takes |
 //! | [`playout`] | when each pair leaves, what a stall is, how lost latency is won back |
 //! | [`output`] | the output's life: connect, accept, lose, connect again, linger, close |
 //! | [`av_sync`] | how audio is fitted to one continuous sample grid without drifting from video |
@@ -43,6 +44,7 @@ pub mod heard;
 pub mod in_flight;
 pub mod input;
 pub mod machine;
+pub mod message_limit;
 pub mod output;
 pub mod playout;
 pub mod segment;
@@ -66,7 +68,7 @@ pub use segment::{
     AudioFrame, Buffered, DroppedBeforeStart, Segment, SegmentKind, Segmenter, SegmenterConfig,
     VideoUnit,
 };
-pub use session::{End, Input, Output, Resolution, Session, SessionConfig, WakeReason};
+pub use session::{End, Gone, Input, Output, Resolution, Session, SessionConfig, WakeReason};
 pub use time::{At, Pts};
 pub use timeline::{Placed, Timeline, TimelineConfig, Track};
 pub use words::{

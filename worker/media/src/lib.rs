@@ -14,6 +14,7 @@ pub mod encoder;
 mod error;
 pub mod fit;
 pub mod ingest;
+pub mod level;
 pub mod limiter;
 pub mod m4a;
 pub mod messages;

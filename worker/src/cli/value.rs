@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use sts_client::Ca;
+
 pub(super) fn identifier(value: &str) -> Result<String, String> {
     let fits = (1..=64).contains(&value.len())
         && value
@@ -49,6 +51,15 @@ pub(super) fn rtmp_url(value: &str) -> Result<String, String> {
     target
         .map(|_| url)
         .ok_or_else(|| "allowed: rtmp://HOST/APPLICATION/STREAM".to_owned())
+}
+
+pub(super) fn ca_file(path: &str) -> Result<Ca, String> {
+    let pem = std::fs::read(path).map_err(|error| error.to_string())?;
+    Ca::from_pem(&pem)
+}
+
+pub(super) fn max_silence(value: &str) -> Result<Duration, String> {
+    duration_in(value, Duration::from_secs(1), Duration::from_mins(5))
 }
 
 pub(super) fn sts_url(value: &str) -> Result<String, String> {

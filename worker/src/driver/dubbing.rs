@@ -4,9 +4,8 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use dub_engine::{
-    AckStatus, AppliedAcks, At, BackpressureAction, BadAudio, DubFit, End, Event, Fatal,
-    FragmentId, Input, Outcome, Output, ProtocolErrorKind, Resolution, Saying, Session,
-    SessionConfig,
+    AppliedAcks, At, BadAudio, DubFit, End, Event, FragmentId, Input, Output, Resolution, Saying,
+    Session, SessionConfig,
 };
 use tokio::sync::mpsc;
 
@@ -16,9 +15,7 @@ use crate::error::WorkerError;
 use dub_media::aac::{AacFormat, FRAME_SAMPLES};
 use dub_media::audio::{self, AudioError, Budget, Label, Pcm};
 use dub_media::fit;
-use sts_client::{
-    DubbedAudio, FactKind, InitParams, MalformedKind, OutgoingFragment, StsClient, StsFact,
-};
+use sts_client::{DubbedAudio, InitParams, OutgoingFragment, StsClient, StsFact};
 
 /// How long decoding an answer may take; 6 s of audio need 25 ms.
 const DECODE_TIME: Duration = Duration::from_secs(2);
@@ -104,6 +101,8 @@ impl Dubbing {
             .token
             .as_ref()
             .map(|token| sts_client::Secret::new(token.0.clone()));
+        client_config.max_silence = sts.max_silence;
+        client_config.ca.clone_from(&sts.ca);
         client_config.init = init.clone();
         let (client, facts) = StsClient::new(client_config)
             .map_err(|error| WorkerError::Usage(format!("--sts-service-url: {error}")))?;
@@ -113,6 +112,8 @@ impl Dubbing {
             fragment_timeout: sts.timeout,
             breaker_failures: sts.breaker_failures,
             breaker_cooldown: sts.breaker_cooldown,
+            gone: sts.gone,
+            max_message: sts_client::MAX_MESSAGE,
             id_seed: uuid::Uuid::new_v4().as_u64_pair().0,
             ..SessionConfig::default()
         });
@@ -154,11 +155,18 @@ impl Dubbing {
     /// A segment is complete; `fragment` is `None` if it is too short to be dubbed.
     pub(super) fn segment_ready(&mut self, at: At, batch: u64, fragment: Option<Fragment>) {
         let sendable = fragment.is_some();
+        let bytes = fragment
+            .as_ref()
+            .map_or(0, |fragment| sts_client::message_len(fragment.m4a.len()));
         if let Some(fragment) = fragment {
             self.fragments.insert(batch, fragment);
         }
-        self.session
-            .handle_input(at, Input::SegmentReady { batch, sendable });
+        let ready = Input::SegmentReady {
+            batch,
+            sendable,
+            bytes,
+        };
+        self.session.handle_input(at, ready);
     }
 
     /// No more segments.
@@ -183,110 +191,20 @@ impl Dubbing {
         self.session.in_flight()
     }
 
-    /// The STS client told something.
+    /// The STS client told something. What audio it brought is kept until the session says what
+    /// becomes of it.
     pub(super) fn handle(&mut self, at: At, fact: StsFact) {
-        let link = fact.link;
-        let input = match fact.kind {
-            FactKind::Connected => Input::Connected { link },
-            FactKind::ConnectFailed { reason, fatal } => {
-                let fatal = fatal.map(|refused| Fatal {
-                    code: refused.code,
-                    message: refused.message,
-                });
-                Input::ConnectFailed {
-                    link,
-                    reason,
-                    fatal,
-                }
-            }
-            FactKind::Disconnected { reason } => {
-                self.acks.lost(link);
-                Input::Disconnected { link, reason }
-            }
-            FactKind::Ready { max_inflight, .. } => Input::Ready { link, max_inflight },
-            FactKind::Acked { id, status } => {
-                let status = match status {
-                    sts_client::AckStatus::Queued => AckStatus::Queued,
-                    sts_client::AckStatus::Processing => AckStatus::Processing,
-                };
-                Input::Acked { link, id, status }
-            }
-            FactKind::Processed {
-                id,
-                sequence,
-                outcome,
-            } => {
-                let outcome = self.hold(&id, outcome);
-                Input::Processed {
-                    link,
-                    id,
-                    sequence,
-                    outcome,
-                }
-            }
-            FactKind::Backpressure { action, delay } => {
-                let action = match action {
-                    sts_client::BackpressureAction::None => BackpressureAction::None,
-                    sts_client::BackpressureAction::SlowDown => BackpressureAction::SlowDown,
-                    sts_client::BackpressureAction::Pause => BackpressureAction::Pause,
-                };
-                Input::Backpressure {
-                    link,
-                    action,
-                    delay,
-                }
-            }
-            FactKind::Error {
-                code,
-                retryable,
-                fatal,
-                id,
-                message,
-            } => Input::StsError {
-                link,
-                code,
-                retryable,
-                fatal,
-                id,
-                message,
-            },
-            FactKind::Complete { .. } => Input::StreamComplete { link },
-            FactKind::Malformed {
-                kind,
-                count,
-                detail,
-            } => Input::Malformed {
-                link,
-                kind: kind_of(kind),
-                count,
-                detail,
-            },
-        };
-        self.session.handle_input(at, input);
-    }
-
-    /// Keeps an answer until the session says what becomes of it.
-    fn hold(&mut self, id: &str, outcome: sts_client::Outcome) -> Outcome {
-        let held = match outcome {
-            sts_client::Outcome::Failed {
-                code,
-                message,
-                retryable,
-            } => {
-                return Outcome::Failed {
-                    code,
-                    retryable,
-                    message,
-                };
-            }
-            sts_client::Outcome::Audio(audio) => Held::Answer(audio),
-            sts_client::Outcome::BadAudio { reason } => Held::Unusable(reason),
-        };
-        if let Some(id) = FragmentId::parse(id) {
+        if let Input::Disconnected { link, .. } = fact.input {
+            self.acks.lost(link);
+        }
+        if let (Input::Processed { id, .. }, Some(answer)) = (&fact.input, fact.audio)
+            && let Some(id) = FragmentId::parse(id)
+        {
+            let held = answer.map_or_else(Held::Unusable, Held::Answer);
             // A repeated answer never replaces the first, which may be in use.
             self.held.entry(id).or_insert(held);
         }
-        Outcome::Audio
+        self.session.handle_input(at, fact.input);
     }
 
     /// A decoder is done.
@@ -480,16 +398,4 @@ fn check(
         .judge(fit::measure(&pcm, format.rate), want as u64)
         .map_err(AudioError::WrongLength)?;
     Ok(pcm)
-}
-
-fn kind_of(kind: MalformedKind) -> ProtocolErrorKind {
-    match kind {
-        MalformedKind::BadJson => ProtocolErrorKind::BadJson,
-        MalformedKind::WrongType => ProtocolErrorKind::WrongType,
-        MalformedKind::MissingField => ProtocolErrorKind::MissingField,
-        MalformedKind::BadValue => ProtocolErrorKind::BadValue,
-        MalformedKind::UnknownEvent => ProtocolErrorKind::UnknownEvent,
-        MalformedKind::Oversize => ProtocolErrorKind::Oversize,
-        MalformedKind::Flood => ProtocolErrorKind::Flood,
-    }
 }

@@ -131,8 +131,27 @@ impl Observer {
             Event::SessionLost { link } => line! {
                 self, warn, name, "STS service forgot the session, starting another", link
             },
-            Event::StsGone { attempts } => line! {
+            Event::StsGone {
+                attempts,
+                stays: false,
+            } => line! {
                 self, error, name, "STS service stays unreachable, publishing what is buffered", attempts
+            },
+            Event::StsGone {
+                attempts,
+                stays: true,
+            } => line! {
+                self, error, name, "STS service stays unreachable, going on with original audio and trying on",
+                attempts
+            },
+            Event::MessageLimit { bytes } => line! {
+                self, warn, name,
+                "STS service cuts the connection over messages of this size, its message size limit is lower; \
+                 such segments keep their original audio",
+                bytes
+            },
+            Event::TooLarge { batch, bytes } => line! {
+                self, debug, name, "segment is larger than the STS service takes", batch, bytes
             },
             Event::StsRefused { code, message } => line! {
                 self, error, name, "STS service refuses the stream", code, error = message

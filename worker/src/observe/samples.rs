@@ -68,7 +68,10 @@ fn events() -> Vec<Event> {
             away: ms(2100),
         },
         Event::SessionLost { link },
-        Event::StsGone { attempts: 5 },
+        Event::StsGone {
+            attempts: 5,
+            stays: false,
+        },
         Event::StsRefused {
             code: refused().0,
             message: refused().1,

@@ -3,13 +3,14 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use dub_engine::LinkId;
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use super::config::{InitParams, OutgoingFragment, StsClientConfig, StsConfigError};
-use super::fact::{LinkId, StsFact};
+use super::fact::StsFact;
 use super::link::Link;
 use super::outgoing::Order;
 

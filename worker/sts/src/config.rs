@@ -99,12 +99,12 @@ impl fmt::Debug for OutgoingFragment {
 
 /// Where the service is, who we are, and how long anything may take.
 ///
-/// Deaths are noticed within: `emit_timeout` when the peer takes nothing; `ping_interval +
-/// ping_timeout` plus 500 ms when it is silent; 2.5 s when it closed but the library did not
-/// notice; 250 ms in every other case.
+/// Deaths are noticed within: `stuck_timeout` when the peer takes nothing; the handshake's ping
+/// interval and timeout plus 300 ms when it is silent; at once in every other case.
 #[derive(Clone)]
 pub struct StsClientConfig {
-    /// `http`, `https`, `ws` or `wss`. Without a path, `/socket.io/`.
+    /// `http`, `https`, `ws` or `wss`. A path is what comes before `/socket.io/`, or all of it;
+    /// credentials go into the `Authorization` header.
     pub url: String,
     /// `X-Stream-ID`, and `stream_id` of every message.
     pub stream_id: String,
@@ -114,13 +114,12 @@ pub struct StsClientConfig {
     pub token: Option<Secret>,
     /// From `connect` to the joined namespace.
     pub connect_timeout: Duration,
-    /// For one message to leave; longer means that the link is dead.
-    pub emit_timeout: Duration,
-    /// The server's; the handshake that tells it is out of reach behind the library, which keeps
-    /// to the handshake's own values besides.
-    pub ping_interval: Duration,
-    /// The server's; with `ping_interval`, the silence after which the link counts as lost.
-    pub ping_timeout: Duration,
+    /// Without the peer taking a single byte of a message; longer means that the link is dead.
+    pub stuck_timeout: Duration,
+    /// Silence that is put up with at most, whatever the handshake says.
+    pub max_silence: Duration,
+    /// Certificates that are trusted besides the system's.
+    pub ca: Ca,
     /// For what is queued and the goodbye to leave, once a link is to be closed.
     pub close_timeout: Duration,
     /// What `stream:init` asks for.
@@ -139,10 +138,11 @@ impl StsClientConfig {
             stream_id: stream_id.into(),
             worker_id: worker_id.into(),
             token: None,
-            connect_timeout: Duration::from_secs(5),
-            emit_timeout: Duration::from_secs(5),
-            ping_interval: limits::PING_INTERVAL,
-            ping_timeout: limits::PING_TIMEOUT,
+            connect_timeout: Duration::from_secs(10),
+            // Services are known to stand still for 15 s.
+            stuck_timeout: Duration::from_secs(20),
+            max_silence: Duration::from_mins(5),
+            ca: Ca::default(),
             close_timeout: Duration::from_millis(500),
             init: InitParams::default(),
         }
@@ -167,11 +167,6 @@ impl StsClientConfig {
                 .map_err(|_| StsConfigError::Header(header))?;
         }
         Ok(url)
-    }
-
-    /// The server's ping interval and timeout together.
-    pub(super) fn silence(&self) -> Duration {
-        self.ping_interval + self.ping_timeout
     }
 
     /// Removes what must not be seen from text that goes into a fact.
@@ -203,6 +198,30 @@ impl fmt::Debug for StsClientConfig {
             .field("token", &self.token)
             .field("init", &self.init)
             .finish_non_exhaustive()
+    }
+}
+
+/// Certificates that are trusted.
+#[derive(Clone, Default)]
+pub struct Ca(pub(super) Vec<native_tls::Certificate>);
+
+impl Ca {
+    /// The certificates of a PEM file.
+    ///
+    /// # Errors
+    /// When there is none in it.
+    pub fn from_pem(pem: &[u8]) -> Result<Self, String> {
+        match native_tls::Certificate::stack_from_pem(pem) {
+            Ok(found) if !found.is_empty() => Ok(Self(found)),
+            Ok(_) => Err("there is no certificate in it".to_owned()),
+            Err(error) => Err(format!("not certificates in PEM: {error}")),
+        }
+    }
+}
+
+impl fmt::Debug for Ca {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} certificates", self.0.len())
     }
 }
 

@@ -1,42 +1,42 @@
 //! The STS service as the worker sees it. The only place that knows Socket.IO.
 //!
 //! [`StsClient`] takes orders that never block (connect, init, send, …) and answers with
-//! [`StsFact`]s on a bounded channel. It decides nothing: when to connect, send, retry or give
+//! [`StsFact`]s, in the engine's words, on a bounded channel. It decides nothing: when to connect, send, retry or give
 //! up is the engine's business.
 //!
 //! What it guarantees:
 //!
 //! - Every `connect` ends in exactly one `ConnectFailed`, or in `Connected` and later exactly one
 //!   `Disconnected`, whoever ended the link and however it died.
-//! - A death is noticed within a stated bound ([`StsClientConfig`] has the numbers), also where
-//!   the Socket.IO library stays silent.
+//! - A death is noticed within a stated bound ([`StsClientConfig`] has the numbers).
 //! - Whatever the peer sends: no panic, no unbounded memory, and each broken rule is named.
-//! - A link leaves no thread, task or descriptor behind.
+//! - What cannot be read costs one event, not the link.
+//! - A link leaves no task or descriptor behind.
 //!
 //! ```text
-//! driver ──orders──▶ StsClient ──▶ link (a task per connection) ──emit──▶ rust_socketio
-//!    ◀──facts (bounded)── wire ◀── inbox (bounded, never blocks) ◀─callbacks─┘
-//!                                 watchdog: silence, reader gone, peer closed
+//! driver ──orders──▶ StsClient ──▶ link (a task per connection) ──▶ outbox ──▶ socket
+//!    ◀──facts (bounded)── queue ◀── hear ◀── packet ◀── frames ◀────────────────┘
 //! ```
 
 mod client;
 mod config;
+mod connect;
 mod fact;
-mod fields;
-mod inbox;
+mod frames;
+mod hear;
 mod link;
 mod outbox;
 mod outgoing;
-mod runtime;
-mod socket;
-mod watchdog;
-mod wire;
-#[cfg(test)]
-mod wire_tests;
+mod packet;
+mod queue;
 
 pub use client::StsClient;
-pub use config::{InitParams, OutgoingFragment, Secret, StsClientConfig, StsConfigError};
-pub use fact::{
-    AckStatus, BackpressureAction, CompleteStats, DubbedAudio, FactKind, LinkId, MAX_DELAY,
-    MalformedKind, Outcome, Refused, StsFact,
-};
+pub use config::{Ca, InitParams, OutgoingFragment, Secret, StsClientConfig, StsConfigError};
+pub use fact::{DubbedAudio, StsFact};
+pub use outgoing::{MAX_MESSAGE, message_len};
+
+/// The readers of bytes from outside, for `fuzz/`.
+pub mod readers {
+    pub use super::frames::{FrameError, Incoming, Reader};
+    pub use super::packet::{Open, Packet, read};
+}

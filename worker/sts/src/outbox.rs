@@ -1,186 +1,167 @@
-//! What a link sends: one message at a time, in order, each within its time.
+//! What a link sends: one message at a time, in order, as fast as the peer takes it.
 
 use std::collections::VecDeque;
-use std::future::pending;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use futures_util::FutureExt as _;
-use futures_util::future::BoxFuture;
-use rust_socketio::asynchronous::Client;
-use sts_protocol::limits;
-use tokio::time::timeout;
+use tokio::time::Instant;
 
 use super::config::StsClientConfig;
-use super::fact::{FactKind, Outcome};
-use super::fields;
-use super::outgoing::{Order, encoded_len};
+use super::frames;
+use super::outgoing::Order;
 
 /// Orders that may wait to be sent, by number and by bytes.
 const MAX_WAITING: usize = 256;
 const MAX_WAITING_BYTES: usize = 64 * 1024 * 1024;
-/// A message this large, unanswered before the peer goes, is named as a possible cause.
-const LARGE: usize = 256 * 1024;
-const LARGE_BLAME: Duration = Duration::from_secs(5);
-/// What the library says of every error below it; its cause does not come along.
-pub(super) const GENERIC_ERROR: &str = "EngineIO Error";
+/// Audio of this size, unanswered before the peer goes, is named as a possible cause.
+const LARGE: usize = 8 * 1024;
+const BLAME: Duration = Duration::from_secs(5);
 
-/// How a connection ended.
-pub(super) struct Ending {
-    pub(super) reason: String,
-    /// The peer is there and may hear a goodbye.
-    pub(super) graceful: bool,
+struct Current {
+    what: &'static str,
+    bytes: Vec<u8>,
+    sent: usize,
+    /// Size of the audio message it is.
+    audio: Option<usize>,
 }
 
-impl Ending {
-    pub(super) fn lost(reason: impl Into<String>) -> Self {
-        Self {
-            reason: reason.into(),
-            graceful: false,
-        }
-    }
-}
-
-/// What waits to be sent and what is being sent. One message at a time: order is part of the
-/// protocol.
+/// What waits to be sent and what is being sent.
 pub(super) struct Outbox {
-    client: Client,
     config: Arc<StsClientConfig>,
     waiting: VecDeque<Order>,
     waiting_bytes: usize,
-    current: Option<BoxFuture<'static, Result<(), String>>>,
-    /// Size of the last message, and when it had left; `None` once the peer has answered.
+    /// Answers to the last pings; older ones are superseded.
+    pongs: [Option<Vec<u8>>; 2],
+    current: Option<Current>,
+    /// When the peer took something, or was first offered it.
+    progress: Instant,
+    said_goodbye: bool,
+    /// Size of the last audio message, and when it had left; `None` once the peer has answered.
     last: Option<(usize, Option<Instant>)>,
 }
 
 impl Outbox {
-    pub(super) fn new(client: Client, config: Arc<StsClientConfig>) -> Self {
+    pub(super) fn new(config: Arc<StsClientConfig>) -> Self {
         Self {
-            client,
             config,
             waiting: VecDeque::new(),
             waiting_bytes: 0,
+            pongs: [None, None],
             current: None,
+            progress: Instant::now(),
+            said_goodbye: false,
             last: None,
         }
     }
 
-    pub(super) fn push(&mut self, order: Order) -> Result<(), Ending> {
+    pub(super) fn push(&mut self, order: Order) -> Result<(), String> {
         self.waiting_bytes += order.weight();
         self.waiting.push_back(order);
         if self.waiting.len() > MAX_WAITING || self.waiting_bytes > MAX_WAITING_BYTES {
-            return Err(Ending::lost("more messages than the service takes"));
+            return Err("more messages than the service takes".to_owned());
         }
         Ok(())
     }
 
-    pub(super) fn is_idle(&self) -> bool {
-        self.current.is_none() && self.waiting.is_empty()
+    pub(super) fn pong_packet(&mut self, payload: &str) {
+        // Servers ping without a payload; a long one is none.
+        let payload = payload.get(..payload.len().min(64)).unwrap_or_default();
+        self.pongs[0] = Some(frames::text(&format!("3{payload}")));
     }
 
-    /// Starts the next message unless one is on its way.
-    pub(super) fn start_next(&mut self) {
-        while self.current.is_none() {
-            let Some(order) = self.waiting.pop_front() else {
-                return;
-            };
-            self.waiting_bytes -= order.weight();
-            let Some(message) = order.into_message(&self.config) else {
-                continue;
-            };
-            let bytes = message.bytes;
-            // A large one stays in mind behind the small ones that follow it.
-            if self
-                .last
-                .is_none_or(|(last, _)| last < LARGE || bytes >= LARGE)
-            {
-                self.last = Some((bytes, None));
-            }
-            let client = self.client.clone();
-            let limit = self.config.emit_timeout;
-            self.current = Some(
-                async move {
-                    match timeout(limit, client.emit(message.event, message.payload)).await {
-                        Ok(Ok(())) => Ok(()),
-                        Ok(Err(error)) => Err(format!("sending failed: {}", cause(&error))),
-                        Err(_) => Err(format!(
-                            "the service took nothing for {} ms ({} of about {bytes} bytes)",
-                            limit.as_millis(),
-                            message.event,
-                        )),
-                    }
+    pub(super) fn pong_frame(&mut self, payload: &[u8]) {
+        self.pongs[1] = Some(frames::pong(payload));
+    }
+
+    /// Starts the next message unless one is on its way; pongs go first. With `closing` the goodbye
+    /// comes last. `true` when that is said and nothing is left.
+    pub(super) fn start_next(&mut self, closing: bool) -> bool {
+        if self.current.is_some() {
+            return false;
+        }
+        let pong = self.pongs.iter_mut().find_map(Option::take);
+        let next = pong.map(|bytes| ("pong", bytes, None)).or_else(|| {
+            while let Some(order) = self.waiting.pop_front() {
+                self.waiting_bytes -= order.weight();
+                if let Some(message) = order.into_message(&self.config) {
+                    let audio = message.fragment.then_some(message.text.len());
+                    return Some((message.event, frames::text(&message.text), audio));
                 }
-                .boxed(),
-            );
-        }
-    }
-
-    /// Waits for the message on its way; for ever if there is none.
-    pub(super) async fn emitted(&mut self) -> Result<(), Ending> {
-        let Some(current) = &mut self.current else {
-            return pending().await;
+            }
+            (closing && !self.said_goodbye).then(|| {
+                self.said_goodbye = true;
+                let bytes = [frames::text("41"), frames::text("1"), frames::close()].concat();
+                ("goodbye", bytes, None)
+            })
+        });
+        let Some((what, bytes, audio)) = next else {
+            return closing;
         };
-        let result = current.await;
-        self.current = None;
-        if let Some((_, left)) = &mut self.last {
-            left.get_or_insert_with(Instant::now);
+        // It stays in mind behind the small ones that follow it.
+        if let Some(len) = audio.filter(|len| *len >= LARGE) {
+            self.last = Some((len, None));
         }
-        result.map_err(Ending::lost)
+        self.progress = Instant::now();
+        self.current = Some(Current {
+            what,
+            bytes,
+            sent: 0,
+            audio,
+        });
+        false
     }
 
-    /// The peer is alive and well after the last message.
+    /// What is to be written now.
+    pub(super) fn rest(&self) -> &[u8] {
+        self.current
+            .as_ref()
+            .map_or(&[], |current| &current.bytes[current.sent..])
+    }
+
+    /// The peer took `len` bytes of it.
+    pub(super) fn written(&mut self, len: usize) {
+        self.progress = Instant::now();
+        let Some(current) = &mut self.current else {
+            return;
+        };
+        current.sent += len;
+        if current.sent == current.bytes.len() {
+            if let (Some(_), Some((_, left))) = (current.audio, &mut self.last) {
+                *left = Some(self.progress);
+            }
+            self.current = None;
+        }
+    }
+
+    /// When a peer that takes nothing counts as gone.
+    pub(super) fn stuck_at(&self) -> Option<Instant> {
+        let current = self.current.as_ref();
+        current.map(|_| self.progress + self.config.stuck_timeout)
+    }
+
+    /// What to say of it then.
+    pub(super) fn stuck(&self) -> String {
+        let (what, len) = self.current.as_ref().map_or(("nothing", 0), |current| {
+            (current.what, current.bytes.len())
+        });
+        format!(
+            "the service took nothing for {} ms ({what} of {len} bytes)",
+            self.config.stuck_timeout.as_millis()
+        )
+    }
+
+    /// The peer is alive and well after the last audio.
     pub(super) fn answered(&mut self) {
-        if self.current.is_none() {
+        if self.last.is_some_and(|(_, left)| left.is_some()) {
             self.last = None;
         }
     }
 
-    /// Names a large message as the possible cause of a loss right after it: servers drop a peer
-    /// over their message limit without saying why (python-socketio's default is 1 MB).
-    pub(super) fn blame(&self, ending: Ending) -> Ending {
-        match self.last {
-            Some((bytes, left))
-                if bytes >= LARGE && left.is_none_or(|left| left.elapsed() < LARGE_BLAME) =>
-            {
-                Ending::lost(format!(
-                    "{}; peer closed right after a {bytes} byte message: its message size limit may be lower",
-                    ending.reason
-                ))
-            }
-            _ => ending,
-        }
+    /// Size of a message that may be why the peer has gone: servers drop a peer over their limit,
+    /// most of them without saying why (python-socketio's default is 1 MB).
+    pub(super) fn blame(&self) -> Option<usize> {
+        let (bytes, left) = self.last?;
+        left.is_none_or(|left| left.elapsed() < BLAME)
+            .then_some(bytes)
     }
-}
-
-/// A fragment the protocol does not allow fails here, without costing the link.
-pub(super) fn too_large(order: &Order) -> Option<FactKind> {
-    let Order::Fragment(fragment) = order else {
-        return None;
-    };
-    let size = encoded_len(fragment.m4a.len());
-    (size > limits::MAX_AUDIO_BASE64).then(|| FactKind::Processed {
-        id: fragment.id.clone(),
-        sequence: Some(fragment.sequence),
-        outcome: Outcome::Failed {
-            code: sts_protocol::ErrorCode::FragmentTooLarge
-                .as_str()
-                .to_owned(),
-            message: format!(
-                "not sent: {size} bytes of base64, {} are allowed",
-                limits::MAX_AUDIO_BASE64
-            ),
-            retryable: false,
-        },
-    })
-}
-
-/// The library's error, past the layer that only says "EngineIO Error".
-pub(super) fn cause(error: &rust_socketio::Error) -> String {
-    let mut text = error.to_string();
-    if text == GENERIC_ERROR
-        && let Some(source) = std::error::Error::source(error)
-    {
-        text = source.to_string();
-    }
-    fields::one_line(&text)
 }

@@ -4,7 +4,6 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use serde_json::Value;
 use sts_protocol::{
     Audio, FragmentData, FragmentMetadata, StreamConfig, StreamInit, StreamSignal, WorkerAck,
     WorkerAckStatus, WorkerMessage, limits,
@@ -25,13 +24,14 @@ pub(super) enum Order {
     Disconnect,
 }
 
-/// One event ready for the library.
+/// One event ready for the wire.
 #[derive(Debug)]
 pub(super) struct Message {
     pub(super) event: &'static str,
-    pub(super) payload: Value,
-    /// Size on the wire, roughly.
-    pub(super) bytes: usize,
+    /// The packet.
+    pub(super) text: String,
+    /// It carries audio.
+    pub(super) fragment: bool,
 }
 
 impl Order {
@@ -47,47 +47,43 @@ impl Order {
     /// when its turn has come.
     pub(super) fn into_message(self, config: &StsClientConfig) -> Option<Message> {
         let stream_id = config.stream_id.clone();
-        let (message, bytes) = match self {
-            Self::Init(params) => (
-                WorkerMessage::Init(init(params, stream_id, config.worker_id.clone())),
-                ENVELOPE,
-            ),
-            Self::Fragment(fragment) => {
-                let bytes = encoded_len(fragment.m4a.len()) + ENVELOPE;
-                (
-                    WorkerMessage::Data(Box::new(data(fragment, stream_id))),
-                    bytes,
-                )
+        let fragment = matches!(self, Self::Fragment(_));
+        let message = match self {
+            Self::Init(params) => {
+                WorkerMessage::Init(init(params, stream_id, config.worker_id.clone()))
             }
-            Self::Applied(fragment_id) => {
-                let status = WorkerAckStatus::Applied;
-                let ack = WorkerAck {
-                    fragment_id,
-                    status,
-                    timestamp: unix_ms(),
-                };
-                (WorkerMessage::Ack(ack), ENVELOPE)
-            }
-            Self::End(reason) => {
-                let reason = (!reason.is_empty()).then_some(reason);
-                (
-                    WorkerMessage::End(StreamSignal { stream_id, reason }),
-                    ENVELOPE,
-                )
-            }
+            Self::Fragment(fragment) => WorkerMessage::Data(Box::new(data(fragment, stream_id))),
+            Self::Applied(fragment_id) => WorkerMessage::Ack(WorkerAck {
+                fragment_id,
+                status: WorkerAckStatus::Applied,
+                timestamp: unix_ms(),
+            }),
+            Self::End(reason) => WorkerMessage::End(StreamSignal {
+                stream_id,
+                reason: (!reason.is_empty()).then_some(reason),
+            }),
             Self::Disconnect => return None,
         };
         let payload = message.payload().ok()?;
+        let event = message.event();
         Some(Message {
-            event: message.event(),
-            payload,
-            bytes,
+            event,
+            text: format!("42{}", serde_json::to_string(&(event, payload)).ok()?),
+            fragment,
         })
     }
 }
 
+/// Largest message a fragment may be sent in, in terms of [`message_len`].
+pub const MAX_MESSAGE: usize = limits::MAX_AUDIO_BASE64 + ENVELOPE;
+
+/// Size of the message that carries `len` bytes of audio, roughly.
+pub fn message_len(len: usize) -> usize {
+    encoded_len(len) + ENVELOPE
+}
+
 /// Length of `len` bytes in base64 text.
-pub(super) fn encoded_len(len: usize) -> usize {
+fn encoded_len(len: usize) -> usize {
     len.div_ceil(3) * 4
 }
 
@@ -192,8 +188,11 @@ mod tests {
             m4a: Bytes::from_static(b"\x00\x01\x02\xff"),
         };
         let message = Order::Fragment(fragment).into_message(&config()).unwrap();
-        assert_eq!(message.event, "fragment:data");
-        let mut payload = message.payload;
+        assert!(message.fragment && message.event == "fragment:data");
+        let text = message.text.strip_prefix("42").unwrap();
+        let mut parts: Vec<serde_json::Value> = serde_json::from_str(text).unwrap();
+        let mut payload = parts.remove(1);
+        assert_eq!(parts, ["fragment:data"]);
         assert!(payload["timestamp"].take().as_u64().unwrap() > 1_700_000_000_000);
         assert_eq!(
             payload,

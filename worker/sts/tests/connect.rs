@@ -4,16 +4,21 @@ mod support;
 
 use std::time::{Duration, Instant};
 
+use dub_engine::Input;
 use futures_util::StreamExt as _;
 use serde_json::json;
-use sts_client::{FactKind, Outcome, StsClientConfig};
-use support::{AT_ONCE, PATIENCE, Peer, Worker, config, fragment, listen, patient};
+use sts_client::StsClientConfig;
+use support::{AT_ONCE, PATIENCE, Peer, Worker, config, listen, patient};
 use tokio::io::AsyncWriteExt as _;
 use tokio::time::{sleep, timeout};
 
-fn failed(kind: FactKind) -> (String, Option<sts_client::Refused>) {
+fn failed(kind: Input) -> (String, Option<dub_engine::Fatal>) {
     match kind {
-        FactKind::ConnectFailed { reason, fatal } => (reason, fatal),
+        Input::ConnectFailed {
+            link: _,
+            reason,
+            fatal,
+        } => (reason, fatal),
         other => panic!("{other:?}"),
     }
 }
@@ -25,7 +30,10 @@ async fn tcp_accepted_and_then_nothing() {
     let (_held, _) = listener.accept().await.expect("accept");
     let start = Instant::now();
     let (reason, fatal) = failed(worker.kind(1).await);
-    assert_eq!((reason.as_str(), fatal), ("no answer within 1000 ms", None));
+    assert!(
+        reason.contains("no answer within") && fatal.is_none(),
+        "{reason}"
+    );
     assert!(
         start.elapsed() < Duration::from_secs(1) + AT_ONCE,
         "{:?}",
@@ -58,17 +66,30 @@ async fn nobody_listens() {
 
 #[tokio::test]
 async fn http_that_is_no_websocket() {
-    for (status, is_final) in [
-        ("503 Service Unavailable", false),
-        ("401 Unauthorized", true),
+    for (status, said, is_final) in [
+        (
+            "503 Service Unavailable",
+            "HTTP 503 Service Unavailable",
+            false,
+        ),
+        ("403 Forbidden", "not allowed, or wrong path?", false),
+        ("404 Not Found", "wrong path?", false),
+        ("502 Bad Gateway", "HTTP 502 Bad Gateway", false),
+        ("200 OK", "not a Socket.IO server", false),
+        ("401 Unauthorized", "HTTP 401 Unauthorized", true),
     ] {
         let (listener, url) = listen().await;
         let mut worker = Worker::connect(config(&url));
-        let (mut stream, _) = listener.accept().await.expect("accept");
+        let (mut stream, address) = listener.accept().await.expect("accept");
         let answer = format!("HTTP/1.1 {status}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
         stream.write_all(answer.as_bytes()).await.expect("answer");
         let (reason, fatal) = failed(worker.kind(1).await);
-        assert!(reason.contains(status), "{reason}");
+        assert!(reason.contains(said), "{reason}");
+        let server = listener.local_addr().expect("address").to_string();
+        assert!(
+            reason.contains(&server) && address.ip().is_loopback(),
+            "{reason}"
+        );
         assert_eq!(
             fatal.map(|refused| refused.code),
             is_final.then(|| "AUTH_FAILED".to_owned())
@@ -77,7 +98,45 @@ async fn http_that_is_no_websocket() {
 }
 
 #[tokio::test]
-async fn a_refused_namespace_is_final() {
+async fn something_else_that_listens() {
+    for (said, named) in [
+        (&b"SSH-2.0-OpenSSH_9.2\r\n\r\n"[..], "does not speak HTTP"),
+        (
+            b"HTTP/1.1 101 Switching Protocols\r\nSec-WebSocket-Accept: x\r\n\r\n",
+            "does not speak WebSocket",
+        ),
+        (b"", "closed the connection during the handshake"),
+    ] {
+        let (listener, url) = listen().await;
+        let mut worker = Worker::connect(config(&url));
+        let (mut stream, _) = listener.accept().await.expect("accept");
+        let mut request = [0; 2048];
+        let _ = tokio::io::AsyncReadExt::read(&mut stream, &mut request).await;
+        stream.write_all(said).await.expect("answer");
+        drop(stream);
+        let (reason, fatal) = failed(worker.kind(1).await);
+        assert!(reason.contains(named) && fatal.is_none(), "{reason}");
+    }
+    // A WebSocket that is no Socket.IO.
+    let (listener, url) = listen().await;
+    let mut worker = Worker::connect(config(&url));
+    let (stream, _) = listener.accept().await.expect("accept");
+    let mut socket = tokio_tungstenite::accept_async(stream)
+        .await
+        .expect("websocket");
+    let hello = tokio_tungstenite::tungstenite::Message::text("hello");
+    futures_util::SinkExt::send(&mut socket, hello)
+        .await
+        .expect("hello");
+    let (reason, _) = failed(worker.kind(1).await);
+    assert!(
+        reason.contains("not a Socket.IO server: it said \"hello\""),
+        "{reason}"
+    );
+}
+
+#[tokio::test]
+async fn only_the_protocols_own_words_make_a_refusal_final() {
     for (payload, code, message) in [
         (
             r#"{"message":"AUTH_FAILED: bad token"}"#,
@@ -85,8 +144,14 @@ async fn a_refused_namespace_is_final() {
             "bad token",
         ),
         (
+            r#"{"message":"no","data":{"code":"INVALID_CONFIG"}}"#,
+            Some("INVALID_CONFIG"),
+            "no",
+        ),
+        // `return False` of python-socketio, and any middleware's error.
+        (
             r#"{"message":"Connection rejected by server"}"#,
-            Some("AUTH_FAILED"),
+            None,
             "rejected",
         ),
         (
@@ -106,33 +171,89 @@ async fn a_refused_namespace_is_final() {
     }
 }
 
+/// Answers the first request with a redirect, and says what path it was for.
+async fn redirect(listener: &tokio::net::TcpListener, to: &str) {
+    let (mut stream, _) = listener.accept().await.expect("accept");
+    let answer = format!("HTTP/1.1 301 Moved Permanently\r\nLocation: {to}\r\n\r\n");
+    stream.write_all(answer.as_bytes()).await.expect("answer");
+    let mut rest = vec![];
+    let _ = tokio::io::AsyncReadExt::read_to_end(&mut stream, &mut rest).await;
+}
+
 #[tokio::test]
-async fn a_fragment_over_the_protocols_limit_fails_alone() {
+async fn a_redirect_on_the_same_host_is_followed_and_another_is_named() {
     let (listener, url) = listen().await;
+    let (behind, target) = listen().await;
     let mut worker = Worker::connect(patient(&url));
-    let mut peer = Peer::joined(&listener).await;
+    redirect(&listener, &format!("{target}/moved/socket.io/?EIO=4")).await;
+    let peer = Peer::joined(&behind).await;
+    assert_eq!(peer.path, "/moved/socket.io/?EIO=4&transport=websocket");
     worker.connected(1).await;
-    worker.client.send(1, fragment(0, 8 << 20));
-    let FactKind::Processed {
-        id,
-        outcome:
-            Outcome::Failed {
-                code,
-                retryable: false,
-                ..
-            },
-        ..
-    } = worker.kind(1).await
-    else {
-        panic!()
-    };
-    assert_eq!(
-        (id, code.as_str()),
-        (fragment(0, 0).id, "FRAGMENT_TOO_LARGE")
+    let mut worker = Worker::connect(patient(&url));
+    redirect(&listener, "https://elsewhere.example/socket.io/?t=1").await;
+    let (reason, fatal) = failed(worker.kind(1).await);
+    assert!(
+        reason.contains("redirected to https://elsewhere.example/socket.io/") && fatal.is_none(),
+        "{reason}"
     );
-    // Nothing of it went out, and the link goes on.
-    worker.client.send(1, fragment(1, 10));
-    assert_eq!(peer.received().await.1["sequence_number"], 1);
+}
+
+#[tokio::test]
+async fn credentials_prefix_and_query_reach_the_service() {
+    let (listener, url) = listen().await;
+    let url = url.replace("http://", "http://dub:pass%20word@") + "/sts/v1?room=7";
+    let mut worker = Worker::connect(patient(&url));
+    let peer = Peer::joined(&listener).await;
+    assert_eq!(
+        peer.path,
+        "/sts/v1/socket.io/?room=7&EIO=4&transport=websocket"
+    );
+    let basic = (
+        "authorization".to_owned(),
+        "Basic ZHViOnBhc3Mgd29yZA==".to_owned(),
+    );
+    assert!(peer.headers.contains(&basic), "{:?}", peer.headers);
+    worker.connected(1).await;
+}
+
+#[tokio::test]
+async fn a_path_that_is_no_prefix_is_the_whole() {
+    let (listener, url) = listen().await;
+    let mut worker = Worker::connect(patient(&(url + "/ws")));
+    let (mut stream, _) = listener.accept().await.expect("accept");
+    stream
+        .write_all(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n")
+        .await
+        .expect("answer");
+    let peer = Peer::joined(&listener).await;
+    assert_eq!(peer.path, "/ws?EIO=4&transport=websocket");
+    worker.connected(1).await;
+}
+
+/// `localhost` is both ::1 and 127.0.0.1 here; the one that is asked first says nothing.
+#[tokio::test]
+async fn the_next_address_is_tried_when_one_hangs_or_refuses() {
+    for hangs in [true, false] {
+        let (listener, url) = listen().await;
+        let port = listener.local_addr().expect("address").port();
+        let Ok(other) = tokio::net::TcpListener::bind(("::1", port)).await else {
+            return;
+        };
+        let held = hangs.then_some(other);
+        let mut worker = Worker::connect(StsClientConfig {
+            connect_timeout: Duration::from_secs(3),
+            ..patient(&url.replace("127.0.0.1", "localhost"))
+        });
+        let start = Instant::now();
+        let _peer = Peer::joined(&listener).await;
+        worker.connected(1).await;
+        assert!(
+            start.elapsed() < Duration::from_secs(2),
+            "{:?}",
+            start.elapsed()
+        );
+        drop(held);
+    }
 }
 
 #[tokio::test]
@@ -190,12 +311,9 @@ async fn orders_for_another_link_do_nothing() {
     worker.client.init(1);
     let mut second = Peer::joined(&listener).await;
     let mut seen = vec![worker.fact().await, worker.fact().await];
-    seen.sort_by_key(|fact| fact.link);
-    assert!(
-        matches!(seen[0].kind, FactKind::Disconnected { .. }),
-        "{seen:?}"
-    );
-    assert_eq!(seen[1].kind, FactKind::Connected);
+    seen.sort_by_key(support::link_of);
+    assert!(matches!(seen[0], Input::Disconnected { .. }), "{seen:?}");
+    assert_eq!(seen[1], Input::Connected { link: 2 });
     worker.client.init(2);
     assert_eq!(second.received().await.0, "stream:init");
 }

@@ -4,10 +4,11 @@ mod support;
 
 use std::time::{Duration, Instant};
 
+use dub_engine::{Input, ProtocolErrorKind};
 use serde_json::json;
-use sts_client::{FactKind, MalformedKind, StsClientConfig};
+use sts_client::StsClientConfig;
 use support::{AT_ONCE, PATIENCE, Peer, Worker, config, fragment, listen, patient};
-use tokio::io::AsyncWriteExt as _;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::time::sleep;
 
 /// For silence, with the short pings of [`config`]: interval + timeout + 300 ms, and the above.
@@ -45,13 +46,13 @@ async fn a_service_silent_by_its_own_handshake() {
     let (listener, url) = listen().await;
     let mut worker = Worker::connect(patient(&url));
     // Here only the library knows how short the pings are.
-    let mut peer = Peer::accept(&listener, (200, 200)).await;
+    let mut peer = Peer::accept(&listener, (700, 500)).await;
     peer.join().await;
     worker.connected(1).await;
     worker
         .ended(1)
         .await
-        .within(Duration::from_millis(400) + AT_ONCE, "nothing heard for");
+        .within(Duration::from_millis(1_500) + AT_ONCE, "nothing heard for");
 }
 
 #[tokio::test]
@@ -89,7 +90,7 @@ async fn the_service_leaves_the_namespace() {
         .await
         .within(AT_ONCE, "the service ended the session");
     assert!(
-        matches!(&ended.before[..], [FactKind::Error { code, fatal: true, .. }] if code == "AUTH_FAILED"),
+        matches!(&ended.before[..], [Input::StsError { link: _, code, fatal: true, .. }] if code == "AUTH_FAILED"),
         "{ended:?}"
     );
     assert_eq!(peer.packet().await, None, "the worker left TCP open");
@@ -107,11 +108,15 @@ async fn the_service_leaves_in_the_same_breath() {
         peer.raw("41").await;
         worker.connected(1).await;
         match worker.kind(1).await {
-            FactKind::Error { fatal: true, .. } => {}
+            Input::StsError {
+                link: _,
+                fatal: true,
+                ..
+            } => {}
             other => panic!("{other:?}"),
         }
         let end = worker.kind(1).await;
-        assert!(matches!(end, FactKind::Disconnected { .. }), "{end:?}");
+        assert!(matches!(end, Input::Disconnected { .. }), "{end:?}");
     }
 }
 
@@ -155,8 +160,9 @@ async fn a_message_over_the_clients_limit() {
         .expect("header");
     let ended = worker.ended(1).await.within(AT_ONCE, "over 16 MiB");
     let [
-        FactKind::Malformed {
-            kind: MalformedKind::Oversize,
+        Input::Malformed {
+            link: _,
+            kind: ProtocolErrorKind::Oversize,
             ..
         },
     ] = &ended.before[..]
@@ -166,65 +172,42 @@ async fn a_message_over_the_clients_limit() {
 }
 
 #[tokio::test]
-async fn packets_nobody_can_read() {
-    for packet in ["49", "42[", "4", "x", "451-[\"a\"]junk", "42not json"] {
-        let (listener, url) = listen().await;
-        let mut worker = Worker::connect(patient(&url));
-        let mut peer = Peer::joined(&listener).await;
-        worker.connected(1).await;
-        peer.raw(packet).await;
-        let ended = worker.ended(1).await;
-        assert!(ended.after < AT_ONCE, "{packet}: {ended:?}");
-        assert!(
-            matches!(ended.before[..], [FactKind::Malformed { .. }])
-                && ended.reason.contains("the service sent"),
-            "{packet}: {ended:?}"
-        );
-    }
-}
-
-#[tokio::test]
-async fn a_binary_event_without_its_attachment() {
-    // The library panics in its reader: no event, only the task is gone.
+async fn a_peer_that_closes_its_side_and_takes_nothing() {
     let (listener, url) = listen().await;
     let mut worker = Worker::connect(patient(&url));
     let mut peer = Peer::joined(&listener).await;
     worker.connected(1).await;
-    peer.raw(r#"451-["blob",{"_placeholder":true,"num":0}]"#)
-        .await;
-    peer.close().await;
+    // The fragment holds the writer; the end is noticed all the same.
+    worker.client.send(1, fragment(0, 7 << 20));
+    sleep(Duration::from_millis(200)).await;
+    peer.ping().await;
+    peer.socket.get_mut().shutdown().await.expect("shutdown");
     worker
         .ended(1)
         .await
         .within(AT_ONCE, "the service closed the connection");
+    drop(peer);
 }
 
 #[tokio::test]
-async fn a_reader_that_hangs_behind_a_stuck_writer() {
+async fn a_peer_that_takes_a_message_slowly_is_not_stuck() {
     let (listener, url) = listen().await;
-    let mut worker = Worker::connect(StsClientConfig {
-        emit_timeout: PATIENCE,
-        ..patient(&url)
-    });
+    let mut worker = Worker::connect(patient(&url));
     let mut peer = Peer::joined(&listener).await;
     worker.connected(1).await;
-    // The peer takes nothing, so the fragment holds the writer; a ping makes the library's reader
-    // wait for it too; then nobody is left to see that the peer closes its side.
     worker.client.send(1, fragment(0, 7 << 20));
-    sleep(Duration::from_millis(200)).await;
-    peer.ping().await;
-    sleep(Duration::from_millis(200)).await;
-    peer.socket.get_mut().shutdown().await.expect("shutdown");
-    let bound = Duration::from_secs(2) + AT_ONCE;
-    let ended = worker
-        .ended(1)
-        .await
-        .within(bound, "the service closed the connection");
-    assert!(
-        ended.after >= Duration::from_millis(1_500),
-        "not the case this is about: {ended:?}"
-    );
-    drop(peer);
+    // Three times as long as a peer may take nothing.
+    let start = Instant::now();
+    let mut taken = vec![0; 256 * 1024];
+    while start.elapsed() < Duration::from_millis(2_100) {
+        peer.socket
+            .get_mut()
+            .read_exact(&mut taken)
+            .await
+            .expect("bytes");
+        sleep(Duration::from_millis(100)).await;
+    }
+    assert_eq!(worker.waiting(), 0, "a slow link was given up");
 }
 
 #[tokio::test]
@@ -253,7 +236,7 @@ async fn a_service_that_stops_reading() {
     let bound = Duration::from_millis(700) + AT_ONCE;
     worker.ended(1).await.within(
         bound,
-        "the service took nothing for 700 ms (fragment:data of about",
+        "the service took nothing for 700 ms (fragment:data of",
     );
     drop(peer);
 }
@@ -262,7 +245,7 @@ async fn a_service_that_stops_reading() {
 async fn a_service_that_stops_reading_is_also_left_in_time() {
     let (listener, url) = listen().await;
     let mut worker = Worker::connect(StsClientConfig {
-        emit_timeout: PATIENCE,
+        stuck_timeout: PATIENCE,
         ..patient(&url)
     });
     let peer = Peer::joined(&listener).await;
@@ -292,7 +275,7 @@ async fn a_message_limit_is_named() {
     let ended = worker.ended(1).await;
     assert_eq!(
         ended.reason,
-        "the service closed the connection; peer closed right after a 1200500 byte message: \
+        "the service closed the connection; peer closed right after a 1200282 byte message: \
          its message size limit may be lower"
     );
 }
@@ -310,7 +293,7 @@ async fn a_large_message_that_was_answered_is_not_to_blame() {
         &json!({ "fragment_id": data["fragment_id"], "status": "queued" }),
     )
     .await;
-    assert!(matches!(worker.kind(1).await, FactKind::Acked { .. }));
+    assert!(matches!(worker.kind(1).await, Input::Acked { .. }));
     peer.close().await;
     assert_eq!(
         worker.ended(1).await.reason,

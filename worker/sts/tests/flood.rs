@@ -4,8 +4,9 @@ mod support;
 
 use std::time::Duration;
 
+use dub_engine::{Input, ProtocolErrorKind};
 use serde_json::json;
-use sts_client::{FactKind, MalformedKind, StsClientConfig};
+use sts_client::StsClientConfig;
 use support::{Peer, Worker, config, listen};
 use tokio::time::sleep;
 
@@ -13,7 +14,7 @@ use tokio::time::sleep;
 async fn a_flood_nobody_reads_stays_small_and_is_counted() {
     let (listener, url) = listen().await;
     let patient = StsClientConfig {
-        ping_interval: Duration::from_secs(25),
+        max_silence: Duration::from_secs(35),
         ..config(&url)
     };
     let mut worker = Worker::connect(patient);
@@ -31,9 +32,10 @@ async fn a_flood_nobody_reads_stays_small_and_is_counted() {
     let (mut taken, mut dropped) = (0, 0);
     while taken + dropped < 3_000 {
         match worker.kind(1).await {
-            FactKind::Backpressure { .. } => taken += 1,
-            FactKind::Malformed {
-                kind: MalformedKind::Flood,
+            Input::Backpressure { .. } => taken += 1,
+            Input::Malformed {
+                link: _,
+                kind: ProtocolErrorKind::Flood,
                 count,
                 ..
             } => dropped += count,

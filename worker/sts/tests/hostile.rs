@@ -4,17 +4,19 @@ mod support;
 
 use std::time::{Duration, Instant};
 
+use dub_engine::{BackpressureAction, Input, Outcome, ProtocolErrorKind};
 use futures_util::SinkExt as _;
 use serde_json::{Value, json};
-use sts_client::{BackpressureAction, FactKind, MalformedKind, Outcome, StsClientConfig};
+use sts_client::StsClientConfig;
 use support::{Peer, STREAM, Worker, config, fragment, listen};
+use tokio::io::AsyncWriteExt as _;
 use tokio::time::sleep;
 use tokio_tungstenite::tungstenite::Message;
 
 async fn pair() -> (Worker, Peer) {
     let (listener, url) = listen().await;
     let patient = StsClientConfig {
-        ping_interval: Duration::from_secs(25),
+        max_silence: Duration::from_secs(35),
         ..config(&url)
     };
     let mut worker = Worker::connect(patient);
@@ -45,9 +47,9 @@ async fn still_alive(worker: &mut Worker, peer: &mut Peer) {
     let kind = worker.kind(1).await;
     assert_eq!(
         kind,
-        FactKind::Ready {
-            max_inflight: Some(3),
-            session_id: Some("s".into())
+        Input::Ready {
+            link: 1,
+            max_inflight: Some(3)
         }
     );
 }
@@ -56,38 +58,45 @@ async fn still_alive(worker: &mut Worker, peer: &mut Peer) {
 async fn events_that_break_the_rules_are_named_and_cost_nothing_else() {
     let (mut worker, mut peer) = pair().await;
     for (packet, expected) in [
-        (r#"42["fragment:ack",null]"#, MalformedKind::MissingField),
-        (r#"42["fragment:ack"]"#, MalformedKind::MissingField),
-        (r#"42["fragment:ack",[]]"#, MalformedKind::WrongType),
+        (
+            r#"42["fragment:ack",null]"#,
+            ProtocolErrorKind::MissingField,
+        ),
+        (r#"42["fragment:ack"]"#, ProtocolErrorKind::MissingField),
+        (r#"42["fragment:ack",[]]"#, ProtocolErrorKind::WrongType),
         (
             r#"42["fragment:ack",{"fragment_id":5,"status":"queued"}]"#,
-            MalformedKind::WrongType,
+            ProtocolErrorKind::WrongType,
         ),
-        (r#"42["stream:surprise",{}]"#, MalformedKind::UnknownEvent),
-        (r#"42["surprise"]"#, MalformedKind::UnknownEvent),
-        (r#"42["connect",{}]"#, MalformedKind::UnknownEvent),
-        (r#"42["close",{}]"#, MalformedKind::UnknownEvent),
-        (r#"42["message",{}]"#, MalformedKind::UnknownEvent),
-        (r"42[5,{}]", MalformedKind::UnknownEvent),
-        (r#"42["error",null]"#, MalformedKind::MissingField),
-        (r#"42["error",7]"#, MalformedKind::WrongType),
+        (
+            r#"42["stream:surprise",{}]"#,
+            ProtocolErrorKind::UnknownEvent,
+        ),
+        (r#"42["surprise"]"#, ProtocolErrorKind::UnknownEvent),
+        (r#"42["connect",{}]"#, ProtocolErrorKind::UnknownEvent),
+        (r#"42["close",{}]"#, ProtocolErrorKind::UnknownEvent),
+        (r#"42["message",{}]"#, ProtocolErrorKind::UnknownEvent),
+        (r"42[5,{}]", ProtocolErrorKind::UnknownEvent),
+        (r#"42["error",null]"#, ProtocolErrorKind::MissingField),
+        (r#"42["error",7]"#, ProtocolErrorKind::WrongType),
         (
             r#"42["error","Error while parsing"]"#,
-            MalformedKind::WrongType,
+            ProtocolErrorKind::WrongType,
         ),
-        ("42[]", MalformedKind::MissingField),
+        ("42[]", ProtocolErrorKind::MissingField),
         (
             r#"4299["backpressure",{"action":null}]"#,
-            MalformedKind::MissingField,
+            ProtocolErrorKind::MissingField,
         ),
         (
             r#"42["backpressure",{"action":"none"},{}]"#,
-            MalformedKind::BadValue,
+            ProtocolErrorKind::BadValue,
         ),
     ] {
         peer.raw(packet).await;
         match worker.kind(1).await {
-            FactKind::Malformed {
+            Input::Malformed {
+                link: _,
                 kind,
                 count: 1,
                 detail,
@@ -102,7 +111,8 @@ async fn events_that_break_the_rules_are_named_and_cost_nothing_else() {
     let kind = worker.kind(1).await;
     assert_eq!(
         kind,
-        FactKind::Backpressure {
+        Input::Backpressure {
+            link: 1,
             action: BackpressureAction::None,
             delay: None
         }
@@ -123,7 +133,8 @@ async fn an_event_named_error_is_the_protocols_not_the_librarys() {
     .await;
     assert_eq!(
         worker.kind(1).await,
-        FactKind::Error {
+        Input::StsError {
+            link: 1,
             code: "QUEUE_FULL".into(),
             retryable: true,
             fatal: false,
@@ -150,13 +161,15 @@ async fn ten_thousand_events_in_a_second() {
     let mut dropped = 0;
     let paused = loop {
         match worker.kind(1).await {
-            FactKind::Malformed {
-                kind: MalformedKind::UnknownEvent,
+            Input::Malformed {
+                link: _,
+                kind: ProtocolErrorKind::UnknownEvent,
                 count,
                 ..
             } => named += count,
-            FactKind::Malformed {
-                kind: MalformedKind::Flood,
+            Input::Malformed {
+                link: _,
+                kind: ProtocolErrorKind::Flood,
                 count,
                 ..
             } => dropped += count,
@@ -166,7 +179,8 @@ async fn ten_thousand_events_in_a_second() {
     let took = start.elapsed();
     assert!(matches!(
         paused,
-        FactKind::Backpressure {
+        Input::Backpressure {
+            link: _,
             action: BackpressureAction::Pause,
             ..
         }
@@ -178,25 +192,144 @@ async fn ten_thousand_events_in_a_second() {
 }
 
 #[tokio::test]
-async fn a_binary_event_is_no_event_of_the_protocol() {
+async fn binary_attachments_are_audio() {
     let (mut worker, mut peer) = pair().await;
-    peer.raw(r#"451-["fragment:processed",{"_placeholder":true,"num":0}]"#)
-        .await;
-    peer.socket
-        .send(Message::binary(vec![1, 2, 3]))
-        .await
-        .expect("attachment");
+    let id = fragment(0, 0).id;
+    let event = format!(
+        r#"451-["fragment:processed",{{"fragment_id":"{id}","status":"success","dubbed_audio":{{"format":"wav","data_base64":{{"_placeholder":true,"num":0}}}}}}]"#
+    );
+    peer.raw(event.clone()).await;
+    // Pings come whenever they come.
+    peer.ping().await;
+    let part = Message::binary(b"RIFF".to_vec());
+    peer.socket.send(part.clone()).await.expect("attachment");
     let kind = worker.kind(1).await;
     assert!(
         matches!(
             kind,
-            FactKind::Malformed {
-                kind: MalformedKind::WrongType,
+            Input::Processed {
+                outcome: Outcome::Audio,
                 ..
             }
         ),
         "{kind:?}"
     );
+    let audio = worker.audio.take().expect("audio").expect("good audio");
+    assert_eq!(
+        (&audio.bytes[..], audio.format.as_str()),
+        (&b"RIFF"[..], "wav")
+    );
+    // Without its attachment the event is still one about its fragment.
+    peer.raw(event.clone()).await;
+    peer.event("backpressure", &json!({ "action": "none" }))
+        .await;
+    assert!(matches!(worker.kind(1).await, Input::Malformed { .. }));
+    assert!(matches!(worker.kind(1).await, Input::Processed { .. }));
+    assert!(matches!(worker.audio, Some(Err(_))));
+    assert!(matches!(worker.kind(1).await, Input::Backpressure { .. }));
+    // Binary where text is expected, and more attachments than anything has.
+    peer.socket.send(part.clone()).await.expect("binary");
+    assert!(matches!(
+        worker.kind(1).await,
+        Input::Malformed {
+            kind: ProtocolErrorKind::WrongType,
+            ..
+        }
+    ));
+    peer.raw(event.replace("451-", "459-")).await;
+    for _ in 0..9 {
+        peer.socket.send(part.clone()).await.expect("binary");
+    }
+    assert!(matches!(
+        worker.kind(1).await,
+        Input::Malformed {
+            kind: ProtocolErrorKind::Oversize,
+            ..
+        }
+    ));
+    assert!(matches!(worker.kind(1).await, Input::Processed { .. }));
+    still_alive(&mut worker, &mut peer).await;
+}
+
+#[tokio::test]
+async fn what_cannot_be_read_costs_one_event() {
+    let (mut worker, mut peer) = pair().await;
+    let good = format!(
+        "42{}",
+        json!(["fragment:processed", answer(0, &audio("AAAA"))])
+    );
+    for packet in [
+        "49",
+        "42[",
+        "4",
+        "x",
+        "451-[\"a\"]junk",
+        "42not json",
+        "45[]",
+    ] {
+        peer.raw(packet).await;
+        if packet.starts_with("451-") {
+            // Its attachment.
+            peer.socket
+                .send(Message::binary(vec![1]))
+                .await
+                .expect("binary");
+        }
+        let kind = worker.kind(1).await;
+        assert!(
+            matches!(
+                kind,
+                Input::Malformed {
+                    kind: ProtocolErrorKind::BadJson,
+                    ..
+                }
+            ),
+            "{packet}: {kind:?}"
+        );
+    }
+    // Nothing wrong with the dub.
+    for odd in [
+        good.replace("\"processing_time_ms\":5", "\"processing_time_ms\":NaN"),
+        good.replace(
+            "\"processing_time_ms\":5",
+            "\"error\":{\"message\":\"\\ud83d\"}",
+        ),
+    ] {
+        assert_ne!(odd, good);
+        peer.raw(odd).await;
+        assert!(matches!(
+            worker.kind(1).await,
+            Input::Malformed {
+                kind: ProtocolErrorKind::BadJson,
+                ..
+            }
+        ));
+        assert!(matches!(worker.kind(1).await, Input::Processed { .. }));
+        assert!(matches!(worker.audio, Some(Ok(_))));
+    }
+    // Not UTF-8: the fragment falls back at once.
+    let mut frame = good
+        .replace("\"processing_time_ms\":5", "\"transcript\":\"?\"")
+        .into_bytes();
+    let at = frame.iter().rposition(|byte| *byte == b'?').expect("there");
+    frame[at] = 0xff;
+    let mut wire = vec![0x81, 126];
+    wire.extend(u16::try_from(frame.len()).expect("short").to_be_bytes());
+    wire.extend(frame);
+    peer.socket.get_mut().write_all(&wire).await.expect("frame");
+    assert!(matches!(
+        worker.kind(1).await,
+        Input::Malformed {
+            kind: ProtocolErrorKind::BadJson,
+            ..
+        }
+    ));
+    let kind = worker.kind(1).await;
+    assert!(
+        matches!(&kind, Input::Processed { id, .. } if *id == fragment(0, 0).id),
+        "{kind:?}"
+    );
+    assert!(matches!(worker.audio, Some(Err(_))));
     still_alive(&mut worker, &mut peer).await;
 }
 
@@ -212,9 +345,10 @@ async fn the_end_is_told_even_behind_a_flood() {
     let (mut told, mut dropped) = (0, 0);
     for kind in worker.ended(1).await.before {
         match kind {
-            FactKind::Backpressure { .. } => told += 1,
-            FactKind::Malformed {
-                kind: MalformedKind::Flood,
+            Input::Backpressure { .. } => told += 1,
+            Input::Malformed {
+                link: _,
+                kind: ProtocolErrorKind::Flood,
                 count,
                 ..
             } => dropped += count,
@@ -234,10 +368,12 @@ async fn audio_of_every_size() {
     )
     .await;
     match worker.kind(1).await {
-        FactKind::Processed {
-            outcome: Outcome::Audio(audio),
+        Input::Processed {
+            link: _,
+            outcome: Outcome::Audio,
             ..
         } => {
+            let audio = worker.audio.take().expect("audio").expect("good audio");
             assert_eq!(audio.bytes.len(), (10 << 20) / 4 * 3);
         }
         other => panic!("{other:?}"),
@@ -252,8 +388,9 @@ async fn audio_of_every_size() {
     assert!(
         matches!(
             kind,
-            FactKind::Malformed {
-                kind: MalformedKind::Oversize,
+            Input::Malformed {
+                link: _,
+                kind: ProtocolErrorKind::Oversize,
                 ..
             }
         ),
@@ -263,11 +400,12 @@ async fn audio_of_every_size() {
     assert!(
         matches!(
             kind,
-            FactKind::Processed {
-                outcome: Outcome::BadAudio { .. },
+            Input::Processed {
+                link: _,
+                outcome: Outcome::Audio,
                 ..
             }
-        ),
+        ) && matches!(worker.audio, Some(Err(_))),
         "{kind:?}"
     );
     still_alive(&mut worker, &mut peer).await;
@@ -285,8 +423,9 @@ async fn audio_of_every_size() {
     assert!(
         matches!(
             ended.before[..],
-            [FactKind::Malformed {
-                kind: MalformedKind::Oversize,
+            [Input::Malformed {
+                link: _,
+                kind: ProtocolErrorKind::Oversize,
                 ..
             }]
         ),
@@ -303,15 +442,17 @@ async fn undecodable_audio_fails_its_fragment() {
             .await;
         assert!(matches!(
             worker.kind(1).await,
-            FactKind::Malformed {
-                kind: MalformedKind::BadValue,
+            Input::Malformed {
+                link: _,
+                kind: ProtocolErrorKind::BadValue,
                 ..
             }
         ));
         let kind = worker.kind(1).await;
-        let FactKind::Processed {
+        let Input::Processed {
+            link: _,
             id,
-            outcome: Outcome::BadAudio { .. },
+            outcome: Outcome::Audio,
             ..
         } = kind
         else {

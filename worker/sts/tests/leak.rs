@@ -4,7 +4,8 @@ mod support;
 
 use std::time::{Duration, Instant};
 
-use sts_client::{FactKind, StsClientConfig};
+use dub_engine::Input;
+use sts_client::StsClientConfig;
 use support::{Peer, Worker, config, listen};
 use tokio::time::sleep;
 
@@ -73,7 +74,7 @@ async fn reconnecting_for_ever_costs_nothing() {
                 drop(listener.accept().await.expect("accept"));
                 assert!(matches!(
                     worker.kind(link).await,
-                    FactKind::ConnectFailed { .. }
+                    Input::ConnectFailed { .. }
                 ));
                 continue;
             }
@@ -82,7 +83,7 @@ async fn reconnecting_for_ever_costs_nothing() {
         if link % 5 == 0 {
             assert!(matches!(
                 worker.kind(link).await,
-                FactKind::ConnectFailed { .. }
+                Input::ConnectFailed { .. }
             ));
             continue;
         }
@@ -94,7 +95,7 @@ async fn reconnecting_for_ever_costs_nothing() {
             _ => peer.raw("41").await,
         }
         let end = worker.kind(link).await;
-        assert!(matches!(end, FactKind::Disconnected { .. }), "{end:?}");
+        assert!(matches!(end, Input::Disconnected { .. }), "{end:?}");
         // What the process needs once is there after some rounds.
         if link == 50 || link == 52 {
             base = Some(settled(usage()).await);

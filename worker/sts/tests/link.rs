@@ -4,11 +4,9 @@ mod support;
 
 use std::time::{Duration, Instant};
 
+use dub_engine::{AckStatus, Input, Outcome};
 use serde_json::{Value, json};
-use sts_client::{
-    AckStatus, CompleteStats, FactKind, InitParams, Outcome, Secret, StsClient, StsClientConfig,
-    StsConfigError,
-};
+use sts_client::{InitParams, Secret, StsClient, StsClientConfig, StsConfigError};
 use support::{Peer, STREAM, WORKER, Worker, config, fragment, listen};
 
 /// Takes the only value that no test can know.
@@ -32,7 +30,7 @@ async fn a_stream_from_init_to_complete() {
         ..InitParams::default()
     };
     let patient = StsClientConfig {
-        ping_interval: Duration::from_secs(25),
+        max_silence: Duration::from_secs(35),
         init,
         ..config(&url)
     };
@@ -72,9 +70,9 @@ async fn a_stream_from_init_to_complete() {
     peer.event("stream:ready", &ready).await;
     assert_eq!(
         worker.kind(1).await,
-        FactKind::Ready {
-            max_inflight: Some(1),
-            session_id: Some("session-9".into())
+        Input::Ready {
+            link: 1,
+            max_inflight: Some(1)
         }
     );
 
@@ -98,7 +96,8 @@ async fn a_stream_from_init_to_complete() {
     .await;
     assert_eq!(
         worker.kind(1).await,
-        FactKind::Acked {
+        Input::Acked {
+            link: 1,
             id: id.clone(),
             status: AckStatus::Queued
         }
@@ -110,14 +109,16 @@ async fn a_stream_from_init_to_complete() {
                           "duration_ms": 6016, "data_base64": "//E=" }
     });
     peer.event("fragment:processed", &processed).await;
-    let FactKind::Processed {
+    let Input::Processed {
+        link: _,
         id: got,
         sequence: Some(0),
-        outcome: Outcome::Audio(audio),
+        outcome: Outcome::Audio,
     } = worker.kind(1).await
     else {
         panic!()
     };
+    let audio = worker.audio.take().expect("audio").expect("good audio");
     assert_eq!(
         (got.as_str(), audio.format.as_str(), &audio.bytes[..]),
         (id.as_str(), "adts", &[0xff, 0xf1][..])
@@ -138,13 +139,7 @@ async fn a_stream_from_init_to_complete() {
     let complete = json!({ "stream_id": STREAM, "total_fragments": 1, "total_duration_ms": 6000,
                            "statistics": { "success_count": 1, "partial_count": 0, "failed_count": 0 } });
     peer.event("stream:complete", &complete).await;
-    let stats = CompleteStats {
-        total: Some(1),
-        success: Some(1),
-        partial: Some(0),
-        failed: Some(0),
-    };
-    assert_eq!(worker.kind(1).await, FactKind::Complete { stats });
+    assert_eq!(worker.kind(1).await, Input::StreamComplete { link: 1 });
     // The server closes after complete.
     peer.raw("41").await;
     worker

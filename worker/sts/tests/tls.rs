@@ -8,6 +8,7 @@ mod support;
 use std::path::Path;
 use std::process::Stdio;
 
+use dub_engine::Input;
 use openssl::asn1::Asn1Time;
 use openssl::bn::{BigNum, MsbOption};
 use openssl::hash::MessageDigest;
@@ -15,7 +16,7 @@ use openssl::pkey::{PKey, Private};
 use openssl::rsa::Rsa;
 use openssl::x509::extension::{BasicConstraints, SubjectAlternativeName};
 use openssl::x509::{X509, X509NameBuilder};
-use sts_client::{FactKind, StsClientConfig};
+use sts_client::StsClientConfig;
 use support::{PATIENCE, Worker, config, listen};
 use tokio::io::copy_bidirectional;
 use tokio::net::{TcpListener, TcpStream};
@@ -111,14 +112,15 @@ async fn child() {
         ..config(&url)
     });
     match worker.kind(1).await {
-        FactKind::Connected => {
+        Input::Connected { .. } => {
             worker.client.init(1);
             let ready = worker.kind(1).await;
-            assert!(matches!(ready, FactKind::Ready { .. }), "{ready:?}");
+            assert!(matches!(ready, Input::Ready { .. }), "{ready:?}");
             println!("verdict: ready");
             worker.client.close().await;
         }
-        FactKind::ConnectFailed {
+        Input::ConnectFailed {
+            link: _,
             reason,
             fatal: None,
         } => println!("verdict: {reason}"),

@@ -70,19 +70,16 @@ impl Session {
             };
             return self.complain(kind, "stream:ready");
         }
+        self.was_ready = true;
         self.limit = self.confirmed_limit(confirmed);
         self.event(Event::StsReady {
             link,
             max_inflight: self.limit,
         });
-        let attempt = self.backoff.attempt();
-        if attempt > 0 {
-            self.event(Event::ReconnectAttempt {
-                attempt,
-                success: true,
-            });
-        }
-        self.backoff.succeeded();
+        self.tell_attempt(true);
+        // A handshake proves nothing: services are known to answer it and drop the link, for ever.
+        let proof = self.now + self.config.quiet_life;
+        self.proof_due = (self.backoff.attempt() > 0).then_some(proof);
         if let Some(since) = self.away_since.take() {
             self.event(Event::Reconnected {
                 link,
@@ -169,6 +166,7 @@ impl Session {
             Phase::Initializing => self.lose_link("no stream:ready in time", true),
             Phase::Away => {
                 self.step(LinkFact::RetryDue);
+                self.retrying = true;
                 self.connect();
             }
             Phase::Ending => self.finish_stream(false, true),
@@ -185,6 +183,7 @@ impl Session {
         }
         if self.step(LinkFact::SessionLost) {
             self.event(Event::SessionLost { link });
+            self.has_worked |= self.was_ready;
             self.give_up_out(OriginalReason::Error);
             self.unproven = true;
             self.hold = true;
@@ -219,33 +218,62 @@ impl Session {
             self.away_since.get_or_insert(self.now);
         }
         self.unproven = false;
-        let attempt = self.backoff.attempt();
-        if attempt > 0 {
-            self.event(Event::ReconnectAttempt {
-                attempt,
-                success: false,
-            });
-        }
+        self.has_worked |= std::mem::take(&mut self.was_ready);
+        self.proof_due = None;
+        self.tell_attempt(false);
         self.hold = false;
         self.give_up_out(OriginalReason::Disconnected);
         self.give_up_waiting(OriginalReason::Disconnected);
         if self.input_ended {
             return self.close(End::Complete);
         }
+        let attempts = self.backoff.attempt();
         if let Some(retry) = self.backoff.failed() {
+            if retry.first_beyond {
+                let stays = true;
+                self.event(Event::StsGone { attempts, stays });
+            }
             self.phase_deadline = Some(self.now + retry.delay);
             self.event(Event::ReconnectScheduled {
                 attempt: retry.attempt,
                 delay: retry.delay,
             });
         } else {
-            self.event(Event::StsGone { attempts: attempt });
+            let stays = false;
+            self.event(Event::StsGone { attempts, stays });
             self.close(End::Gone);
         }
     }
 
-    /// Trying again is pointless.
+    /// Tells how a retry ended, once.
+    fn tell_attempt(&mut self, success: bool) {
+        if std::mem::take(&mut self.retrying) {
+            let attempt = self.backoff.attempt();
+            self.event(Event::ReconnectAttempt { attempt, success });
+        }
+    }
+
+    /// The service is there and does its work: the next loss starts the schedule anew.
+    pub(super) fn prove(&mut self) {
+        self.proof_due = None;
+        self.backoff.succeeded();
+    }
+
+    pub(super) fn on_message_cut(&mut self, link: LinkId, bytes: usize, certain: bool) {
+        if self.is_open(link) && self.message_limit.cut(self.now, bytes, certain) {
+            self.event(Event::MessageLimit { bytes });
+        }
+    }
+
+    /// The service refuses us. At the first session trying again is pointless; a service that has
+    /// worked before may come to its senses, or get its token renewed.
     pub(super) fn refuse(&mut self, code: &str, message: &str, disconnect: bool) {
+        if self.has_worked {
+            return self.lose_link(
+                &format!("refused by the service: {code}: {message}"),
+                disconnect,
+            );
+        }
         let (code, message) = (shorten(code), shorten(message));
         if disconnect {
             self.outputs
@@ -298,6 +326,7 @@ impl Session {
     }
 
     fn close(&mut self, end: End) {
+        self.proof_due = None;
         self.step(LinkFact::Over);
         self.end.get_or_insert(end);
     }

@@ -23,12 +23,28 @@ pub struct SessionConfig {
     pub breaker_cooldown: Duration,
     /// Delays before the retries of a lost or failed connection.
     pub backoff: Vec<Duration>,
+    /// What follows the last of these delays.
+    pub gone: Gone,
+    /// How long a session must live quietly, without a dubbed fragment, to count as proof that the
+    /// service is there.
+    pub quiet_life: Duration,
+    /// Largest message the protocol allows.
+    pub max_message: usize,
     /// Wait for `stream:ready` after `stream:init`.
     pub ready_timeout: Duration,
     /// Wait for `stream:complete` after `stream:end`.
     pub complete_timeout: Duration,
     /// Seed of the fragment ids; differs per run, fixed in tests.
     pub id_seed: u64,
+}
+
+/// What becomes of the stream when the service stays away through all retries.
+#[derive(Copy, Clone, Debug, Eq, PartialEq)]
+pub enum Gone {
+    /// The session is over.
+    Exit,
+    /// The stream goes on with original audio, and the last delay is repeated for ever.
+    Original,
 }
 
 impl Default for SessionConfig {
@@ -40,6 +56,9 @@ impl Default for SessionConfig {
             breaker_failures: 5,
             breaker_cooldown: Duration::from_secs(30),
             backoff: [2, 4, 8, 16, 32].map(Duration::from_secs).to_vec(),
+            gone: Gone::Exit,
+            quiet_life: Duration::from_mins(1),
+            max_message: usize::MAX,
             ready_timeout: Duration::from_secs(10),
             complete_timeout: Duration::from_secs(5),
             id_seed: 0,
@@ -58,6 +77,8 @@ pub enum Input {
         batch: u64,
         /// `false` for a tail too short to be sent.
         sendable: bool,
+        /// Size of the message it would be sent in.
+        bytes: usize,
     },
     /// A segment is complete, and there is no sound in it to dub.
     SegmentSilent {
@@ -84,6 +105,15 @@ pub enum Input {
         link: LinkId,
         /// What the transport said.
         reason: String,
+    },
+    /// The connection is about to be told lost, right after this message, which nothing answered.
+    MessageCut {
+        /// Which connection.
+        link: LinkId,
+        /// Size of the message.
+        bytes: usize,
+        /// The service said that this is why.
+        certain: bool,
     },
     /// `stream:ready`.
     Ready {
@@ -277,6 +307,8 @@ pub enum WakeReason {
     BreakerCooldown,
     /// The next connection attempt is due.
     Reconnect,
+    /// The session has lived long enough to count as proof.
+    Proven,
     /// The connection attempt never answered.
     ConnectTimeout,
     /// `stream:ready` is overdue.

@@ -14,7 +14,12 @@ use crate::time::At;
 use crate::words::{AckStatus, BadAudio, LinkId, OriginalReason, Outcome, ProtocolErrorKind};
 
 impl Session {
-    pub(super) fn on_segment_ready(&mut self, batch: u64, unfit: Option<OriginalReason>) {
+    pub(super) fn on_segment_ready(
+        &mut self,
+        batch: u64,
+        unfit: Option<OriginalReason>,
+        bytes: usize,
+    ) {
         if !self.resolver.open(batch) {
             return;
         }
@@ -33,6 +38,7 @@ impl Session {
             self.waiting.push_back(Waiting {
                 batch,
                 ready: self.now,
+                bytes,
             });
         } else {
             self.keep_original(batch, OriginalReason::Disconnected);
@@ -42,6 +48,15 @@ impl Session {
     /// Sends what may be sent now; gives up what the breaker refuses.
     pub(super) fn send_waiting(&mut self) {
         while let Some(head) = self.waiting.front().copied() {
+            if self.phase == Phase::Active && !self.fits(head.bytes) {
+                self.waiting.pop_front();
+                self.event(Event::TooLarge {
+                    batch: head.batch,
+                    bytes: head.bytes,
+                });
+                self.keep_original(head.batch, OriginalReason::Error);
+                continue;
+            }
             if !self.breaker.admits() {
                 return self.give_up_waiting(OriginalReason::BreakerOpen);
             }
@@ -62,6 +77,10 @@ impl Session {
 
     pub(super) fn has_room(&self) -> bool {
         self.phase == Phase::Active && self.fragments.out() < self.limit as usize
+    }
+
+    fn fits(&self, bytes: usize) -> bool {
+        bytes <= self.config.max_message && self.message_limit.allows(self.now, bytes)
     }
 
     /// Gives up segments that waited in vain.
@@ -105,10 +124,14 @@ impl Session {
         };
         if self.fragments.advance(id, fact, None)
             && let Some(Fragment {
-                batch, sequence, ..
+                batch,
+                sequence,
+                bytes,
+                ..
             }) = self.fragments.get(id)
         {
             let (batch, sequence) = (*batch, *sequence);
+            self.message_limit.answered(*bytes);
             self.event(Event::FragmentAcked {
                 batch,
                 sequence,
@@ -171,6 +194,7 @@ impl Session {
         };
         let (batch, sent, session) = (fragment.batch, fragment.sequence, fragment.session);
         let rtt = self.now.since(fragment.sent_at);
+        self.message_limit.answered(fragment.bytes);
         // The id is what counts; a sequence that disagrees is only worth a note.
         if sequence.is_some_and(|told| told != sent) {
             self.complain(
@@ -249,8 +273,10 @@ impl Session {
                 let Some(fragment) = self.settle(id, fact, Verdict::Success, None) else {
                     return;
                 };
+                self.has_worked = true;
                 if fragment.session == self.inits && self.phase == Phase::Active {
                     self.unproven = false;
+                    self.prove();
                     self.outputs.push_back(Output::Applied {
                         link: self.link,
                         id,
@@ -330,6 +356,7 @@ impl Session {
                 batch,
                 sequence,
                 session: self.inits,
+                bytes: segment.bytes,
                 sent_at: self.now,
                 deadline: self.now + self.config.fragment_timeout,
                 state: FragmentState::Sent,

@@ -39,7 +39,7 @@ pub mod link;
 mod resolver;
 
 pub use codes::{Severity, classify};
-pub use facts::{End, Input, Output, Resolution, SessionConfig, WakeReason};
+pub use facts::{End, Gone, Input, Output, Resolution, SessionConfig, WakeReason};
 
 use crate::backoff::Backoff;
 use crate::backpressure::{Backpressure, Pace};
@@ -48,6 +48,7 @@ use crate::event::{Event, shorten};
 use crate::fragment_id::FragmentIds;
 use crate::in_flight::InFlight;
 use crate::machine::Transition;
+use crate::message_limit::MessageLimit;
 use crate::time::At;
 use crate::words::{LinkId, OriginalReason, ProtocolErrorKind};
 use link::{LinkFact, Phase};
@@ -59,6 +60,7 @@ use std::collections::{BTreeSet, VecDeque};
 struct Waiting {
     batch: u64,
     ready: At,
+    bytes: usize,
 }
 
 /// How much the session holds; for bounds and gauges.
@@ -80,7 +82,7 @@ pub struct Load {
 #[derive(Debug)]
 #[expect(
     clippy::struct_excessive_bools,
-    reason = "four independent facts, each named"
+    reason = "independent facts, each named"
 )]
 pub struct Session {
     config: SessionConfig,
@@ -94,6 +96,15 @@ pub struct Session {
     /// Segments wait for the handshake under way instead of falling back.
     hold: bool,
     backoff: Backoff,
+    /// A retry is under way and its outcome was not told yet.
+    retrying: bool,
+    /// When the session counts as proof that the service is there, unless it has proven itself.
+    proof_due: Option<At>,
+    /// A session before this one was ready, or a fragment was dubbed: refusals are not final.
+    has_worked: bool,
+    /// This connection's session was ready.
+    was_ready: bool,
+    message_limit: MessageLimit,
     /// Since when a session that was usable is not.
     away_since: Option<At>,
 
@@ -138,7 +149,12 @@ impl Session {
             link: 0,
             phase_deadline: None,
             hold: true,
-            backoff: Backoff::new(config.backoff.clone()),
+            backoff: Backoff::new(config.backoff.clone()).endless(config.gone == Gone::Original),
+            retrying: false,
+            proof_due: None,
+            has_worked: false,
+            was_ready: false,
+            message_limit: MessageLimit::default(),
             away_since: None,
             inits: 0,
             next_sequence: 0,
@@ -199,6 +215,7 @@ impl Session {
                 },
             )
         });
+        let proof = self.proof_due.map(|at| (at, WakeReason::Proven));
         let head = self.waiting.front();
         let unsent = head.map(|head| {
             (
@@ -216,7 +233,7 @@ impl Session {
             .map(|at| (at, WakeReason::BreakerCooldown));
         // A drained session has nothing left to wake for, not even a breaker.
         let breaker = breaker.filter(|_| !self.drained);
-        [phase, fragment, unsent, slowed, breaker]
+        [phase, fragment, unsent, slowed, breaker, proof]
             .into_iter()
             .flatten()
             .min()
@@ -267,11 +284,16 @@ impl Session {
     fn take_in(&mut self, input: Input) {
         match input {
             Input::Start => self.on_start(),
-            Input::SegmentReady { batch, sendable } => {
-                self.on_segment_ready(batch, (!sendable).then_some(OriginalReason::NotSent));
+            Input::SegmentReady {
+                batch,
+                sendable,
+                bytes,
+            } => {
+                let unfit = (!sendable).then_some(OriginalReason::NotSent);
+                self.on_segment_ready(batch, unfit, bytes);
             }
             Input::SegmentSilent { batch } => {
-                self.on_segment_ready(batch, Some(OriginalReason::NoAudio));
+                self.on_segment_ready(batch, Some(OriginalReason::NoAudio), 0);
             }
             Input::Connected { link } => self.on_connected(link),
             Input::ConnectFailed {
@@ -282,6 +304,11 @@ impl Session {
                 self.on_connect_failed(link, &reason, fatal);
             }
             Input::Disconnected { link, reason } => self.on_disconnected(link, &reason),
+            Input::MessageCut {
+                link,
+                bytes,
+                certain,
+            } => self.on_message_cut(link, bytes, certain),
             Input::Ready { link, max_inflight } => self.on_ready(link, max_inflight),
             Input::Acked { link, id, status } => self.on_acked(link, &id, status),
             Input::Processed {
@@ -332,6 +359,9 @@ impl Session {
         self.now = self.now.max(at);
         for id in self.fragments.overdue(self.now) {
             self.on_overdue(id);
+        }
+        if self.proof_due.is_some_and(|due| due <= self.now) {
+            self.prove();
         }
         let change = self.breaker.handle_timeout(self.now);
         self.on_breaker(change);

@@ -4,8 +4,8 @@
 use crate::sts::ms;
 use crate::world::{Agenda, Item, Peer, World};
 use dub_engine::{
-    AckStatus, At, BackpressureAction, BadAudio, Fatal, FragmentId, Input, LinkId, Outcome, Output,
-    ProtocolErrorKind, SessionConfig,
+    AckStatus, At, BackpressureAction, BadAudio, Fatal, FragmentId, Gone, Input, LinkId, Outcome,
+    Output, ProtocolErrorKind, SessionConfig,
 };
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
@@ -59,7 +59,11 @@ pub(crate) fn world(seed: u64) -> World<Chaos> {
             if sendable && rng.random_bool(0.05) {
                 Input::SegmentSilent { batch }
             } else {
-                Input::SegmentReady { batch, sendable }
+                Input::SegmentReady {
+                    batch,
+                    sendable,
+                    bytes: 1_000,
+                }
             },
         );
         if rng.random_bool(0.02) {
@@ -68,6 +72,7 @@ pub(crate) fn world(seed: u64) -> World<Chaos> {
                 Input::SegmentReady {
                     batch,
                     sendable: true,
+                    bytes: 1_000,
                 },
             );
         }
@@ -103,6 +108,13 @@ fn config(rng: &mut StdRng) -> SessionConfig {
         breaker_failures: rng.random_range(1..=5),
         breaker_cooldown,
         backoff: backoff.iter().map(|millis| ms(*millis)).collect(),
+        gone: if rng.random_bool(0.2) {
+            Gone::Original
+        } else {
+            Gone::Exit
+        },
+        quiet_life: ms(*[500, 60_000].choose(rng).unwrap_or(&500)),
+        max_message: usize::MAX,
         ready_timeout,
         complete_timeout,
         id_seed: rng.random(),

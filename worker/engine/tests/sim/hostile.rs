@@ -158,6 +158,7 @@ fn every_hostile_fact_is_named_and_costs_at_most_its_fragment() {
             Input::SegmentReady {
                 batch: 0,
                 sendable: true,
+                bytes: 1_000,
             },
         );
         world.agenda.tell(
@@ -165,6 +166,7 @@ fn every_hostile_fact_is_named_and_costs_at_most_its_fragment() {
             Input::SegmentReady {
                 batch: 1,
                 sendable: true,
+                bytes: 1_000,
             },
         );
         world.agenda.tell(at(12.1), Input::InputEnded);
@@ -350,6 +352,7 @@ fn a_clock_that_goes_back_and_repeated_batches_do_no_harm() {
         Input::SegmentReady {
             batch: 5,
             sendable: true,
+            bytes: 1_000,
         },
     );
     // Told twice, and one that is older: neither is a new segment.
@@ -358,6 +361,7 @@ fn a_clock_that_goes_back_and_repeated_batches_do_no_harm() {
         Input::SegmentReady {
             batch: 5,
             sendable: true,
+            bytes: 1_000,
         },
     );
     session.handle_input(
@@ -365,6 +369,7 @@ fn a_clock_that_goes_back_and_repeated_batches_do_no_harm() {
         Input::SegmentReady {
             batch: 4,
             sendable: true,
+            bytes: 1_000,
         },
     );
     assert_eq!(session.load().waiting, 1);

@@ -97,6 +97,7 @@ impl<P: Peer> World<P> {
                 Input::SegmentReady {
                     batch,
                     sendable: true,
+                    bytes: 1_000,
                 },
             );
         }

@@ -8,9 +8,10 @@
 
 use std::time::{Duration, Instant};
 
+use dub_engine::Input;
 use futures_util::{SinkExt as _, StreamExt as _};
 use serde_json::{Value, json};
-use sts_client::{FactKind, StsClient, StsClientConfig, StsFact};
+use sts_client::{DubbedAudio, StsClient, StsClientConfig, StsFact};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
@@ -34,9 +35,8 @@ pub async fn listen() -> (TcpListener, String) {
 pub fn config(url: &str) -> StsClientConfig {
     StsClientConfig {
         connect_timeout: Duration::from_secs(1),
-        emit_timeout: Duration::from_millis(700),
-        ping_interval: Duration::from_millis(300),
-        ping_timeout: Duration::from_millis(200),
+        stuck_timeout: Duration::from_millis(700),
+        max_silence: Duration::from_millis(500),
         ..StsClientConfig::new(url, STREAM, WORKER)
     }
 }
@@ -47,8 +47,7 @@ pub const AT_ONCE: Duration = Duration::from_millis(800);
 /// [`config`], with pings as the protocol has them: no silence in a test is long enough.
 pub fn patient(url: &str) -> StsClientConfig {
     StsClientConfig {
-        ping_interval: Duration::from_secs(25),
-        ping_timeout: Duration::from_secs(10),
+        max_silence: Duration::from_secs(35),
         ..config(url)
     }
 }
@@ -174,12 +173,18 @@ impl Peer {
 pub struct Worker {
     pub client: StsClient,
     facts: mpsc::Receiver<StsFact>,
+    /// The audio that came with the last fact, or why there was none to use.
+    pub audio: Option<Result<DubbedAudio, String>>,
 }
 
 impl Worker {
     pub fn new(config: StsClientConfig) -> Self {
         let (client, facts) = StsClient::new(config).expect("a valid configuration");
-        Self { client, facts }
+        Self {
+            client,
+            facts,
+            audio: None,
+        }
     }
 
     /// Starts link 1.
@@ -190,22 +195,24 @@ impl Worker {
     }
 
     /// The next fact, whatever it is.
-    pub async fn fact(&mut self) -> StsFact {
-        timeout(PATIENCE, self.facts.recv())
+    pub async fn fact(&mut self) -> Input {
+        let fact = timeout(PATIENCE, self.facts.recv())
             .await
             .expect("a fact in time")
-            .expect("a fact")
+            .expect("a fact");
+        self.audio = fact.audio;
+        fact.input
     }
 
-    pub async fn kind(&mut self, link: u32) -> FactKind {
+    pub async fn kind(&mut self, link: u32) -> Input {
         let fact = self.fact().await;
-        assert_eq!(fact.link, link, "{fact:?}");
-        fact.kind
+        assert_eq!(link_of(&fact), link, "{fact:?}");
+        fact
     }
 
     pub async fn connected(&mut self, link: u32) {
         let kind = self.kind(link).await;
-        assert_eq!(kind, FactKind::Connected);
+        assert_eq!(kind, Input::Connected { link });
     }
 
     /// Reads facts up to the end of the link, then makes sure that it is the only end.
@@ -214,8 +221,8 @@ impl Worker {
         let mut before = vec![];
         let reason = loop {
             match self.kind(link).await {
-                FactKind::Disconnected { reason } => break reason,
-                FactKind::ConnectFailed { .. } => panic!("failed after it was connected"),
+                Input::Disconnected { link: _, reason } => break reason,
+                Input::ConnectFailed { .. } => panic!("failed after it was connected"),
                 other => before.push(other),
             }
         };
@@ -241,12 +248,30 @@ impl Worker {
     }
 }
 
+/// The link a fact is about.
+pub fn link_of(fact: &Input) -> u32 {
+    match fact {
+        Input::Connected { link }
+        | Input::ConnectFailed { link, .. }
+        | Input::Disconnected { link, .. }
+        | Input::MessageCut { link, .. }
+        | Input::Ready { link, .. }
+        | Input::Acked { link, .. }
+        | Input::Processed { link, .. }
+        | Input::Backpressure { link, .. }
+        | Input::StsError { link, .. }
+        | Input::StreamComplete { link }
+        | Input::Malformed { link, .. } => *link,
+        other => panic!("no fact of a link: {other:?}"),
+    }
+}
+
 /// How a link ended.
 #[derive(Debug)]
 pub struct Ended {
     pub reason: String,
     /// What it said before, in order.
-    pub before: Vec<FactKind>,
+    pub before: Vec<Input>,
     /// How long it took from the call.
     pub after: Duration,
 }

@@ -7,8 +7,8 @@ mod breaker;
 
 use breaker::{Era, ReferenceBreaker};
 use dub_engine::{
-    At, BackpressureAction, End, Event, FragmentId, Input, LinkId, OriginalReason, Outcome, Output,
-    Resolution, Session, SessionConfig,
+    At, BackpressureAction, End, Event, FragmentId, Gone, Input, LinkId, OriginalReason, Outcome,
+    Output, Resolution, Session, SessionConfig,
 };
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
@@ -52,6 +52,12 @@ pub(crate) struct Reference {
     limit: usize,
     hold: bool,
     unproven: bool,
+    /// This connection's session was ready.
+    ready: bool,
+    /// A session before this one was ready, or a fragment was dubbed.
+    worked: bool,
+    /// When the session counts as proof that the service is there.
+    proof: Option<At>,
     must_init: bool,
     must_disconnect: bool,
 
@@ -99,6 +105,9 @@ impl Reference {
             limit: config.max_inflight as usize,
             hold: true,
             unproven: false,
+            ready: false,
+            worked: false,
+            proof: None,
             must_init: false,
             must_disconnect: false,
             paused: false,
@@ -167,20 +176,24 @@ impl Reference {
     /// Takes in what the session is about to be told.
     pub(crate) fn input(&mut self, at: At, input: &Input) {
         match input {
-            Input::SegmentReady { batch, sendable } => {
+            Input::SegmentReady {
+                batch, sendable, ..
+            } => {
                 self.segment(at, *batch, (!sendable).then_some(OriginalReason::NotSent));
             }
             Input::SegmentSilent { batch } => {
                 self.segment(at, *batch, Some(OriginalReason::NoAudio));
             }
             Input::ConnectFailed { link, fatal, .. } if self.has(*link) => match fatal {
-                Some(_) => self.refuse(),
-                None => self.lost(at),
+                Some(_) if !self.worked => self.refuse(),
+                _ => self.lost(at),
             },
             Input::Disconnected { link, .. } if self.has(*link) => self.lost(at),
             Input::Ready { link, max_inflight } if self.has(*link) && self.stage == Stage::Init => {
                 self.enter(Stage::Up, None);
-                self.losses = 0;
+                self.ready = true;
+                self.prove(at);
+                self.proof = Some(at + self.config.quiet_life);
                 let configured = i64::from(self.config.max_inflight);
                 self.limit = max_inflight.unwrap_or(configured).clamp(1, configured) as usize;
             }
@@ -500,7 +513,9 @@ impl Reference {
         if sent.init == self.inits && self.stage == Stage::Up {
             self.must_apply.insert(id);
             self.unproven = false;
+            self.losses = 0;
         }
+        self.worked = true;
         self.breaker.success(sent.era);
     }
 
@@ -519,12 +534,12 @@ impl Reference {
             "INVALID_SEQUENCE",
         ];
         if code == "AUTH_FAILED" {
-            return self.refuse();
+            return self.refuse_or_leave();
         }
         let parsed = id.and_then(FragmentId::parse);
         let ours = parsed.is_some_and(|id| self.every_id.contains(&id));
         if code == "INVALID_CONFIG" && self.stage == Stage::Init && !ours {
-            return self.refuse();
+            return self.refuse_or_leave();
         }
         let lost_session = code == "STREAM_NOT_FOUND" && self.stage == Stage::Up;
         let known = COUNTED.contains(&code) || UNCOUNTED.contains(&code);
@@ -543,13 +558,32 @@ impl Reference {
                 self.must_disconnect = true;
             } else {
                 self.must_init = true;
+                self.worked |= self.ready;
                 self.give_up_out(OriginalReason::Error);
             }
         }
         self.must_disconnect |= fatal && !known;
     }
 
+    /// After a session has worked no refusal is final.
+    fn refuse_or_leave(&mut self) {
+        if self.worked {
+            self.must_disconnect = true;
+        } else {
+            self.refuse();
+        }
+    }
+
+    /// Draws the conclusion of a minute that went by quietly.
+    fn prove(&mut self, at: At) {
+        if self.proof.take().is_some_and(|proof| proof <= at) {
+            self.losses = 0;
+        }
+    }
+
     fn lost(&mut self, at: At) {
+        self.prove(at);
+        self.worked |= std::mem::take(&mut self.ready);
         self.give_up_out(OriginalReason::Disconnected);
         for batch in std::mem::take(&mut self.waiting).into_keys() {
             self.fall_back(batch, OriginalReason::Disconnected);
@@ -559,7 +593,9 @@ impl Reference {
         if self.input_ended || self.stage == Stage::Ending {
             return self.enter(Stage::Over, None);
         }
-        if let Some(delay) = self.config.backoff.get(self.losses).copied() {
+        let endless = (self.config.gone == Gone::Original).then(|| self.config.backoff.last());
+        let endless = endless.flatten();
+        if let Some(delay) = self.config.backoff.get(self.losses).or(endless).copied() {
             self.enter(Stage::Down, None);
             self.next_connect = Some(at + delay);
         } else {
@@ -597,6 +633,8 @@ impl Reference {
                 OriginalReason::Backpressure => due && up && gated,
                 OriginalReason::Timeout => due && up && !gated && self.out.len() >= self.limit,
                 OriginalReason::Disconnected => due && !up,
+                // Larger than the service takes.
+                OriginalReason::Error => up,
                 _ => false,
             };
             assert!(fits, "segment {batch} was not sent because of {reason}");

@@ -29,6 +29,7 @@ fn a_tail_too_short_to_send_keeps_its_audio_without_being_a_fallback() {
         Input::SegmentReady {
             batch: 0,
             sendable: true,
+            bytes: 1_000,
         },
     );
     world.agenda.tell(
@@ -36,6 +37,7 @@ fn a_tail_too_short_to_send_keeps_its_audio_without_being_a_fallback() {
         Input::SegmentReady {
             batch: 1,
             sendable: false,
+            bytes: 1_000,
         },
     );
     world.agenda.tell(at(6.6), Input::InputEnded);
@@ -57,6 +59,7 @@ fn a_fragment_without_an_answer_gives_its_place_back_after_eight_seconds() {
             Input::SegmentReady {
                 batch,
                 sendable: true,
+                bytes: 1_000,
             },
         );
     }
@@ -65,6 +68,7 @@ fn a_fragment_without_an_answer_gives_its_place_back_after_eight_seconds() {
         Input::SegmentReady {
             batch: 3,
             sendable: true,
+            bytes: 1_000,
         },
     );
     world.agenda.tell(at(20.0), Input::InputEnded);
@@ -159,6 +163,7 @@ fn what_is_due_is_done_before_a_fact_is_taken_in() {
         Input::SegmentReady {
             batch: 0,
             sendable: true,
+            bytes: 1_000,
         },
     );
     let outputs = std::iter::from_fn(|| session.poll_output()).collect::<Vec<_>>();

@@ -1,8 +1,9 @@
 //! Stories of connections and sessions that are lost, refused and found again.
 
 use super::{SEGMENT, reasons, tell, world};
-use crate::sts::{Door, Sts, Welcome, at, ms};
-use dub_engine::{BackpressureAction, Input, Level};
+use crate::sts::{Door, Reply, Sts, Welcome, at, ms};
+use crate::world::World;
+use dub_engine::{BackpressureAction, Gone, Input, Level, LinkId, SessionConfig};
 
 #[test]
 fn two_in_flight_fall_back_on_disconnect_and_the_stream_starts_over() {
@@ -93,6 +94,7 @@ fn input_that_ends_while_away_ends_the_session_at_once() {
         Input::SegmentReady {
             batch: 0,
             sendable: true,
+            bytes: 1_000,
         },
     );
     world.agenda.tell(
@@ -100,6 +102,7 @@ fn input_that_ends_while_away_ends_the_session_at_once() {
         Input::SegmentReady {
             batch: 1,
             sendable: true,
+            bytes: 1_000,
         },
     );
     world.agenda.tell(at(12.1), Input::InputEnded);
@@ -149,22 +152,101 @@ fn an_invalid_config_on_init_ends_the_session() {
     tell("invalid_config", world);
 }
 
-#[test]
-fn auth_failed_in_mid_stream_ends_the_session() {
-    let mut world = world(Sts {
-        latency: ms(5_000),
-        ..Sts::default()
-    });
-    world.segments(3, SEGMENT);
-    world.say(at(13.0), |link| Input::StsError {
+fn auth_failed(link: LinkId) -> Input {
+    Input::StsError {
         link,
         code: "AUTH_FAILED".to_owned(),
         retryable: true,
         fatal: false,
         id: None,
         message: "token expired".to_owned(),
+    }
+}
+
+#[test]
+fn auth_failed_in_the_first_session_is_final_until_something_has_worked() {
+    let script = || Sts {
+        latency: ms(5_000),
+        ..Sts::default()
+    };
+    let mut first = world(script());
+    first.segments(3, SEGMENT);
+    first.say(at(9.0), auth_failed);
+    tell("auth_failed_at_first", first);
+    // A fragment was dubbed by then: the token may be renewed.
+    let mut later = world(script());
+    later.segments(3, SEGMENT);
+    later.say(at(13.0), auth_failed);
+    tell("auth_failed", later);
+}
+
+#[test]
+fn a_handshake_is_no_proof_and_the_schedule_goes_on() {
+    let mut world = world(Sts {
+        reply: Reply::Hold,
+        ..Sts::default()
     });
-    tell("auth_failed", world);
+    // A second after each time it was ready.
+    for seconds in [1.0, 4.0, 9.0, 18.0, 35.0, 68.0] {
+        world.disconnect(at(seconds), Door::Open);
+    }
+    world.segments(14, SEGMENT);
+    tell("ready_then_drop", world);
+}
+
+#[test]
+fn a_minute_of_quiet_life_is_proof() {
+    let mut world = world(Sts {
+        reply: Reply::Hold,
+        ..Sts::default()
+    });
+    world.disconnect(at(1.0), Door::Open);
+    world.disconnect(at(4.0), Door::Open);
+    // Ready at 8.05 s: proof at 68.05 s.
+    world.disconnect(at(68.1), Door::Open);
+    world.segments(13, SEGMENT);
+    tell("quiet_life", world);
+}
+
+#[test]
+fn on_request_the_stream_goes_on_without_the_service_and_finds_it_again() {
+    let config = SessionConfig {
+        gone: Gone::Original,
+        ..SessionConfig::default()
+    };
+    let mut world = World::scripted(&config, Sts::default());
+    world.disconnect(at(6.5), Door::Refused);
+    world.change(at(140.0), |sts| sts.door = Door::Open);
+    world.segments(28, SEGMENT);
+    tell("gone_original", world);
+}
+
+#[test]
+fn a_limit_on_messages_is_found_out_and_costs_two_links() {
+    let mut world = world(Sts {
+        reply: Reply::Hold,
+        ..Sts::default()
+    });
+    for seconds in [6.002, 12.002] {
+        world.say(at(seconds - 0.001), |link| Input::MessageCut {
+            link,
+            bytes: 160_000,
+            certain: false,
+        });
+        world.disconnect(at(seconds), Door::Open);
+    }
+    for (batch, bytes) in [(0, 160_000), (1, 161_000), (2, 159_000), (3, 20_000)] {
+        world.agenda.tell(
+            at(6.0 * (batch as f64 + 1.0)),
+            Input::SegmentReady {
+                batch,
+                sendable: true,
+                bytes,
+            },
+        );
+    }
+    world.agenda.tell(at(25.0), Input::InputEnded);
+    tell("message_limit", world);
 }
 
 #[test]

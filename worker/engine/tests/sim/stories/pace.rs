@@ -37,6 +37,7 @@ fn slow_down_waits_before_each_fragment() {
             Input::SegmentReady {
                 batch,
                 sendable: true,
+                bytes: 1_000,
             },
         );
     }
@@ -45,6 +46,7 @@ fn slow_down_waits_before_each_fragment() {
         Input::SegmentReady {
             batch: 3,
             sendable: true,
+            bytes: 1_000,
         },
     );
     world.backpressure(at(12.4), BackpressureAction::SlowDown, Some(500));
@@ -54,6 +56,7 @@ fn slow_down_waits_before_each_fragment() {
         Input::SegmentReady {
             batch: 4,
             sendable: true,
+            bytes: 1_000,
         },
     );
     world.agenda.tell(at(18.1), Input::InputEnded);
@@ -74,6 +77,7 @@ fn never_more_than_three_are_out() {
             Input::SegmentReady {
                 batch,
                 sendable: true,
+                bytes: 1_000,
             },
         );
     }
@@ -109,6 +113,7 @@ fn a_segment_held_by_the_limit_for_eight_seconds_falls_back_unsent() {
             Input::SegmentReady {
                 batch,
                 sendable: true,
+                bytes: 1_000,
             },
         );
     }

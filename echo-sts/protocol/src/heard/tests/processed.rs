@@ -1,11 +1,10 @@
 //! `fragment:processed`: audio, failures, and what is neither.
 
+use crate::limits;
 use serde_json::{Value, json};
-use sts_protocol::limits;
 
-use super::super::fact::{FactKind, MalformedKind, Outcome};
-use super::super::wire::read;
-use super::{ID, STREAM, one, split};
+use super::super::{BrokenRule, Fact, Outcome};
+use super::{ID, STREAM, one, read, split};
 
 #[test]
 fn audio_comes_out_as_bytes() {
@@ -19,7 +18,7 @@ fn audio_comes_out_as_bytes() {
             "error": null
         }),
     );
-    let FactKind::Processed {
+    let Fact::Processed {
         id,
         sequence: Some(3),
         outcome: Outcome::Audio(audio),
@@ -45,7 +44,7 @@ fn audio_comes_out_as_bytes() {
 
 #[test]
 fn audio_that_cannot_be_used_fails_its_fragment_at_once() {
-    use MalformedKind::{BadValue, MissingField, Oversize, WrongType};
+    use BrokenRule::{BadValue, MissingField, Oversize, WrongType};
     let audio = |patch: Value| {
         let mut audio = json!({ "format": "m4a", "sample_rate_hz": 48000, "channels": 2,
                                 "duration_ms": 6000, "data_base64": "AAAA" });
@@ -91,7 +90,7 @@ fn audio_that_cannot_be_used_fails_its_fragment_at_once() {
                               "status": "success", "dubbed_audio": dubbed });
         let (kinds, fact) = split(read("fragment:processed", vec![payload], STREAM));
         assert_eq!(kinds, expected.into_iter().collect::<Vec<_>>(), "{shown}");
-        let Some(FactKind::Processed { id, outcome, .. }) = fact else {
+        let Some(Fact::Processed { id, outcome, .. }) = fact else {
             panic!("{shown}")
         };
         assert_eq!(id, ID);
@@ -110,7 +109,7 @@ fn failures_carry_code_message_and_whether_they_count() {
         let payload =
             json!({ "fragment_id": ID, "sequence_number": 1, "status": "failed", "error": error });
         let (kinds, fact) = split(read("fragment:processed", vec![payload], STREAM));
-        let Some(FactKind::Processed { outcome, .. }) = fact else {
+        let Some(Fact::Processed { outcome, .. }) = fact else {
             panic!("{fact:?}")
         };
         let Outcome::Failed {
@@ -139,10 +138,10 @@ fn failures_carry_code_message_and_whether_they_count() {
     let (kinds, code, _) = failed(json!("TIMEOUT"));
     assert_eq!(
         (kinds, code.as_str()),
-        (vec![MalformedKind::WrongType], "UNKNOWN")
+        (vec![BrokenRule::WrongType], "UNKNOWN")
     );
     let (kinds, code, retryable) = failed(json!({ "code": 5, "retryable": "yes" }));
-    assert_eq!(kinds, [MalformedKind::WrongType, MalformedKind::WrongType]);
+    assert_eq!(kinds, [BrokenRule::WrongType, BrokenRule::WrongType]);
     assert_eq!((code.as_str(), retryable), ("UNKNOWN", false));
 }
 
@@ -159,7 +158,7 @@ fn a_partial_result_is_used_if_there_is_audio() {
     assert!(
         matches!(
             with,
-            FactKind::Processed {
+            Fact::Processed {
                 outcome: Outcome::Audio(_),
                 ..
             }
@@ -168,7 +167,7 @@ fn a_partial_result_is_used_if_there_is_audio() {
     );
     let without = partial(json!(null));
     assert!(
-        matches!(&without, FactKind::Processed { outcome: Outcome::Failed { code, .. }, .. } if code == "MODEL_ERROR"),
+        matches!(&without, Fact::Processed { outcome: Outcome::Failed { code, .. }, .. } if code == "MODEL_ERROR"),
         "{without:?}"
     );
 }
@@ -180,8 +179,8 @@ fn an_odd_status_fails_the_fragment_and_an_odd_id_is_no_fragment() {
         vec![json!({ "fragment_id": ID, "sequence_number": -3, "status": "done" })],
         STREAM,
     ));
-    assert_eq!(kinds, [MalformedKind::BadValue, MalformedKind::BadValue]);
-    let Some(FactKind::Processed {
+    assert_eq!(kinds, [BrokenRule::BadValue, BrokenRule::BadValue]);
+    let Some(Fact::Processed {
         sequence: None,
         outcome: Outcome::Failed {
             retryable: false, ..
@@ -192,11 +191,11 @@ fn an_odd_status_fails_the_fragment_and_an_odd_id_is_no_fragment() {
         panic!("{fact:?}")
     };
     for (id, expected) in [
-        (json!(null), MalformedKind::MissingField),
-        (json!(12), MalformedKind::WrongType),
-        (json!(""), MalformedKind::BadValue),
-        (json!("x".repeat(129)), MalformedKind::BadValue),
-        (json!("line\nbreak"), MalformedKind::BadValue),
+        (json!(null), BrokenRule::MissingField),
+        (json!(12), BrokenRule::WrongType),
+        (json!(""), BrokenRule::BadValue),
+        (json!("x".repeat(129)), BrokenRule::BadValue),
+        (json!("line\nbreak"), BrokenRule::BadValue),
     ] {
         for name in ["fragment:processed", "fragment:ack"] {
             let payload = json!({ "fragment_id": id, "status": "queued" });

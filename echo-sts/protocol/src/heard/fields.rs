@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value};
 
-use super::fact::{FactKind, MalformedKind};
+use super::fact::{BrokenRule, Fact};
 
 /// Longest id taken; UUIDs are 36.
 pub(super) const MAX_ID: usize = 128;
@@ -11,7 +11,7 @@ const MAX_TEXT: usize = 300;
 
 pub(super) type Object = Map<String, Value>;
 /// A broken rule, and where.
-pub(super) type Broken = (MalformedKind, String);
+pub(super) type Broken = (BrokenRule, String);
 
 pub(super) fn id(o: &Object) -> Result<Option<String>, Broken> {
     match text(o, "fragment_id")? {
@@ -52,7 +52,7 @@ pub(super) fn required<T>(value: Option<T>, field: &str) -> Result<T, Broken> {
 
 /// Notes a broken rule and goes on without the value.
 pub(super) fn soft<T>(
-    facts: &mut Vec<FactKind>,
+    facts: &mut Vec<Fact>,
     name: &str,
     value: Result<Option<T>, Broken>,
 ) -> Option<T> {
@@ -62,32 +62,31 @@ pub(super) fn soft<T>(
     })
 }
 
-pub(super) fn note(facts: &mut Vec<FactKind>, name: &str, (kind, detail): Broken) {
+pub(super) fn note(facts: &mut Vec<Fact>, name: &str, (kind, detail): Broken) {
     facts.push(malformed(kind, format!("{name}: {detail}")));
 }
 
-pub(super) fn malformed(kind: MalformedKind, detail: impl Into<String>) -> FactKind {
-    FactKind::Malformed {
+pub(super) fn malformed(kind: BrokenRule, detail: impl Into<String>) -> Fact {
+    Fact::Malformed {
         kind,
-        count: 1,
         detail: detail.into(),
     }
 }
 
 pub(super) fn missing(field: &str) -> Broken {
-    (MalformedKind::MissingField, format!("{field} is absent"))
+    (BrokenRule::MissingField, format!("{field} is absent"))
 }
 
 pub(super) fn wrong_type(field: &str, found: &Value) -> Broken {
     (
-        MalformedKind::WrongType,
+        BrokenRule::WrongType,
         format!("{field} is {}", type_name(found)),
     )
 }
 
 pub(super) fn bad_value(field: &str, found: &str) -> Broken {
     (
-        MalformedKind::BadValue,
+        BrokenRule::BadValue,
         format!("{field}: {:?} is not allowed", clip(found, 40)),
     )
 }
@@ -104,7 +103,7 @@ pub(super) fn type_name(value: &Value) -> &'static str {
 }
 
 /// At most `max` characters, control characters made harmless.
-pub(super) fn clip(text: &str, max: usize) -> String {
+pub fn clip(text: &str, max: usize) -> String {
     let mut out: String = text
         .chars()
         .take(max)
@@ -117,6 +116,6 @@ pub(super) fn clip(text: &str, max: usize) -> String {
 }
 
 /// Text from the service, fit for a log line.
-pub(super) fn one_line(text: &str) -> String {
+pub fn one_line(text: &str) -> String {
     clip(text.trim(), MAX_TEXT)
 }

@@ -1,51 +1,109 @@
 //! Events from the wire into facts: strict about what it acts on, indifferent to the rest.
 //!
-//! A rule that is broken is named once per event as [`FactKind::Malformed`]. Where the fragment
+//! A rule that is broken is named once per event as [`Fact::Malformed`]. Where the fragment
 //! can still be told, its outcome follows, so that it falls back at once instead of waiting for
 //! its timeout. Fields the worker does not use are not looked at.
 
 use std::time::Duration;
 
-use base64::Engine as _;
-use base64::alphabet;
-use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use bytes::Bytes;
 use serde_json::Value;
-use sts_protocol::{ErrorCode, event, limits};
 
-use super::fact::{
-    AckStatus, BackpressureAction, CompleteStats, DubbedAudio, FactKind, MAX_DELAY, MalformedKind,
-    Outcome, Refused,
-};
-use super::fields::{
-    Broken, MAX_ID, Object, bad_value, clip, id, integer, malformed, missing, note, one_line,
-    required, soft, text, type_name, wrong_type,
-};
+use crate::{BackpressureAction, ErrorCode, StsAckStatus, event};
 
-/// Sample rates any decoder here could make sense of, Hz.
-const RATES: std::ops::RangeInclusive<u32> = 4_000..=192_000;
+mod audio;
+mod fact;
+mod fields;
+mod json;
+#[cfg(test)]
+mod tests;
+
+pub use fact::{BrokenRule, CompleteStats, DubbedAudio, Fact, MAX_DELAY, Outcome, Refused};
+use fields::{
+    Broken, MAX_ID, Object, bad_value, id, integer, malformed, missing, note, required, soft, text,
+    type_name, wrong_type,
+};
+pub use fields::{clip, one_line};
+
 /// Code of an error that came without one.
 const UNKNOWN: &str = "UNKNOWN";
 
-const BASE64: GeneralPurpose = GeneralPurpose::new(
-    &alphabet::STANDARD,
-    GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
-);
+/// Reads one event from the JSON array that Socket.IO makes of it. `attachments` are the binary
+/// parts that came with it; `stream_id` is ours: events that name another stream are refused.
+///
+/// JSON that is not quite JSON (`NaN`, half a surrogate pair, as Python writes them) is named and
+/// read around. Of an event that cannot be read at all its fragment is told as failed, where its
+/// id can be found.
+pub fn read_event(json: &str, attachments: &[Bytes], stream_id: &str) -> Vec<Fact> {
+    let (complaint, mended);
+    let read = match json::event(json) {
+        Ok(read) => return read_parts(read, attachments, stream_id),
+        Err(error) => {
+            complaint = one_line(&error.to_string());
+            mended = json::mend(json);
+            mended.as_deref().and_then(|json| json::event(json).ok())
+        }
+    };
+    let mut facts = vec![malformed(BrokenRule::BadJson, complaint.as_str())];
+    match read {
+        Some(read) => facts.extend(read_parts(read, attachments, stream_id)),
+        None => facts.extend(unreadable(json, &complaint)),
+    }
+    facts
+}
 
-/// Reads one event. `args` are the values after the event name; the protocol has exactly one.
-/// `stream_id` is ours: events that name another stream are refused.
-pub(super) fn read(name: &str, args: Vec<Value>, stream_id: &str) -> Vec<FactKind> {
+/// What is left of an event that cannot be read: its fragment fails now, not at its timeout.
+pub fn unreadable(json: &str, why: &str) -> Option<Fact> {
+    let (_, answer) = json.split_once(event::FRAGMENT_PROCESSED)?;
+    let (_, rest) = answer.split_once("\"fragment_id\"")?;
+    let id: String = rest
+        .trim_start_matches([':', ' ', '"'])
+        .chars()
+        .take(36)
+        .collect();
+    uuid::Uuid::try_parse(&id).ok()?;
+    Some(Fact::Processed {
+        id,
+        sequence: None,
+        outcome: Outcome::BadAudio {
+            reason: format!("the answer cannot be read: {why}"),
+        },
+    })
+}
+
+fn read_parts(read: json::Event, attachments: &[Bytes], stream_id: &str) -> Vec<Fact> {
+    match read {
+        json::Event::Nameless => vec![malformed(
+            BrokenRule::MissingField,
+            "an event without a name",
+        )],
+        json::Event::Named {
+            name,
+            payload,
+            extra,
+        } => read_named(&name, payload, extra, attachments, stream_id),
+    }
+}
+
+/// Reads the event `name`; the protocol has exactly one value after the name, `extra` is how many
+/// there are besides.
+fn read_named(
+    name: &str,
+    payload: Option<Value>,
+    extra: usize,
+    attachments: &[Bytes],
+    stream_id: &str,
+) -> Vec<Fact> {
     let mut facts = Vec::with_capacity(2);
     if !event::FROM_STS.contains(&name) {
-        facts.push(malformed(MalformedKind::UnknownEvent, clip(name, 64)));
+        facts.push(malformed(BrokenRule::UnknownEvent, clip(name, 64)));
         return facts;
     }
-    let extra = args.len().saturating_sub(1);
-    let mut object = match args.into_iter().next() {
+    let mut object = match payload {
         Some(Value::Object(object)) => object,
         None | Some(Value::Null) => {
             facts.push(malformed(
-                MalformedKind::MissingField,
+                BrokenRule::MissingField,
                 format!("{name}: no payload"),
             ));
             return facts;
@@ -53,7 +111,7 @@ pub(super) fn read(name: &str, args: Vec<Value>, stream_id: &str) -> Vec<FactKin
         Some(other) => {
             let found = type_name(&other);
             facts.push(malformed(
-                MalformedKind::WrongType,
+                BrokenRule::WrongType,
                 format!("{name}: payload is {found}"),
             ));
             return facts;
@@ -61,14 +119,14 @@ pub(super) fn read(name: &str, args: Vec<Value>, stream_id: &str) -> Vec<FactKin
     };
     if extra > 0 {
         let detail = format!("{name}: {extra} values after the payload");
-        facts.push(malformed(MalformedKind::BadValue, detail));
+        facts.push(malformed(BrokenRule::BadValue, detail));
     }
     let result = match foreign(&object, stream_id) {
         Some(broken) => Err(broken),
         None => match name {
             event::STREAM_READY => Ok(ready(&object, &mut facts)),
             event::FRAGMENT_ACK => ack(&object),
-            event::FRAGMENT_PROCESSED => processed(&mut object, &mut facts),
+            event::FRAGMENT_PROCESSED => processed(&mut object, attachments, &mut facts),
             event::STREAM_COMPLETE => Ok(complete(&object, &mut facts)),
             event::BACKPRESSURE => backpressure(&object, &mut facts),
             _ => Ok(error(&object, &mut facts)),
@@ -79,11 +137,9 @@ pub(super) fn read(name: &str, args: Vec<Value>, stream_id: &str) -> Vec<FactKin
     facts
 }
 
-/// Reads the payload of a refused namespace, and whether trying again may help (`QUEUE_FULL` and
-/// the like). A refusal without a code counts as `AUTH_FAILED`: that is what servers refuse
-/// connections for.
-pub(super) fn read_refusal(payload: &str) -> (Refused, bool) {
-    let value = serde_json::from_str::<Value>(payload).unwrap_or(Value::Null);
+/// Reads the payload of a refused namespace.
+pub fn read_refusal(payload: &str) -> Refused {
+    let value = json::known(payload).unwrap_or(Value::Null);
     let object = value.as_object();
     // `{"message", "data": {"code", "retryable"}}` is the shape of Socket.IO middleware errors;
     // some servers put the code beside the message.
@@ -103,7 +159,7 @@ pub(super) fn read_refusal(payload: &str) -> (Refused, bool) {
         .and_then(Value::as_str)
         .unwrap_or_default();
     let code = match find("code") {
-        Some(Value::String(code)) => ErrorCode::from(clip(code, 64).as_str()),
+        Some(Value::String(code)) => clip(code, 64),
         // A bare code, or "CODE: text", as message.
         _ => ErrorCode::KNOWN
             .into_iter()
@@ -112,39 +168,31 @@ pub(super) fn read_refusal(payload: &str) -> (Refused, bool) {
                     .strip_prefix(known.as_str())
                     .is_some_and(|rest| rest.is_empty() || rest.starts_with([':', ' ']))
             })
-            .unwrap_or(ErrorCode::AuthFailed),
+            .map_or_else(|| UNKNOWN.to_owned(), |code| code.as_str().to_owned()),
     };
-    let flag = find("retryable").and_then(Value::as_bool);
-    let retryable = code.retryable().or(flag).unwrap_or(false);
-    (
-        Refused {
-            code: code.as_str().to_owned(),
-            message,
-        },
-        retryable,
-    )
+    Refused { code, message }
 }
 
-fn ready(o: &Object, facts: &mut Vec<FactKind>) -> FactKind {
+fn ready(o: &Object, facts: &mut Vec<Fact>) -> Fact {
     let max_inflight = soft(facts, event::STREAM_READY, integer(o, "max_inflight"));
     let session_id = soft(facts, event::STREAM_READY, text(o, "session_id"));
-    FactKind::Ready {
+    Fact::Ready {
         max_inflight,
         session_id: session_id.map(|id| clip(id, MAX_ID)),
     }
 }
 
-fn ack(o: &Object) -> Result<FactKind, Broken> {
+fn ack(o: &Object) -> Result<Fact, Broken> {
     let id = required(id(o)?, "fragment_id")?;
     let status = match required(text(o, "status")?, "status")? {
-        "queued" => AckStatus::Queued,
-        "processing" => AckStatus::Processing,
+        "queued" => StsAckStatus::Queued,
+        "processing" => StsAckStatus::Processing,
         other => return Err(bad_value("status", other)),
     };
-    Ok(FactKind::Acked { id, status })
+    Ok(Fact::Acked { id, status })
 }
 
-fn processed(o: &mut Object, facts: &mut Vec<FactKind>) -> Result<FactKind, Broken> {
+fn processed(o: &mut Object, attachments: &[Bytes], facts: &mut Vec<Fact>) -> Result<Fact, Broken> {
     const NAME: &str = event::FRAGMENT_PROCESSED;
     let id = required(id(o)?, "fragment_id")?;
     let sequence = match integer(o, "sequence_number") {
@@ -158,10 +206,10 @@ fn processed(o: &mut Object, facts: &mut Vec<FactKind>) -> Result<FactKind, Brok
         .and_then(|status| required(status, "status"))
         .map(str::to_owned);
     let outcome = match status.as_deref() {
-        Ok("success") => dubbed(o, facts),
+        Ok("success") => dubbed(o, attachments, facts),
         // Part of the work may be audio good enough to use; without it, it is a failure.
         Ok("partial") if o.get("dubbed_audio").is_some_and(|audio| !audio.is_null()) => {
-            dubbed(o, facts)
+            dubbed(o, attachments, facts)
         }
         Ok("partial" | "failed") => failed(o, facts),
         other => {
@@ -178,18 +226,15 @@ fn processed(o: &mut Object, facts: &mut Vec<FactKind>) -> Result<FactKind, Brok
             }
         }
     };
-    Ok(FactKind::Processed {
+    Ok(Fact::Processed {
         id,
         sequence,
         outcome,
     })
 }
 
-/// Characters of a transcript that are kept.
-const MAX_WORDS: usize = 4_000;
-
-fn dubbed(o: &mut Object, facts: &mut Vec<FactKind>) -> Outcome {
-    audio(o).map_or_else(
+fn dubbed(o: &mut Object, attachments: &[Bytes], facts: &mut Vec<Fact>) -> Outcome {
+    audio::read(o, attachments).map_or_else(
         |(kind, reason)| {
             facts.push(malformed(
                 kind,
@@ -201,74 +246,7 @@ fn dubbed(o: &mut Object, facts: &mut Vec<FactKind>) -> Outcome {
     )
 }
 
-fn audio(o: &mut Object) -> Result<DubbedAudio, Broken> {
-    let mut audio = match o.remove("dubbed_audio") {
-        Some(Value::Object(audio)) => audio,
-        None | Some(Value::Null) => return Err(missing("dubbed_audio")),
-        Some(other) => return Err(wrong_type("dubbed_audio", &other)),
-    };
-    let format = required(text(&audio, "format")?, "dubbed_audio.format")?;
-    let format = clip(format, 32).to_ascii_lowercase();
-    let sample_rate = match integer(&audio, "sample_rate_hz")? {
-        None => None,
-        Some(rate) => Some(
-            u32::try_from(rate)
-                .ok()
-                .filter(|rate| RATES.contains(rate))
-                .ok_or_else(|| bad_value("dubbed_audio.sample_rate_hz", &rate.to_string()))?,
-        ),
-    };
-    let channels = match integer(&audio, "channels")? {
-        None => None,
-        Some(1) => Some(1),
-        Some(2) => Some(2),
-        Some(other) => return Err(bad_value("dubbed_audio.channels", &other.to_string())),
-    };
-    // Raw samples do not say what they are.
-    if format.starts_with("pcm") && (sample_rate.is_none() || channels.is_none()) {
-        return Err(missing("dubbed_audio.sample_rate_hz or channels"));
-    }
-    // Only a label: the real length is measured when it is decoded.
-    let duration_ms = integer(&audio, "duration_ms")?.and_then(|ms| u64::try_from(ms).ok());
-    let encoded = match audio.remove("data_base64") {
-        Some(Value::String(encoded)) => encoded,
-        None | Some(Value::Null) => return Err(missing("dubbed_audio.data_base64")),
-        Some(other) => return Err(wrong_type("dubbed_audio.data_base64", &other)),
-    };
-    if encoded.is_empty() {
-        return Err((
-            MalformedKind::BadValue,
-            "dubbed_audio.data_base64 is empty".to_owned(),
-        ));
-    }
-    if encoded.len() > limits::MAX_AUDIO_BASE64 {
-        let detail = format!(
-            "dubbed_audio.data_base64 has {} bytes, {} are allowed",
-            encoded.len(),
-            limits::MAX_AUDIO_BASE64
-        );
-        return Err((MalformedKind::Oversize, detail));
-    }
-    let bytes = BASE64.decode(encoded).map_err(|_| {
-        (
-            MalformedKind::BadValue,
-            "dubbed_audio.data_base64 is not base64".to_owned(),
-        )
-    })?;
-    // Nothing hangs on the words: what is no text is none.
-    let words = |field| clip(text(o, field).ok().flatten().unwrap_or_default(), MAX_WORDS);
-    Ok(DubbedAudio {
-        transcript: words("transcript"),
-        translated_text: words("translated_text"),
-        format,
-        sample_rate,
-        channels,
-        duration_ms,
-        bytes: Bytes::from(bytes),
-    })
-}
-
-fn failed(o: &Object, facts: &mut Vec<FactKind>) -> Outcome {
+fn failed(o: &Object, facts: &mut Vec<Fact>) -> Outcome {
     const NAME: &str = event::FRAGMENT_PROCESSED;
     let empty = Object::new();
     let error = match o.get("error") {
@@ -287,7 +265,7 @@ fn failed(o: &Object, facts: &mut Vec<FactKind>) -> Outcome {
     }
 }
 
-fn error(o: &Object, facts: &mut Vec<FactKind>) -> FactKind {
+fn error(o: &Object, facts: &mut Vec<Fact>) -> Fact {
     const NAME: &str = event::ERROR;
     let (code, message, retryable) = what_failed(o, NAME, facts);
     if code == UNKNOWN {
@@ -303,7 +281,7 @@ fn error(o: &Object, facts: &mut Vec<FactKind>) -> FactKind {
     };
     let fatal = fatal || code == ErrorCode::AuthFailed.as_str();
     let id = soft(facts, NAME, id(o));
-    FactKind::Error {
+    Fact::Error {
         code,
         retryable,
         fatal,
@@ -313,7 +291,7 @@ fn error(o: &Object, facts: &mut Vec<FactKind>) -> FactKind {
 }
 
 /// Code, message and retryable flag of an error object, each bounded.
-fn what_failed(o: &Object, name: &str, facts: &mut Vec<FactKind>) -> (String, String, bool) {
+fn what_failed(o: &Object, name: &str, facts: &mut Vec<Fact>) -> (String, String, bool) {
     let code = soft(facts, name, text(o, "code"))
         .filter(|code| !code.is_empty())
         .map_or_else(|| UNKNOWN.to_owned(), |code| clip(code, 64));
@@ -331,7 +309,7 @@ fn what_failed(o: &Object, name: &str, facts: &mut Vec<FactKind>) -> (String, St
     (code, message, retryable)
 }
 
-fn backpressure(o: &Object, facts: &mut Vec<FactKind>) -> Result<FactKind, Broken> {
+fn backpressure(o: &Object, facts: &mut Vec<Fact>) -> Result<Fact, Broken> {
     const NAME: &str = event::BACKPRESSURE;
     let action = match required(text(o, "action")?, "action")? {
         "none" => BackpressureAction::None,
@@ -350,10 +328,10 @@ fn backpressure(o: &Object, facts: &mut Vec<FactKind>) -> Result<FactKind, Broke
             delay.ok().map(|delay| delay.min(MAX_DELAY))
         }
     };
-    Ok(FactKind::Backpressure { action, delay })
+    Ok(Fact::Backpressure { action, delay })
 }
 
-fn complete(o: &Object, facts: &mut Vec<FactKind>) -> FactKind {
+fn complete(o: &Object, facts: &mut Vec<Fact>) -> Fact {
     const NAME: &str = event::STREAM_COMPLETE;
     let empty = Object::new();
     let statistics = match o.get("statistics") {
@@ -367,7 +345,7 @@ fn complete(o: &Object, facts: &mut Vec<FactKind>) -> FactKind {
     let mut count = |o: &Object, field| {
         soft(facts, NAME, integer(o, field)).and_then(|n| u64::try_from(n).ok())
     };
-    FactKind::Complete {
+    Fact::Complete {
         stats: CompleteStats {
             total: count(o, "total_fragments"),
             success: count(statistics, "success_count"),

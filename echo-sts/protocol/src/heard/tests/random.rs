@@ -5,14 +5,14 @@ use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
 use serde_json::{Value, json};
 
-use super::super::wire::{read, read_refusal};
-use super::STREAM;
+use super::super::read_refusal;
+use super::{STREAM, read};
 
 /// Random JSON under real names and fields: never a panic, always bounded, always something said.
 #[test]
 fn nothing_on_the_wire_is_a_panic() {
     let mut random = StdRng::seed_from_u64(7);
-    let events = sts_protocol::event::FROM_STS;
+    let events = crate::event::FROM_STS;
     for round in 0..20_000 {
         let name = events[random.random_range(0..events.len())];
         let args: Vec<Value> = (0..random.random_range(0..3))

@@ -6,30 +6,35 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::fact::{
-    AckStatus, BackpressureAction, CompleteStats, FactKind, MAX_DELAY, MalformedKind,
-};
-use super::wire::{read, read_refusal};
+use super::{BrokenRule, CompleteStats, Fact, MAX_DELAY, read_event, read_refusal};
+use crate::{BackpressureAction, StsAckStatus as AckStatus, event};
 
 mod processed;
 mod random;
 
 const STREAM: &str = "match-7";
+/// Reads an event made of `name` and `args`.
+fn read(name: &str, args: Vec<Value>, stream_id: &str) -> Vec<Fact> {
+    let mut parts = vec![json!(name)];
+    parts.extend(args);
+    read_event(&Value::Array(parts).to_string(), &[], stream_id)
+}
+
 const ID: &str = "7c1f0c52-6f0e-4d0f-9f5c-2b8d3a1e4f60";
 
-fn one(name: &str, payload: Value) -> FactKind {
+fn one(name: &str, payload: Value) -> Fact {
     let mut facts = read(name, vec![payload], STREAM);
     assert_eq!(facts.len(), 1, "{facts:?}");
     facts.remove(0)
 }
 
 /// The kinds of broken rules, in order, and the fact that was understood all the same.
-fn split(facts: Vec<FactKind>) -> (Vec<MalformedKind>, Option<FactKind>) {
+fn split(facts: Vec<Fact>) -> (Vec<BrokenRule>, Option<Fact>) {
     let mut kinds = vec![];
     let mut rest = vec![];
     for fact in facts {
         match fact {
-            FactKind::Malformed { kind, .. } => kinds.push(kind),
+            Fact::Malformed { kind, .. } => kinds.push(kind),
             other => rest.push(other),
         }
     }
@@ -39,7 +44,7 @@ fn split(facts: Vec<FactKind>) -> (Vec<MalformedKind>, Option<FactKind>) {
 
 fn golden(dir: &str) -> Vec<(PathBuf, String, Value)> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("../fixtures/sts")
+        .join("../../fixtures/sts")
         .join(dir);
     let mut files: Vec<_> = fs::read_dir(&root)
         .unwrap()
@@ -62,7 +67,7 @@ fn every_golden_message_of_a_service_is_understood_without_complaint() {
     for (path, name, payload) in golden("sts") {
         let fact = one(&name, payload);
         assert!(
-            !matches!(fact, FactKind::Malformed { .. }),
+            !matches!(fact, Fact::Malformed { .. }),
             "{}: {fact:?}",
             path.display()
         );
@@ -109,7 +114,7 @@ fn acks_ready_complete_and_load_reports() {
             "fragment:ack",
             json!({ "fragment_id": ID, "status": "processing", "queue_position": "x" })
         ),
-        FactKind::Acked {
+        Fact::Acked {
             id: ID.into(),
             status: AckStatus::Processing
         }
@@ -120,14 +125,14 @@ fn acks_ready_complete_and_load_reports() {
             vec![json!({ "fragment_id": ID, "status": "applied" })],
             STREAM
         )),
-        (vec![MalformedKind::BadValue], None)
+        (vec![BrokenRule::BadValue], None)
     );
     assert_eq!(
         one(
             "stream:ready",
             json!({ "stream_id": STREAM, "session_id": "s1", "max_inflight": -2 })
         ),
-        FactKind::Ready {
+        Fact::Ready {
             max_inflight: Some(-2),
             session_id: Some("s1".into())
         }
@@ -139,8 +144,8 @@ fn acks_ready_complete_and_load_reports() {
             STREAM
         )),
         (
-            vec![MalformedKind::WrongType, MalformedKind::WrongType],
-            Some(FactKind::Ready {
+            vec![BrokenRule::WrongType, BrokenRule::WrongType],
+            Some(Fact::Ready {
                 max_inflight: None,
                 session_id: None
             })
@@ -148,7 +153,7 @@ fn acks_ready_complete_and_load_reports() {
     );
     assert_eq!(
         one("stream:ready", json!({ "max_inflight": 1e300 })),
-        FactKind::Ready {
+        Fact::Ready {
             max_inflight: Some(i64::MAX),
             session_id: None
         }
@@ -158,7 +163,7 @@ fn acks_ready_complete_and_load_reports() {
             "stream:complete",
             json!({ "total_fragments": 10, "statistics": { "success_count": 9.0 } })
         ),
-        FactKind::Complete {
+        Fact::Complete {
             stats: CompleteStats {
                 total: Some(10),
                 success: Some(9),
@@ -169,7 +174,7 @@ fn acks_ready_complete_and_load_reports() {
     );
     let load = |payload: Value| split(read("backpressure", vec![payload], STREAM));
     let report = |action, delay: Option<u64>| {
-        Some(FactKind::Backpressure {
+        Some(Fact::Backpressure {
             action,
             delay: delay.map(Duration::from_millis),
         })
@@ -185,15 +190,15 @@ fn acks_ready_complete_and_load_reports() {
     assert_eq!(
         load(json!({ "action": "slow_down", "recommended_delay_ms": -1 })),
         (
-            vec![MalformedKind::BadValue],
+            vec![BrokenRule::BadValue],
             report(BackpressureAction::SlowDown, None)
         )
     );
     assert_eq!(
         load(json!({ "action": "slow_down", "recommended_delay_ms": 1e18 })),
         (
-            vec![MalformedKind::BadValue],
-            Some(FactKind::Backpressure {
+            vec![BrokenRule::BadValue],
+            Some(Fact::Backpressure {
                 action: BackpressureAction::SlowDown,
                 delay: Some(MAX_DELAY)
             })
@@ -201,17 +206,17 @@ fn acks_ready_complete_and_load_reports() {
     );
     assert_eq!(
         load(json!({ "action": "explode" })),
-        (vec![MalformedKind::BadValue], None)
+        (vec![BrokenRule::BadValue], None)
     );
     assert_eq!(
         load(json!({ "action": null })),
-        (vec![MalformedKind::MissingField], None)
+        (vec![BrokenRule::MissingField], None)
     );
 }
 
 #[test]
 fn errors_keep_what_is_needed_to_act_and_no_more() {
-    let FactKind::Error {
+    let Fact::Error {
         code,
         retryable,
         fatal,
@@ -235,30 +240,27 @@ fn errors_keep_what_is_needed_to_act_and_no_more() {
         vec![json!({ "message": 5, "severity": "fatal" })],
         STREAM,
     ));
-    assert_eq!(
-        kinds,
-        [MalformedKind::WrongType, MalformedKind::MissingField]
-    );
+    assert_eq!(kinds, [BrokenRule::WrongType, BrokenRule::MissingField]);
     assert!(
-        matches!(&fact, Some(FactKind::Error { code, fatal: true, .. }) if code == "UNKNOWN"),
+        matches!(&fact, Some(Fact::Error { code, fatal: true, .. }) if code == "UNKNOWN"),
         "{fact:?}"
     );
 }
 
 #[test]
 fn what_is_not_about_us_changes_nothing() {
-    for name in sts_protocol::event::FROM_STS {
+    for name in event::FROM_STS {
         let other = json!({ "stream_id": "match-8", "fragment_id": ID, "status": "queued",
                             "action": "pause", "code": "AUTH_FAILED", "max_inflight": 1 });
         assert_eq!(
             split(read(name, vec![other], STREAM)),
-            (vec![MalformedKind::BadValue], None),
+            (vec![BrokenRule::BadValue], None),
             "{name}"
         );
         let odd = json!({ "stream_id": 7 });
         assert_eq!(
             split(read(name, vec![odd], STREAM)),
-            (vec![MalformedKind::WrongType], None),
+            (vec![BrokenRule::WrongType], None),
             "{name}"
         );
     }
@@ -266,12 +268,12 @@ fn what_is_not_about_us_changes_nothing() {
 
 #[test]
 fn payloads_that_are_no_object() {
-    for name in sts_protocol::event::FROM_STS {
+    for name in event::FROM_STS {
         for (args, expected) in [
-            (vec![], MalformedKind::MissingField),
-            (vec![json!(null)], MalformedKind::MissingField),
-            (vec![json!([1])], MalformedKind::WrongType),
-            (vec![json!("x")], MalformedKind::WrongType),
+            (vec![], BrokenRule::MissingField),
+            (vec![json!(null)], BrokenRule::MissingField),
+            (vec![json!([1])], BrokenRule::WrongType),
+            (vec![json!("x")], BrokenRule::WrongType),
         ] {
             assert_eq!(
                 split(read(name, args, STREAM)),
@@ -284,8 +286,8 @@ fn payloads_that_are_no_object() {
     assert_eq!(
         split(read("backpressure", twice, STREAM)),
         (
-            vec![MalformedKind::BadValue],
-            Some(FactKind::Backpressure {
+            vec![BrokenRule::BadValue],
+            Some(Fact::Backpressure {
                 action: BackpressureAction::None,
                 delay: None
             })
@@ -293,77 +295,146 @@ fn payloads_that_are_no_object() {
     );
     assert_eq!(
         read(&"evil\n".repeat(100), vec![], STREAM),
-        [FactKind::Malformed {
-            kind: MalformedKind::UnknownEvent,
-            count: 1,
+        [Fact::Malformed {
+            kind: BrokenRule::UnknownEvent,
             detail: format!("{}…", "evil ".repeat(13).get(..64).unwrap()),
         }]
     );
 }
 
 #[test]
-fn refusals_are_final_unless_their_code_says_otherwise() {
-    for (payload, code, message, retryable) in [
+fn a_refusal_has_a_code_only_if_the_service_gives_one() {
+    for (payload, code, message) in [
         (
             r#"{"message":"Connection rejected by server"}"#,
-            "AUTH_FAILED",
+            "UNKNOWN",
             "Connection rejected by server",
-            false,
         ),
-        (
-            r#"{"message":"AUTH_FAILED"}"#,
-            "AUTH_FAILED",
-            "AUTH_FAILED",
-            false,
-        ),
+        (r#"{"message":"AUTH_FAILED"}"#, "AUTH_FAILED", "AUTH_FAILED"),
         (
             r#"{"message":"QUEUE_FULL: come back later"}"#,
             "QUEUE_FULL",
             "QUEUE_FULL: come back later",
-            true,
         ),
         (
             r#"{"message":"no","data":{"code":"RATE_LIMIT","message":"slow down"}}"#,
             "RATE_LIMIT",
             "slow down",
-            true,
         ),
         (
             r#"{"message":"no","code":"AUTH_FAILED","retryable":true}"#,
             "AUTH_FAILED",
             "no",
-            false,
         ),
-        (
-            r#"{"message":"no","data":{"code":"MAINTENANCE","retryable":true}}"#,
-            "MAINTENANCE",
-            "no",
-            true,
-        ),
-        (
-            r#""Invalid namespace""#,
-            "AUTH_FAILED",
-            "Invalid namespace",
-            false,
-        ),
-        (
-            "",
-            "AUTH_FAILED",
-            "connection refused without a message",
-            false,
-        ),
-        (
-            "[[[",
-            "AUTH_FAILED",
-            "connection refused without a message",
-            false,
-        ),
+        (r#""Invalid namespace""#, "UNKNOWN", "Invalid namespace"),
+        ("", "UNKNOWN", "connection refused without a message"),
+        ("[[[", "UNKNOWN", "connection refused without a message"),
     ] {
-        let (refused, again) = read_refusal(payload);
+        let refused = read_refusal(payload);
         assert_eq!(
-            (refused.code.as_str(), refused.message.as_str(), again),
-            (code, message, retryable),
+            (refused.code.as_str(), refused.message.as_str()),
+            (code, message),
             "{payload}"
+        );
+    }
+}
+
+/// An answer with `audio` in it and `more` fields around.
+fn answer(audio: &str, more: &str) -> String {
+    format!(
+        r#"["fragment:processed",{{"fragment_id":"{ID}","status":"success","dubbed_audio":{audio}{more}}}]"#
+    )
+}
+
+fn bytes_of(fact: Option<Fact>) -> Vec<u8> {
+    match fact {
+        Some(Fact::Processed {
+            outcome: super::Outcome::Audio(audio),
+            ..
+        }) => audio.bytes.to_vec(),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn what_is_not_quite_json_is_named_and_the_dub_is_used() {
+    for more in [
+        r#","processing_time_ms":NaN"#,
+        r#","metadata":{"confidence":-Infinity,"x":[Infinity]}"#,
+        r#","sequence_number":1e999"#,
+        r#","error":{"message":"\ud83d"}"#,
+    ] {
+        let json = answer(r#"{"format":"wav","data_base64":"UklGRg=="}"#, more);
+        let (kinds, fact) = split(read_event(&json, &[], STREAM));
+        assert_eq!(kinds, [BrokenRule::BadJson], "{more}");
+        assert_eq!(bytes_of(fact), b"RIFF");
+    }
+    // Text that nobody looks at is not even looked into.
+    let json = answer(
+        r#"{"format":"wav","data_base64":"UklGRg=="}"#,
+        r#","transcript":"\udc00"#,
+    ) + "";
+    let json = json.replace(r"\udc00", "\\udc00\"");
+    assert_eq!(bytes_of(split(read_event(&json, &[], STREAM)).1), b"RIFF");
+}
+
+#[test]
+fn an_answer_that_cannot_be_read_fails_its_fragment_at_once() {
+    let json = answer("{]", "");
+    let (kinds, fact) = split(read_event(&json, &[], STREAM));
+    assert_eq!(kinds, [BrokenRule::BadJson]);
+    assert!(
+        matches!(&fact, Some(Fact::Processed { id, outcome: super::Outcome::BadAudio { .. }, .. }) if id == ID),
+        "{fact:?}"
+    );
+    for json in [
+        "",
+        "[",
+        "{}",
+        "7",
+        r#"["fragment:processed",{"fragment_id":"x"#,
+    ] {
+        let (kinds, fact) = split(read_event(json, &[], STREAM));
+        assert_eq!((kinds, fact), (vec![BrokenRule::BadJson], None), "{json}");
+    }
+}
+
+#[test]
+fn bytes_beside_the_text_are_audio() {
+    let part = r#"{"_placeholder":true,"num":0}"#;
+    let parts = [bytes::Bytes::from_static(b"OggS")];
+    for audio in [
+        part.to_owned(),
+        format!(r#"{{"format":"ogg","data_base64":{part}}}"#),
+        format!(r#"{{"format":"ogg","data":{part}}}"#),
+        format!(r#"{{"format":"ogg","bytes":{part},"data_base64":null}}"#),
+    ] {
+        let json = answer(&audio, "");
+        let (kinds, fact) = split(read_event(&json, &parts, STREAM));
+        assert_eq!(
+            (kinds, bytes_of(fact)),
+            (vec![], b"OggS".to_vec()),
+            "{audio}"
+        );
+        let (kinds, _) = split(read_event(&json, &[], STREAM));
+        assert_eq!(kinds, [BrokenRule::MissingField], "{audio}");
+    }
+}
+
+#[test]
+fn base64_as_services_write_it() {
+    for text in [
+        "+/+/UklG",
+        "-_-_UklG",
+        r"+/+/\r\nUklG\n",
+        "data:audio/wav;base64,+/+/UklG",
+    ] {
+        let json = answer(&format!(r#"{{"format":"wav","data_base64":"{text}"}}"#), "");
+        let (kinds, fact) = split(read_event(&json, &[], STREAM));
+        assert_eq!(
+            (kinds, bytes_of(fact)),
+            (vec![], b"\xfb\xff\xbfRIF".to_vec()),
+            "{text}"
         );
     }
 }

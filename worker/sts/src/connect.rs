@@ -1,0 +1,446 @@
+//! From a URL to an open WebSocket: every address, TLS, redirects, and words for what went wrong.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use bytes::BytesMut;
+use dub_engine::Fatal;
+use futures_util::StreamExt as _;
+use futures_util::stream::FuturesUnordered;
+use sts_protocol::heard::{clip, one_line};
+use sts_protocol::{ErrorCode, limits};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio::net::{TcpSocket, TcpStream, lookup_host};
+use tokio::time::{Instant, sleep, timeout};
+use tungstenite::handshake::client::generate_key;
+use tungstenite::handshake::derive_accept_key;
+use url::{Position, Url};
+
+use super::config::StsClientConfig;
+
+/// How long an address may be silent before the next is tried beside it (RFC 8305).
+const STAGGER: Duration = Duration::from_millis(250);
+/// Addresses of one name that are tried.
+const MAX_ADDRESSES: usize = 8;
+const MAX_REDIRECTS: usize = 3;
+/// The kernel's send buffer.
+const SEND_BUFFER: u32 = 256 * 1024;
+/// Largest head of an HTTP answer.
+const MAX_HEAD: usize = 16 * 1024;
+const SOCKET_IO: &str = "socket.io";
+
+/// A byte stream, with or without TLS.
+pub(super) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
+
+/// An open WebSocket.
+pub(super) struct Opened {
+    pub(super) stream: Box<dyn Stream>,
+    /// What came behind the handshake.
+    pub(super) input: BytesMut,
+}
+
+/// Why there is no connection.
+#[derive(Debug)]
+pub(super) struct OpenError {
+    pub(super) reason: String,
+    /// Trying again is pointless, unless it has worked before.
+    pub(super) fatal: Option<Fatal>,
+}
+
+impl From<String> for OpenError {
+    fn from(reason: String) -> Self {
+        Self {
+            reason,
+            fatal: None,
+        }
+    }
+}
+
+/// What one address made of the request.
+enum Refusal {
+    /// In words; the next address may do better.
+    No(String),
+    /// The same, said in HTTP: another path may do better too.
+    Answered(String),
+    Redirect(String),
+    Unauthorized(String),
+}
+
+/// Opens a WebSocket; whoever calls bounds the time by `deadline` besides.
+pub(super) async fn open(config: &StsClientConfig, deadline: Instant) -> Result<Opened, OpenError> {
+    let mut url = Url::parse(&config.url).map_err(|error| error.to_string())?;
+    for _ in 0..=MAX_REDIRECTS {
+        let mut errors = vec![];
+        let mut redirect = None;
+        for target in requests(&url) {
+            match through_addresses(config, &url, &target, deadline, &mut errors).await {
+                Ok(opened) => return Ok(opened),
+                Err(Some(Refusal::Answered(_))) => {}
+                Err(Some(Refusal::Redirect(to))) => {
+                    redirect = Some(to);
+                    break;
+                }
+                Err(Some(Refusal::Unauthorized(message))) => {
+                    return Err(OpenError {
+                        reason: errors.join("; "),
+                        fatal: Some(Fatal {
+                            code: ErrorCode::AuthFailed.as_str().to_owned(),
+                            message,
+                        }),
+                    });
+                }
+                Err(_) => break,
+            }
+        }
+        let Some(to) = redirect else {
+            return Err(errors.join("; ").into());
+        };
+        url = follow(&url, &to)?;
+    }
+    Err(format!("redirected more than {MAX_REDIRECTS} times").into())
+}
+
+/// Paths to ask for, in this order: a path is a prefix, or it is the whole.
+fn requests(url: &Url) -> Vec<String> {
+    let path = url.path().trim_end_matches('/');
+    let mut query = url.query().map(|q| format!("{q}&")).unwrap_or_default();
+    query.push_str("EIO=4&transport=websocket");
+    if path.ends_with(SOCKET_IO) {
+        return vec![format!("{}?{query}", url.path())];
+    }
+    let mut all = vec![format!("{path}/{SOCKET_IO}/?{query}")];
+    if !path.is_empty() {
+        all.push(format!("{}?{query}", url.path()));
+    }
+    all
+}
+
+/// Where a redirect leads, if it may be followed: the same host, and never away from TLS. What is
+/// sent along is meant for nobody else.
+fn follow(from: &Url, to: &str) -> Result<Url, OpenError> {
+    let named = |why: &str| {
+        let to = Url::parse(to).map_or_else(
+            |_| clip(to, 200),
+            |to| clip(&to[Position::BeforeScheme..Position::AfterPath], 200),
+        );
+        OpenError::from(format!("redirected to {to}, {why}; set it as URL"))
+    };
+    let mut next = from.join(to).map_err(|_| named("which is no URL"))?;
+    let tls = |url: &Url| matches!(url.scheme(), "https" | "wss");
+    if !matches!(next.scheme(), "http" | "https" | "ws" | "wss") {
+        return Err(named("which is no HTTP"));
+    }
+    if next.host() != from.host() || (tls(from) && !tls(&next)) {
+        return Err(named("which is not followed by itself"));
+    }
+    // The query of ours comes back in it.
+    next.set_query(from.query());
+    // Fails for URLs without a host only.
+    let _ = next.set_username(from.username());
+    let _ = next.set_password(from.password());
+    Ok(next)
+}
+
+/// Asks one address after the other until one opens. What each answered is added to `errors`.
+async fn through_addresses(
+    config: &StsClientConfig,
+    url: &Url,
+    target: &str,
+    deadline: Instant,
+    errors: &mut Vec<String>,
+) -> Result<Opened, Option<Refusal>> {
+    let mut addresses = match resolve(url).await {
+        Ok(addresses) => addresses,
+        Err(error) => {
+            errors.push(error);
+            return Err(None);
+        }
+    };
+    let mut last = None;
+    while let Some((stream, address)) = first_to_connect(&mut addresses, errors).await {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let limit = left / (addresses.len() as u32 + 1);
+        let result = timeout(limit, upgrade(config, url, target, stream)).await;
+        let refusal = match result {
+            Ok(Ok(opened)) => return Ok(opened),
+            Ok(Err(refusal)) => refusal,
+            Err(_) => Refusal::No(format!("no answer within {} ms", limit.as_millis())),
+        };
+        let path = target.split('?').next().unwrap_or_default();
+        match refusal {
+            Refusal::No(reason) => errors.push(format!("{address}: {reason}")),
+            Refusal::Answered(said) => {
+                errors.push(format!("{address}: {said} (path {path})"));
+                last = Some(Refusal::Answered(said));
+            }
+            Refusal::Unauthorized(message) => {
+                errors.push(format!("{address}: {message}"));
+                return Err(Some(Refusal::Unauthorized(message)));
+            }
+            Refusal::Redirect(to) => return Err(Some(Refusal::Redirect(to))),
+        }
+    }
+    Err(last)
+}
+
+/// All addresses of the host, the two families by turns.
+async fn resolve(url: &Url) -> Result<VecDeque<std::net::SocketAddr>, String> {
+    let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']);
+    let port = url.port_or_known_default().ok_or("the URL has no port")?;
+    let found = lookup_host((host, port)).await;
+    let found = found.map_err(|error| format!("{host}: {error}"))?;
+    let (mut these, mut others): (VecDeque<_>, VecDeque<_>) = (VecDeque::new(), VecDeque::new());
+    for address in found.take(64) {
+        let first = these.front().unwrap_or(&address);
+        let same = std::net::SocketAddr::is_ipv6(first) == address.is_ipv6();
+        let list = if same { &mut these } else { &mut others };
+        if !list.contains(&address) {
+            list.push_back(address);
+        }
+    }
+    let mut all = VecDeque::new();
+    while all.len() < MAX_ADDRESSES {
+        let before = all.len();
+        all.extend(these.pop_front().into_iter().chain(others.pop_front()));
+        if all.len() == before {
+            break;
+        }
+    }
+    if all.is_empty() {
+        return Err(format!("{host} has no address"));
+    }
+    Ok(all)
+}
+
+/// Connects to the addresses one beside the other, each a little later than the one before.
+async fn first_to_connect(
+    addresses: &mut VecDeque<std::net::SocketAddr>,
+    errors: &mut Vec<String>,
+) -> Option<(TcpStream, std::net::SocketAddr)> {
+    let mut attempts = FuturesUnordered::new();
+    loop {
+        if attempts.is_empty() || !addresses.is_empty() {
+            match addresses.pop_front() {
+                Some(address) => {
+                    attempts.push(async move { (address, connect(address).await) });
+                }
+                None => return None,
+            }
+        }
+        let stagger = sleep(if addresses.is_empty() {
+            Duration::from_hours(1)
+        } else {
+            STAGGER
+        });
+        tokio::select! {
+            Some((address, result)) = attempts.next() => match result {
+                Ok(stream) => return Some((stream, address)),
+                Err(error) => errors.push(format!("{address}: {error}")),
+            },
+            () = stagger => {}
+        }
+    }
+}
+
+async fn connect(address: std::net::SocketAddr) -> std::io::Result<TcpStream> {
+    let socket = match address {
+        std::net::SocketAddr::V4(_) => TcpSocket::new_v4()?,
+        std::net::SocketAddr::V6(_) => TcpSocket::new_v6()?,
+    };
+    // A full buffer wakes its writer when a third is free: on a slow link, with the megabytes that
+    // the kernel would take, that looks like a peer that takes nothing.
+    let _ = socket.set_send_buffer_size(SEND_BUFFER);
+    socket.connect(address).await
+}
+
+/// TLS if the URL says so, then the WebSocket handshake.
+async fn upgrade(
+    config: &StsClientConfig,
+    url: &Url,
+    target: &str,
+    tcp: TcpStream,
+) -> Result<Opened, Refusal> {
+    // A small message must not wait for the acknowledgement of the one before.
+    let _ = tcp.set_nodelay(true);
+    let mut stream: Box<dyn Stream> = match url.scheme() {
+        "https" | "wss" => Box::new(tls(config, url, tcp).await.map_err(Refusal::No)?),
+        _ => Box::new(tcp),
+    };
+    let broken = |error: std::io::Error| Refusal::No(format!("the connection broke: {error}"));
+    let key = generate_key();
+    let request = request(config, url, target, &key);
+    stream.write_all(request.as_bytes()).await.map_err(broken)?;
+    let mut input = BytesMut::new();
+    loop {
+        let mut headers = [httparse::EMPTY_HEADER; 64];
+        let mut response = httparse::Response::new(&mut headers);
+        match response.parse(&input) {
+            Ok(httparse::Status::Complete(len)) => {
+                verdict(&response, &input[len..], &key)?;
+                let input = input.split_off(len);
+                return Ok(Opened { stream, input });
+            }
+            Ok(httparse::Status::Partial) if input.len() < MAX_HEAD => {}
+            _ => return Err(Refusal::No("it does not speak HTTP".to_owned())),
+        }
+        if stream.read_buf(&mut input).await.map_err(broken)? == 0 {
+            return Err(Refusal::No(
+                "the service closed the connection during the handshake".to_owned(),
+            ));
+        }
+    }
+}
+
+async fn tls(
+    config: &StsClientConfig,
+    url: &Url,
+    tcp: TcpStream,
+) -> Result<tokio_native_tls::TlsStream<TcpStream>, String> {
+    let mut builder = native_tls::TlsConnector::builder();
+    for certificate in &config.ca.0 {
+        builder.add_root_certificate(certificate.clone());
+    }
+    let connector = builder.build().map_err(|error| format!("TLS: {error}"))?;
+    let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']);
+    tokio_native_tls::TlsConnector::from(connector)
+        .connect(host, tcp)
+        .await
+        // OpenSSL puts what people look for in brackets at the end.
+        .map_err(|error| format!("TLS: {}", one_line(&error.to_string())))
+}
+
+fn request(config: &StsClientConfig, url: &Url, target: &str, key: &str) -> String {
+    let mut head = format!(
+        "GET {target} HTTP/1.1\r\nHost: {}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {key}\r\n{}: {}\r\n{}: {}\r\n",
+        &url[Position::BeforeHost..Position::AfterPort],
+        limits::STREAM_ID_HEADER,
+        config.stream_id,
+        limits::WORKER_ID_HEADER,
+        config.worker_id,
+    );
+    if !url.username().is_empty() || url.password().is_some() {
+        let plain = |text: &str| percent_decode(text);
+        let mut credentials = plain(url.username());
+        credentials.push(b':');
+        credentials.extend(plain(url.password().unwrap_or_default()));
+        head.push_str("Authorization: Basic ");
+        STANDARD.encode_string(credentials, &mut head);
+        head.push_str("\r\n");
+    }
+    head.push_str("\r\n");
+    head
+}
+
+fn percent_decode(text: &str) -> Vec<u8> {
+    let mut out = Vec::with_capacity(text.len());
+    let mut bytes = text.as_bytes();
+    while let [first, rest @ ..] = bytes {
+        let code = text
+            .get(text.len() - rest.len()..text.len() - rest.len() + 2)
+            .filter(|_| *first == b'%')
+            .and_then(|hex| u8::from_str_radix(hex, 16).ok());
+        out.push(code.unwrap_or(*first));
+        bytes = if code.is_some() { &rest[2..] } else { rest };
+    }
+    out
+}
+
+/// What the answer to the request means.
+fn verdict(response: &httparse::Response<'_, '_>, body: &[u8], key: &str) -> Result<(), Refusal> {
+    let header = |name: &str| {
+        let found = response
+            .headers
+            .iter()
+            .find(|header| header.name.eq_ignore_ascii_case(name))?;
+        std::str::from_utf8(found.value).ok()
+    };
+    let status = response.code.unwrap_or_default();
+    let mut said = format!("HTTP {status} {}", clip(response.reason.unwrap_or(""), 60));
+    // A word from the service itself is worth more than a page for browsers.
+    let body = String::from_utf8_lossy(&body[..body.len().min(200)]);
+    if !body.is_empty() && !body.trim_start().starts_with('<') {
+        said = format!("{said}: {}", one_line(&body));
+    }
+    match status {
+        101 if header("Sec-WebSocket-Accept") == Some(&derive_accept_key(key.as_bytes())) => Ok(()),
+        101 => Err(Refusal::No("it does not speak WebSocket".to_owned())),
+        200..=299 => Err(Refusal::Answered(format!("{said}: not a Socket.IO server"))),
+        301 | 302 | 303 | 307 | 308 => Err(match header("Location") {
+            Some(to) => Refusal::Redirect(to.to_owned()),
+            None => Refusal::Answered(said),
+        }),
+        401 => Err(Refusal::Unauthorized(said)),
+        404 => Err(Refusal::Answered(format!("{said}: wrong path?"))),
+        // What ASGI servers say to a path they do not know.
+        403 => Err(Refusal::Answered(format!(
+            "{said}: not allowed, or wrong path?"
+        ))),
+        _ => Err(Refusal::Answered(said)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn url(text: &str) -> Url {
+        Url::parse(text).unwrap()
+    }
+
+    #[test]
+    fn a_path_is_a_prefix_or_the_whole() {
+        const END: &str = "EIO=4&transport=websocket";
+        for (given, expected) in [
+            ("http://h", vec!["/socket.io/?"]),
+            ("http://h/?key=1", vec!["/socket.io/?key=1&"]),
+            ("http://h/sts", vec!["/sts/socket.io/?", "/sts?"]),
+            (
+                "http://h/a/b/?x=y",
+                vec!["/a/b/socket.io/?x=y&", "/a/b/?x=y&"],
+            ),
+            ("http://h/dub/socket.io/", vec!["/dub/socket.io/?"]),
+            ("http://h/dub/socket.io", vec!["/dub/socket.io?"]),
+        ] {
+            let expected: Vec<_> = expected.iter().map(|path| format!("{path}{END}")).collect();
+            assert_eq!(requests(&url(given)), expected, "{given}");
+        }
+    }
+
+    #[test]
+    fn redirects_lead_to_the_same_host_and_never_away_from_tls() {
+        let from = url("http://user:pass@h:80/?key=1");
+        let to = |from: &Url, to: &str| follow(from, to).map_err(|error| error.reason);
+        assert_eq!(
+            to(&from, "https://h/socket.io/?EIO=4").unwrap().as_str(),
+            "https://user:pass@h/socket.io/?key=1"
+        );
+        assert_eq!(
+            to(&from, "/x/").unwrap().as_str(),
+            "http://user:pass@h/x/?key=1"
+        );
+        let named = to(&from, "https://other/socket.io/?token=s").unwrap_err();
+        assert!(
+            named.contains("https://other/socket.io/, ") && !named.contains("token"),
+            "{named}"
+        );
+        assert!(to(&url("https://h"), "http://h/").is_err());
+        assert!(to(&from, "ftp://h/").is_err());
+    }
+
+    #[test]
+    fn credentials_of_the_url_go_into_the_header() {
+        let config = StsClientConfig::new("http://h", "s", "w");
+        let head = request(&config, &url("http://us%40er:p%3Aw%zz@h:81/"), "/", "k");
+        let expected = STANDARD.encode("us@er:p:w%zz");
+        assert!(
+            head.contains(&format!("Authorization: Basic {expected}\r\n")),
+            "{head}"
+        );
+        assert!(head.contains("Host: h:81\r\n"), "{head}");
+        assert!(!request(&config, &url("http://h/"), "/", "k").contains("Authorization"));
+    }
+}

@@ -1,0 +1,94 @@
+//! Between the wire and the driver: bounded by number and by bytes, and what does not fit is counted.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use dub_engine::Input;
+use tokio::time::Instant;
+
+use super::fact::StsFact;
+
+/// Facts that may wait.
+const MAX_FACTS: usize = 1_024;
+/// Of these, kept free for what the protocol knows: junk must not push out an answer.
+const RESERVED: usize = MAX_FACTS / 2;
+/// Bytes of audio that may wait.
+const MAX_BYTES: usize = 48 * 1024 * 1024;
+/// Above this many events per [`WINDOW`] the link rests until the window is over, so that TCP
+/// slows the peer down before anything has to be dropped. A rest is too short for a pong to be
+/// late; a service in its right mind sends a handful per second.
+const MAX_PER_WINDOW: u32 = 500;
+const WINDOW: Duration = Duration::from_millis(100);
+
+/// Facts on their way to the driver.
+pub(super) struct Queue {
+    facts: VecDeque<StsFact>,
+    bytes: usize,
+    dropped: u64,
+    window: (Instant, u32),
+}
+
+impl Default for Queue {
+    fn default() -> Self {
+        Self {
+            facts: VecDeque::new(),
+            bytes: 0,
+            dropped: 0,
+            window: (Instant::now(), 0),
+        }
+    }
+}
+
+impl Queue {
+    pub(super) fn push(&mut self, fact: StsFact) {
+        let (most, stands_for) = match &fact.input {
+            Input::Malformed { count, .. } => (MAX_FACTS - RESERVED, *count),
+            _ => (MAX_FACTS, 1),
+        };
+        let bytes = self.bytes + weight(&fact);
+        if self.facts.len() < most && (self.bytes == 0 || bytes <= MAX_BYTES) {
+            self.bytes = bytes;
+            self.facts.push_back(fact);
+        } else {
+            self.dropped += stands_for;
+        }
+    }
+
+    pub(super) fn pop(&mut self) -> Option<StsFact> {
+        let fact = self.facts.pop_front()?;
+        self.bytes -= weight(&fact);
+        Some(fact)
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.facts.is_empty()
+    }
+
+    /// How many events were dropped, once there is room to tell it.
+    pub(super) fn take_dropped(&mut self) -> Option<u64> {
+        let told = self.facts.is_empty() && self.dropped > 0;
+        told.then(|| std::mem::take(&mut self.dropped))
+    }
+
+    /// An event came, whatever it was.
+    pub(super) fn count_event(&mut self) {
+        let now = Instant::now();
+        if now.duration_since(self.window.0) >= WINDOW {
+            self.window = (now, 0);
+        }
+        self.window.1 += 1;
+    }
+
+    /// Until when nothing is to be read.
+    pub(super) fn rests_until(&self) -> Option<Instant> {
+        let end = self.window.0 + WINDOW;
+        (self.window.1 > MAX_PER_WINDOW && end > Instant::now()).then_some(end)
+    }
+}
+
+fn weight(fact: &StsFact) -> usize {
+    match &fact.audio {
+        Some(Ok(audio)) => audio.bytes.len(),
+        _ => 0,
+    }
+}
