@@ -11,7 +11,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
-use sts_client::{FactKind, InitParams, Outcome, OutgoingFragment, StsClient, StsClientConfig};
+use dub_engine::Input;
+use sts_client::{InitParams, OutgoingFragment, StsClient, StsClientConfig};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -63,15 +64,15 @@ async fn three_fragments_come_back_and_the_stream_is_complete() {
     let (mut client, mut facts) = StsClient::new(config).unwrap();
     let mut next = async || {
         let fact = tokio::time::timeout(PATIENCE, facts.recv()).await;
-        fact.expect("in time").expect("the link is there").kind
+        fact.expect("in time").expect("the link is there")
     };
     client.set_init(InitParams::default());
     client.connect(1);
-    assert!(matches!(next().await, FactKind::Connected));
+    assert!(matches!(next().await.input, Input::Connected { link: 1 }));
     client.init(1);
     assert!(matches!(
-        next().await,
-        FactKind::Ready {
+        next().await.input,
+        Input::Ready {
             max_inflight: Some(3),
             ..
         }
@@ -93,22 +94,20 @@ async fn three_fragments_come_back_and_the_stream_is_complete() {
                 m4a: m4a.clone().into(),
             },
         );
-        assert!(matches!(next().await, FactKind::Acked { .. }));
-        match next().await {
-            FactKind::Processed {
-                id: answered,
-                outcome: Outcome::Audio(audio),
-                ..
-            } => {
+        assert!(matches!(next().await.input, Input::Acked { .. }));
+        let answer = next().await;
+        match (answer.input, answer.audio) {
+            (Input::Processed { id: answered, .. }, Some(Ok(audio))) => {
                 assert_eq!((answered, audio.bytes.to_vec()), (id, m4a));
             }
             other => panic!("{other:?}"),
         }
     }
     client.end(1, "");
-    match next().await {
-        FactKind::Complete { stats } => assert_eq!(stats.success, Some(3)),
-        other => panic!("{other:?}"),
-    }
+    let complete = next().await.input;
+    assert!(
+        matches!(complete, Input::StreamComplete { .. }),
+        "{complete:?}"
+    );
     client.close().await;
 }

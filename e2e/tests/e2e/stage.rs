@@ -49,6 +49,9 @@ pub(crate) fn metric_set(evidence: &Evidence) -> Vec<String> {
         } else if name == "worker_video_units_total" || series.contains("before_keyframe") {
             // As long as the run is, and as much sound as precedes its first picture.
             lines.push(format!("{series} [UNITS]"));
+        } else if name.ends_with("_connected") {
+            // Which of them the last scrape still saw is a matter of moments.
+            lines.push(format!("{series} [STATE]"));
         } else {
             lines.push(format!("{series} {value}"));
         }

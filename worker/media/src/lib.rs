@@ -14,7 +14,6 @@ pub mod encoder;
 mod error;
 pub mod fit;
 pub mod ingest;
-pub mod level;
 pub mod limiter;
 pub mod m4a;
 pub mod messages;

@@ -9,7 +9,7 @@ use serde_json::json;
 use sts_client::StsClientConfig;
 use support::{AT_ONCE, PATIENCE, Peer, Worker, config, fragment, listen, patient};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
 /// For silence, with the short pings of [`config`]: interval + timeout + 300 ms, and the above.
 const SILENCE: Duration = Duration::from_millis(500 + 300 + 600);
@@ -233,6 +233,14 @@ async fn a_service_that_stops_reading() {
     let peer = Peer::joined(&listener).await;
     worker.connected(1).await;
     worker.client.send(1, fragment(0, 7 << 20));
+    // Making the message out of 7 MiB takes most of a second in a debug build, and is no delay of
+    // the service: the time runs from the first byte on.
+    let mut byte = [0];
+    let offered = peer.socket.get_ref().peek(&mut byte);
+    timeout(PATIENCE, offered)
+        .await
+        .expect("in time")
+        .expect("a byte");
     let bound = Duration::from_millis(700) + AT_ONCE;
     worker.ended(1).await.within(
         bound,

@@ -3,6 +3,8 @@
 use std::time::Duration;
 
 use anyhow::Result;
+use base64::Engine as _;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use serde_json::{Value, json};
 use sts_protocol::event;
 
@@ -215,7 +217,7 @@ pub(super) fn unasked(wire: &mut Wire<'_>, fragment: &Fragment) -> Result<()> {
 
 pub(super) fn binary(wire: &mut Wire<'_>, fragment: &Fragment) -> Result<()> {
     wire.raw(r#"451-["fragment:processed",{"_placeholder":true,"num":0}]"#)?;
-    wire.binary(&[1, 2, 3])?;
+    wire.binary(vec![1, 2, 3])?;
     good(wire, fragment)
 }
 
@@ -241,6 +243,54 @@ pub(super) fn from_before(wire: &mut Wire<'_>, fragment: &Fragment) -> Result<()
     good(wire, fragment)
 }
 
-pub(super) fn not_json(wire: &mut Wire<'_>, _: &Fragment) -> Result<()> {
-    wire.raw("42[not json")
+/// The audio as Node's `Buffer` and Python's `bytes` travel.
+pub(super) fn bytes(wire: &mut Wire<'_>, fragment: &Fragment) -> Result<()> {
+    let mut answer = fragment.good();
+    answer["dubbed_audio"]["data_base64"] = json!({ "_placeholder": true, "num": 0 });
+    wire.raw(&format!(
+        "451-{}",
+        json!([event::FRAGMENT_PROCESSED, answer])
+    ))?;
+    wire.binary(fragment.marker_bytes())
+}
+
+/// In the alphabet for URLs, without padding, in lines, behind a prefix.
+pub(super) fn base64_of_every_kind(wire: &mut Wire<'_>, fragment: &Fragment) -> Result<()> {
+    let encoded = BASE64_URL_SAFE_NO_PAD.encode(fragment.marker_bytes());
+    let lines: Vec<&[u8]> = encoded.as_bytes().chunks(76).collect();
+    let text = String::from_utf8(lines.join(&b"\r\n"[..]))?;
+    wire.processed(&fragment.answer_with("wav", &format!("data:audio/wav;base64,{text}")))
+}
+
+/// Samples in an order of bytes that the protocol does not have: as noise they may never play.
+pub(super) fn odd_label(wire: &mut Wire<'_>, fragment: &Fragment) -> Result<()> {
+    wire.processed(&fragment.answer_with("pcm_s16be", &fragment.marker()))
+}
+
+pub(super) fn not_json(wire: &mut Wire<'_>, fragment: &Fragment) -> Result<()> {
+    wire.raw("42[not json")?;
+    good(wire, fragment)
+}
+
+/// As Python writes a number that is none.
+pub(super) fn nan(wire: &mut Wire<'_>, fragment: &Fragment) -> Result<()> {
+    let answer = json!([event::FRAGMENT_PROCESSED, fragment.good()]).to_string();
+    let number = r#""processing_time_ms":1"#;
+    wire.raw(&format!(
+        "42{}",
+        answer.replace(number, r#""processing_time_ms":NaN"#)
+    ))
+}
+
+/// As Python cuts a text in the middle of an emoji.
+pub(super) fn half_pair(wire: &mut Wire<'_>, fragment: &Fragment) -> Result<()> {
+    let mut answer = fragment.good();
+    answer["transcript"] = json!("HALF");
+    let answer = json!([event::FRAGMENT_PROCESSED, answer]).to_string();
+    wire.raw(&format!("42{}", answer.replace("HALF", r"good \ud83d")))
+}
+
+/// The connection goes, and takes the fragment along.
+pub(super) fn end_session(wire: &mut Wire<'_>, _: &Fragment) -> Result<()> {
+    wire.raw("41")
 }

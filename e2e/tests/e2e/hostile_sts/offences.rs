@@ -19,7 +19,7 @@ use crate::stage::Stage as _;
 use crate::wire::number;
 
 /// Long enough for all offences and the reconnections they force.
-const CLIP: u32 = 44;
+const CLIP: u32 = 51;
 /// After this a fragment is given up.
 const TIMEOUT: Duration = Duration::from_secs(3);
 pub(super) const TOO_LATE: Duration = Duration::from_millis(3_400);
@@ -117,7 +117,13 @@ const OFFENCES: &[Offence] = &[
         &[("bad_value", 1), ("unexpected", 1), ("duplicate", 1)],
         "dubbed",
     ),
-    Offence("a binary event", binary, &[("wrong_type", 1)], "dubbed"),
+    Offence("a binary event", binary, &[("missing_field", 1)], "dubbed"),
+    Offence("bytes for base64", bytes, &[], "dubbed"),
+    Offence("base64 of every kind", base64_of_every_kind, &[], "dubbed"),
+    Offence("a label never heard of", odd_label, &[], "bad_audio"),
+    Offence("not JSON", not_json, &[("bad_json", 1)], "dubbed"),
+    Offence("NaN in JSON", nan, &[("bad_json", 1)], "dubbed"),
+    Offence("half a character", half_pair, &[("bad_json", 1)], "dubbed"),
     Offence("10,000 events in a second", flood, &[], "dubbed"),
     Offence("14 MB of audio", too_large, &[("oversize", 1)], "bad_audio"),
     Offence(
@@ -133,7 +139,7 @@ const OFFENCES: &[Offence] = &[
         &[("late", 1)],
         "dubbed",
     ),
-    Offence("not JSON", not_json, &[("bad_json", 1)], "disconnected"),
+    Offence("the session ended", end_session, &[], "disconnected"),
     // And another.
     Offence("none", good, &[], "dubbed"),
 ];

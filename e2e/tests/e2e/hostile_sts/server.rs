@@ -167,7 +167,12 @@ impl Fragment {
 
     /// The marker tone as a WAV file, in base64.
     pub(super) fn marker(&self) -> String {
-        BASE64_STANDARD.encode(marker(self.duration_ms))
+        BASE64_STANDARD.encode(self.marker_bytes())
+    }
+
+    /// The marker tone as a WAV file.
+    pub(super) fn marker_bytes(&self) -> Vec<u8> {
+        marker(self.duration_ms)
     }
 
     /// As many samples as the fragment has, none of them a number, in base64.
@@ -189,7 +194,7 @@ impl Wire<'_> {
     }
 
     /// Sends a binary message.
-    pub(super) fn binary(&mut self, bytes: &'static [u8]) -> Result<()> {
+    pub(super) fn binary(&mut self, bytes: Vec<u8>) -> Result<()> {
         Ok(self.socket.send(Message::binary(bytes))?)
     }
 

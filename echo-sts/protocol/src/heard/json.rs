@@ -39,6 +39,8 @@ const FIELDS: &[&str] = &[
     "stream_id",
     "success_count",
     "total_fragments",
+    "transcript",
+    "translated_text",
 ];
 
 /// An event, not looked at yet.
