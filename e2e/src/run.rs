@@ -379,8 +379,8 @@ fn try_stop_on_signals() -> Result<()> {
                 _ = interrupt.recv() => {}
                 _ = terminate.recv() => {}
             }
-            exit(128 + first as i32)
-        })
+            exit(128 + first as i32);
+        });
     };
     std::thread::Builder::new()
         .name("signals".into())

@@ -1,11 +1,6 @@
 //! `examples/sts_service.py` as a newcomer starts it, with the worker's own client.
 //!
 //! `E2E_PYTHON` names a Python with python-socketio; unset: the one that `cargo xtask setup` makes.
-#![expect(
-    clippy::unwrap_used,
-    reason = "a test may fail where its preparations fail"
-)]
-
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};

@@ -17,7 +17,7 @@ use crate::failure::{Failure, Place as Where};
 use crate::probe::ffprobe;
 
 /// How long ffprobe may take for the packets of a recording.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// How far a step from one frame to the next may be from the input's, milliseconds. FLV counts whole
 /// milliseconds, so two roundings add up to one.

@@ -36,11 +36,14 @@ impl Histogram {
     }
 }
 
+/// Upper bounds and cumulative counts.
+type Buckets = Vec<(f64, u64)>;
+
 /// What `/metrics` said at one moment.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Scrape {
     series: Vec<(String, Labels, f64)>,
-    buckets: Vec<(String, Labels, Vec<(f64, u64)>)>,
+    buckets: Vec<(String, Labels, Buckets)>,
 }
 
 impl Scrape {

@@ -100,7 +100,7 @@ pub(super) fn counts(scrape: &Scrape, log: &Log, journal: &Journal) -> Vec<Count
         .count();
     let mut all: Vec<Count> = Vec::new();
     let mut add = |what: &str, metrics, log, journal| {
-        all.push((what.to_owned(), metrics, Some(log), journal))
+        all.push((what.to_owned(), metrics, Some(log), journal));
     };
     let cut = metric("worker_segments_total", &[("kind", "audio")]);
     add("segments cut (audio)", cut, logged("segment_ready"), None);

@@ -201,7 +201,7 @@ fn files(directory: &Path) -> Vec<(String, u64)> {
         .filter_map(|entry| {
             let name = entry.file_name().into_string().ok()?;
             let meta = entry.metadata().ok()?;
-            (meta.is_file() && name != FILE && !name.starts_with('.')).then(|| (name, meta.len()))
+            (meta.is_file() && name != FILE && !name.starts_with('.')).then_some((name, meta.len()))
         })
         .collect();
     // The log, the wire and the recording are looked at most.

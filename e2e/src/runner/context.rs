@@ -150,7 +150,9 @@ impl Context {
                         failure::enter(name);
                         let outcome = judge(catch_unwind(AssertUnwindSafe(part)), true);
                         if let Outcome::Failed(why) = outcome {
-                            why.into_iter().for_each(|why| self.fail(why));
+                            if let Some(why) = why {
+                                self.fail(why);
+                            }
                             *failed.lock().unwrap_or_else(PoisonError::into_inner) += 1;
                         }
                     }

@@ -63,8 +63,8 @@ impl Ended {
                 .map(|it| Failure { part: None, ..it })
                 .collect();
             trace.part.skipped.clone_from(&skipped);
-            trace.part.scenario = scenario.name.to_owned();
-            trace.part.about = scenario.about.to_owned();
+            scenario.name.clone_into(&mut trace.part.scenario);
+            scenario.about.clone_into(&mut trace.part.about);
             let (directory, part) = (trace.artifacts.clone(), trace.part.clone());
             let numbers = story::quietly(move || report::write(&directory, &part));
             let numbers = numbers.unwrap_or_else(|error| {

@@ -78,6 +78,7 @@ impl Backoff {
     }
 
     /// The same schedule; with `endless`, its last delay is repeated for ever.
+    #[must_use]
     pub fn endless(self, endless: bool) -> Self {
         Self { endless, ..self }
     }

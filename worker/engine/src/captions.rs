@@ -205,7 +205,7 @@ mod tests {
         let cue = Cue {
             batch: 0,
             start: Duration::from_millis(360_061_007),
-            end: Duration::from_millis(360_062_000),
+            end: Duration::from_secs(360_062),
             text: "x".to_owned(),
             transcript: String::new(),
         };

@@ -305,26 +305,23 @@ impl OutputLife {
     }
 
     fn lose(&mut self, at: At, reason: &str) {
-        match &mut self.away {
-            Some(away) => {
-                away.resumes = None;
-                away.told = false;
-                let lost = std::mem::take(&mut away.unaccepted);
-                away.skipped.video += lost.video;
-                away.skipped.audio += lost.audio;
-            }
-            None => {
-                self.away = Some(Away {
-                    since: at,
-                    skipped: Skipped::default(),
-                    resumes: None,
-                    unaccepted: Skipped::default(),
-                    told: false,
-                });
-                self.event(Event::OutputLost {
-                    reason: reason.to_owned(),
-                });
-            }
+        if let Some(away) = &mut self.away {
+            away.resumes = None;
+            away.told = false;
+            let lost = std::mem::take(&mut away.unaccepted);
+            away.skipped.video += lost.video;
+            away.skipped.audio += lost.audio;
+        } else {
+            self.away = Some(Away {
+                since: at,
+                skipped: Skipped::default(),
+                resumes: None,
+                unaccepted: Skipped::default(),
+                told: false,
+            });
+            self.event(Event::OutputLost {
+                reason: reason.to_owned(),
+            });
         }
     }
 
@@ -403,9 +400,8 @@ impl OutputLife {
         match self.link {
             Link::Idle | Link::Closed => self.ending = Ending::Finished,
             Link::Open { .. } => self.linger(at),
-            Link::Connecting { .. } => self.ending = Ending::Emptied,
             Link::Waiting { .. } if self.worked => self.give_up(),
-            Link::Waiting { .. } => self.ending = Ending::Emptied,
+            Link::Connecting { .. } | Link::Waiting { .. } => self.ending = Ending::Emptied,
         }
     }
 
@@ -438,10 +434,11 @@ impl OutputLife {
             }
             Link::Waiting { until } if at >= until => self.connect(at),
             // A new absence begins at the next loss.
-            Link::Open { since } if at.since(since) >= PROOF => {
-                if self.away.is_some_and(|away| away.resumes.is_some()) {
-                    self.away = None;
-                }
+            Link::Open { since }
+                if at.since(since) >= PROOF
+                    && self.away.is_some_and(|away| away.resumes.is_some()) =>
+            {
+                self.away = None;
             }
             _ => {}
         }

@@ -82,14 +82,14 @@ fn with_external_samples(mp4: &[u8], location: &str) -> Vec<u8> {
 
 /// A QuickTime file that is nothing but a pointer to another.
 fn reference_movie(location: &str) -> Vec<u8> {
-    fn atom(kind: &[u8; 4], body: &[u8]) -> Vec<u8> {
+    fn atom(kind: [u8; 4], body: &[u8]) -> Vec<u8> {
         let size = (8 + body.len()) as u32;
         [&size.to_be_bytes(), &kind[..], body].concat()
     }
     let length = (location.len() as u32 + 1).to_be_bytes();
     let data = [&[0; 4], &b"url "[..], &length, location.as_bytes(), &[0]].concat();
-    let rmra = atom(b"rmra", &atom(b"rmda", &atom(b"rdrf", &data)));
-    [atom(b"ftyp", b"qt  \0\0\0\0qt  "), atom(b"moov", &rmra)].concat()
+    let rmra = atom(*b"rmra", &atom(*b"rmda", &atom(*b"rdrf", &data)));
+    [atom(*b"ftyp", b"qt  \0\0\0\0qt  "), atom(*b"moov", &rmra)].concat()
 }
 
 /// An MP3 whose cover picture lies elsewhere.

@@ -160,7 +160,9 @@ impl Driver {
                 Some(mixed) = self.output.mixed.recv() => {
                     let batch = mixed.batch;
                     let file = self.output.take(At::new(self.clock.elapsed()), mixed, &self.observer)?;
-                    batch.into_iter().for_each(|batch| self.dubbing.mixed(batch));
+                    if let Some(batch) = batch {
+                        self.dubbing.mixed(batch);
+                    }
                     if let Some((batch, m4a)) = file {
                         self.write(SegmentFile::Dubbed { batch, m4a });
                     }

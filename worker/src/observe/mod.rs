@@ -94,7 +94,7 @@ impl Observer {
 
     /// The driver's loop turned over.
     pub fn turned(&self) {
-        self.board.health(|health, at| health.turned(at));
+        self.board.health(dub_engine::health::Health::turned);
     }
 
     /// Counts a picture that came so far.
@@ -131,7 +131,7 @@ impl Observer {
     pub fn received(&self, track: Track, bytes: usize) {
         counter!(names::INPUT_BYTES, "track" => track.label()).increment(bytes as u64);
         counter!(names::INPUT_FRAMES, "track" => track.label()).increment(1);
-        self.board.health(|health, at| health.media_came(at));
+        self.board.health(dub_engine::health::Health::media_came);
         self.board
             .status(|status| status.input.bytes += bytes as u64);
     }

@@ -181,7 +181,7 @@ impl Pages {
 
 fn wants_vtt<T>(request: &Request<T>) -> bool {
     let accept = request.headers().get(ACCEPT).and_then(|a| a.to_str().ok());
-    request.uri().path().ends_with(".vtt") || accept.is_some_and(|a| a.starts_with("text/vtt"))
+    request.uri().path() == "/captions.vtt" || accept.is_some_and(|a| a.starts_with("text/vtt"))
 }
 
 fn health<T: ToString>(reasons: impl Iterator<Item = T>) -> Response<String> {

@@ -44,7 +44,7 @@ async fn install() -> Option<PathBuf> {
             .stdin(Stdio::null())
             .kill_on_drop(true)
             .status();
-        let _ = timeout(Duration::from_secs(120), npm).await;
+        let _ = timeout(Duration::from_mins(2), npm).await;
     }
     let there = modules.join("socket.io").is_dir();
     if !there {

@@ -74,9 +74,10 @@ pub fn require_identity(
         let heard = second.at + second.offset_ms / 1e3;
         let likeness = likeness(own, output.difference.between(heard, heard + 1.0));
         if rms(own) >= AUDIBLE && likeness < ALIKE {
-            let what = match likeness < -ALIKE {
-                true => format!("left and right are swapped in second {at}"),
-                false => format!("left and right are not the input's in second {at}"),
+            let what = if likeness < -ALIKE {
+                format!("left and right are swapped in second {at}")
+            } else {
+                format!("left and right are not the input's in second {at}")
             };
             return Err(wrong(what, likeness, ALIKE).into());
         }

@@ -14,7 +14,7 @@ use super::{failed, left_behind};
 use crate::programs;
 
 /// For one answer; a busy machine needs seconds for a page.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// A page in a browser of its own, by its debugging protocol.
 struct Browser {

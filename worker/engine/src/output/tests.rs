@@ -149,7 +149,7 @@ fn a_name_still_held_is_tried_again_for_some_seconds_and_nothing_is_lost() {
     life.accepted(at(3_050), 4);
     assert_eq!(life.leaves(NOW, video(false, 3_060)), Admission::Send);
     // Somebody else's name is somebody else's.
-    let mut life = OutputLife::new(Duration::from_secs(60));
+    let mut life = OutputLife::new(Duration::from_mins(1));
     life.pair_ready(at(0));
     let mut now = 0;
     for n in 1..20 {

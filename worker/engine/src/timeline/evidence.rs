@@ -131,7 +131,7 @@ impl Evidence {
         let transits = known().map(|((at, _, _), rank)| at - (rank - depth));
         let leads = || known().map(|((_, time, key), rank)| (time - (rank - depth), *key));
         let most = usual_most(leads().map(|(lead, _)| lead).collect())?;
-        let key = leads().filter(|(_, key)| *key).last();
+        let key = leads().rfind(|(_, key)| *key);
         Some((
             quickest(transits.collect())?,
             [most, key.map_or(most, |(lead, _)| lead)],

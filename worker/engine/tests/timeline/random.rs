@@ -15,7 +15,9 @@ const SEEDS: u64 = 10_000;
 fn sender(random: &mut StdRng) -> (Sender, i64) {
     let mut sender = Sender {
         seconds: 36,
-        fps: *[5, 15, 25, 30].get(random.random_range(0..4)).unwrap(),
+        fps: *[5, 15, 25, 30]
+            .get(random.random_range(0..4))
+            .expect("one of them"),
         reports: *[
             Reports::None,
             Reports::Honest,
@@ -62,7 +64,7 @@ fn sender(random: &mut StdRng) -> (Sender, i64) {
                 sender.bursts = vec![(
                     at + 3 * SECOND,
                     at + 3 * SECOND + random.random_range(100..3_000) * MS,
-                )]
+                )];
             }
         }
     }

@@ -295,12 +295,12 @@ impl Sender {
         while truth < self.seconds * SECOND {
             for (track, arrived) in [Track::Video, Track::Audio].into_iter().zip(arrived) {
                 let at = truth + START;
-                let before = arrived.iter().filter(|(arrival, ..)| *arrival <= at);
+                let mut before = arrived.iter().filter(|(arrival, ..)| *arrival <= at);
                 let mut mapping = before.clone().map(|(arrival, truth, _)| arrival - truth);
                 let late = match self.reports {
                     Reports::Arrival => mapping.min(),
                     Reports::LastArrival => {
-                        let last = before.filter(|(_, _, tells)| *tells).last();
+                        let last = before.rfind(|(_, _, tells)| *tells);
                         last.map(|(arrival, truth, _)| arrival - truth)
                     }
                     _ => mapping.next().map(|_| START),
