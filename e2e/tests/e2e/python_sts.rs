@@ -43,7 +43,11 @@ pub(crate) fn run(stage: &Context) -> Result<()> {
     let back = reconnection(&evidence)?;
     sessions(&evidence, back)?;
     ten_fragments(&evidence)?;
-    wire::require_outcome(
+    // The service answers with tones: only where it was away the sound is the input's own.
+    let length = SEGMENT.as_secs_f64();
+    let away = (ANSWERED as f64 * length)..(back as f64 * length);
+    evidence.require_identity(move |second| second >= away.start && second + 1.0 <= away.end)?;
+    wire::require_dubs(
         &evidence,
         SEGMENTS,
         SEGMENT,

@@ -159,12 +159,27 @@ pub(crate) fn number(record: &Record, field: &str) -> Result<u64> {
 /// Segments that must fall back, with the reason's label.
 pub(crate) type Fallbacks<'a> = &'a [(Range<u64>, &'a str)];
 
-/// Fails unless exactly these of `segments` fell back for these reasons, all others were dubbed, and
-/// log, recorded sound, journal and metrics agree on it.
+/// Fails unless exactly these of `segments` fell back for these reasons, all others were dubbed with
+/// their own echo, and log, recorded sound, journal and metrics agree on it.
 ///
 /// # Errors
 /// With the first disagreement.
 pub(crate) fn require_outcome(
+    evidence: &Evidence,
+    segments: u64,
+    length: Duration,
+    fallbacks: Fallbacks,
+) -> Result<()> {
+    // Each answer where it belongs, and not in its neighbour's place.
+    evidence.require_identity(|_| true)?;
+    require_dubs(evidence, segments, length, fallbacks)
+}
+
+/// [`require_outcome`] of a service whose answers hold nothing of the input.
+///
+/// # Errors
+/// With the first disagreement.
+pub(crate) fn require_dubs(
     evidence: &Evidence,
     segments: u64,
     length: Duration,
@@ -206,9 +221,6 @@ pub(crate) fn require_outcome(
             "the log says of {batch}: dubbed {on_air:?}"
         );
     }
-
-    // Each answer where it belongs, and not in its neighbour's place.
-    evidence.require_identity(|_| true)?;
 
     let sent = sent(evidence)?;
     let applied: BTreeSet<u64> = sent

@@ -25,7 +25,7 @@ fn sender(random: &mut StdRng) -> (Sender, i64) {
             Reports::Arrival,
         ]
         .get(random.random_range(0..4))
-        .unwrap(),
+        .expect("one of them"),
         video_base: random.random(),
         audio_base: random.random(),
         audio_late: random.random_range(0..150) * MS,
