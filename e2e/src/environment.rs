@@ -398,7 +398,6 @@ impl Environment {
         Ok((read.unwrap_or(began.elapsed()), first))
     }
 
-    /// The media server.
     pub fn media_server(&self) -> &MediaServer {
         self.media_server.as_ref().expect("started by the builder")
     }
@@ -450,7 +449,6 @@ impl Environment {
             .expect("the environment was built without a cable")
     }
 
-    /// Options for a worker of this environment.
     pub fn worker_options(&self) -> WorkerOptions {
         let cable = self.cable.as_ref();
         let cable = cable.map(|cable| format!("http://{}", cable.address()));

@@ -371,7 +371,6 @@ impl Process {
         state.lines.iter().skip(skip).cloned().collect()
     }
 
-    /// The last `count` lines.
     pub fn last_lines(&self, count: usize) -> Vec<String> {
         self.0.state().last(count).map(str::to_owned).collect()
     }

@@ -35,7 +35,6 @@ const RECORDING_PATIENCE: Duration = Duration::from_secs(10);
 /// Says what a story is doing; called from the story's thread.
 pub type Tell = Arc<dyn Fn(&str) + Send + Sync>;
 
-/// A change to the worker's options.
 type Change = Box<dyn FnOnce(&mut WorkerOptions)>;
 
 /// A run to be made.
@@ -116,7 +115,6 @@ impl Story {
         self
     }
 
-    /// Changes the worker's options.
     #[must_use]
     pub fn worker(mut self, change: impl FnOnce(&mut WorkerOptions) + 'static) -> Self {
         self.worker.push(Box::new(change));

@@ -1,4 +1,4 @@
-//! The promise of the process guard: whatever happens to a run, nothing of it stays.
+//! What the process guard is for: whatever happens to a run, nothing of it stays.
 #![expect(
     clippy::unwrap_used,
     reason = "a test may fail where its preparations fail"

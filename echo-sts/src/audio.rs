@@ -86,7 +86,6 @@ pub enum AudioError {
     TooLong,
 }
 
-/// Checks that `text` is base64.
 pub(crate) fn check_base64(text: &str) -> Result<(), base64::DecodeError> {
     BASE64_STANDARD.decode(text).map(drop)
 }

@@ -209,7 +209,6 @@ pub(crate) fn sent(message: &StsMessage) -> JournalEntry {
     entry
 }
 
-/// The entry of an answer to control event `event`.
 pub(crate) fn answered(event: &str, ack: &ControlAck) -> JournalEntry {
     JournalEntry {
         direction: Direction::Out,

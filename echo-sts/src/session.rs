@@ -96,7 +96,6 @@ impl Session {
         })
     }
 
-    /// The stream.
     pub fn stream_id(&self) -> &str {
         &self.stream_id
     }

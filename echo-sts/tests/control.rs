@@ -195,7 +195,7 @@ async fn a_load_report_can_be_ordered_now() {
 }
 
 #[tokio::test]
-async fn every_audio_mode_answers_as_promised() {
+async fn every_audio_mode_answers_as_documented() {
     let server = server(Config::default()).await;
     let mut worker = Client::worker(&server, "s").await;
     let mut control = Client::controller(&server).await;

@@ -16,7 +16,7 @@ pub use self::load::{Loaded, Refused, load};
 /// speech-to-speech (STS) service, and publishes it over RTMP with the video untouched.
 ///
 /// Exit codes: 0 end of stream, 2 bad option, 10 input, 11 no audio or no H.264 video,
-/// 12 output, 13 STS gone, 14 STS refused the stream.
+/// 12 output, 13 STS service unreachable, 14 STS refused the stream.
 ///
 /// An option given as a flag wins over its environment variable, that over the file of --config.
 #[derive(Debug, Clone, Parser)]

@@ -32,7 +32,7 @@ pub enum WorkerError {
         reason: String,
     },
     /// Reconnecting to the STS service failed as often as allowed.
-    #[error("STS service {url}: gone, no reconnection attempt succeeded")]
+    #[error("STS service {url}: connection lost, no reconnection attempt succeeded")]
     StsGone {
         /// STS URL without credentials.
         url: String,
@@ -115,7 +115,7 @@ mod tests {
             (
                 WorkerError::StsGone { url: url.clone() },
                 13,
-                "STS service scheme://***@host/x: gone, no reconnection attempt succeeded",
+                "STS service scheme://***@host/x: connection lost, no reconnection attempt succeeded",
             ),
             (
                 WorkerError::StsRefused { url, code, message },

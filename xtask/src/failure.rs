@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-/// A promise of the project is broken: a test, a lint, a house rule.
+/// A check failed: a test, a lint, a house rule.
 pub(crate) const BROKEN: u8 = 1;
 /// The command could not run on this machine: something it needs is missing.
 pub(crate) const CANNOT_RUN: u8 = 3;

@@ -6,7 +6,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 /// The one entry point for people and CI.
 ///
-/// Exit codes: 0 all good, 1 a promise is broken, 2 bad usage, 3 could not run here (something is
+/// Exit codes: 0 all good, 1 a check failed, 2 bad usage, 3 could not run here (something is
 /// missing; see `doctor`), 130 or 143 interrupted.
 #[derive(Debug, Parser)]
 #[command(name = "cargo xtask", bin_name = "cargo xtask", max_term_width = 100)]

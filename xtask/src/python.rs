@@ -172,7 +172,7 @@ fn untrusted(said: &str) -> Option<&'static str> {
     )
 }
 
-/// A package index out of reach is no broken promise.
+/// A package index out of reach is no failed check.
 fn cannot(error: anyhow::Error) -> anyhow::Error {
     if error.is::<Interrupted>() {
         return error;

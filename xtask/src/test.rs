@@ -116,7 +116,7 @@ fn measure(
     Ok(())
 }
 
-/// The worst of all: a broken promise outweighs "could not run here".
+/// The worst of all: a failed check outweighs "could not run here".
 fn verdict(results: impl Iterator<Item = anyhow::Result<()>>) -> anyhow::Result<()> {
     let errors: Vec<_> = results.filter_map(Result::err).collect();
     let count = errors.len();
@@ -227,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn a_broken_promise_outweighs_a_missing_tool() {
+    fn a_failed_check_outweighs_a_missing_tool() {
         let results = [
             Ok(()),
             Err(CannotRun("no nginx".into()).into()),

@@ -42,7 +42,6 @@ pub type ParameterSets = Vec<Vec<u8>>;
 pub struct Video {
     /// Every group of parameter sets that is in use; the first is the one that is announced.
     pub sets: Vec<ParameterSets>,
-    /// The pictures.
     pub pictures: Vec<Picture>,
 }
 
@@ -81,9 +80,7 @@ pub struct Audio {
     pub codec: Codec,
     /// Samples per second; frames carry their times in it.
     pub rate: u32,
-    /// Channels.
     pub channels: u8,
-    /// The frames.
     pub frames: Vec<AudioFrame>,
 }
 

@@ -28,7 +28,6 @@ pub enum Kind {
 /// One medium of the description.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Medium {
-    /// What it is.
     pub kind: Kind,
     /// RTP payload type.
     pub payload_type: u8,
@@ -39,7 +38,6 @@ pub struct Medium {
 pub struct Description {
     /// The text.
     pub sdp: String,
-    /// Its media.
     pub media: Vec<Medium>,
 }
 

@@ -17,7 +17,6 @@ pub(crate) fn challenge(login: &Login, nonce: &str) -> String {
     }
 }
 
-/// Whether this answer opens.
 pub(crate) fn opens(login: &Login, nonce: &str, method: &str, answer: &str) -> bool {
     let Login {
         user,

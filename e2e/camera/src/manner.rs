@@ -24,7 +24,6 @@ pub struct Manner {
     pub repeat: bool,
     /// Ends in good order at this second.
     pub end_at: Option<f64>,
-    /// How it ends.
     pub end: End,
     /// Largest RTP packet in bytes, header included.
     pub max_packet: usize,
@@ -50,7 +49,6 @@ pub struct Manner {
     pub head_start: f64,
     /// Changes to the description.
     pub sdp: Vec<Edit>,
-    /// More media in the description.
     pub more_media: Vec<MoreMedia>,
     /// What is asked of readers.
     pub session: SessionManner,
@@ -189,7 +187,6 @@ pub struct Loss {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum AudioCodec {
-    /// Opus.
     Opus,
     /// MPEG-1 layer III.
     Mp3,
@@ -396,7 +393,6 @@ impl Default for SessionManner {
 pub struct Login {
     /// User name.
     pub user: String,
-    /// Password.
     pub password: String,
     /// Basic instead of digest.
     pub basic: bool,
@@ -429,9 +425,7 @@ pub struct Fault {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Failure {
-    /// It is closed.
     Close,
-    /// It is reset.
     Reset,
     /// No media any more, but requests are answered.
     Silence,

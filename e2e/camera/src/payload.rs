@@ -11,7 +11,6 @@ const SEI: [u8; 2] = [6, 5];
 /// What one packet carries, before its header is put on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Payload {
-    /// The payload.
     pub(crate) bytes: Vec<u8>,
     /// Marker bit: the last packet of an access unit, as a rule.
     pub(crate) marker: bool,

@@ -39,7 +39,6 @@ pub struct Outgoing {
 /// What is in some packets.
 #[derive(Debug, Clone, PartialEq)]
 pub enum What {
-    /// One picture.
     Picture(Picture),
     /// So many audio frames.
     Audio(usize),

@@ -24,7 +24,6 @@ pub struct Played {
     pub pictures: Vec<Picture>,
     /// Pictures of which packets were lost.
     pub damaged: u64,
-    /// Audio frames.
     pub audio_frames: u64,
     /// RTP packets.
     pub packets: u64,
@@ -32,7 +31,6 @@ pub struct Played {
     pub lost: u64,
     /// Sender reports and farewells.
     pub reports: u64,
-    /// Bytes in all.
     pub bytes: u64,
     /// How late the latest packet left, because the reader took no more or the machine was busy.
     pub latest_ms: f64,
@@ -60,7 +58,6 @@ impl Sent {
             .sum()
     }
 
-    /// Audio frames in all sessions.
     pub fn audio_frames(&self) -> u64 {
         self.sessions
             .iter()

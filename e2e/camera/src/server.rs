@@ -28,13 +28,9 @@ const TICK: Duration = Duration::from_millis(20);
 #[serde(tag = "event", rename_all = "snake_case")]
 pub enum Event {
     /// It can be read.
-    Listening {
-        /// At this address.
-        address: SocketAddr,
-    },
+    Listening { address: SocketAddr },
     /// A request was answered.
     Request {
-        /// Its method.
         method: String,
         /// The answer's code.
         status: u16,

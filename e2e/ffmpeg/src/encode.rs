@@ -264,7 +264,6 @@ pub enum Codec {
     Vorbis,
     /// Opus in Ogg.
     Opus,
-    /// MP3.
     Mp3,
     /// 16 bit samples in WAV.
     Wav,

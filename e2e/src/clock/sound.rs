@@ -10,7 +10,6 @@ use std::f64::consts::TAU;
 
 /// Seconds that have a pitch of their own; the sixty-first sounds as the first.
 pub const SECONDS: u32 = 60;
-/// A beep's length in seconds.
 pub const BEEP_SECONDS: f64 = 0.09;
 /// Peak of each of the two tones, of full scale.
 pub const TONE_LEVEL: f64 = 0.15;

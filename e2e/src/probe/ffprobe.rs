@@ -255,7 +255,6 @@ impl Probe {
 /// Parameters of a stream that do not change from run to run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct StreamSummary {
-    /// Codec.
     pub codec: String,
     /// Profile of the codec.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -26,7 +26,6 @@ pub const STEP_TOLERANCE_MS: f64 = 2.0;
 /// Differences of one kind that a message shows.
 const SHOWN: usize = 5;
 
-/// One coded frame.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct CodedFrame {
     /// Presentation time in milliseconds.
@@ -285,7 +284,6 @@ impl fmt::Display for StepError {
     }
 }
 
-/// Compares a recording with its input.
 pub fn compare(input: &CodedFrames, recording: &CodedFrames) -> Comparison {
     let (input, recording) = (&input.0, &recording.0);
     let (old, new) = (numbered(input), numbered(recording));

@@ -23,7 +23,6 @@ pub struct Fragment {
     pub session: Option<u64>,
     /// Its sequence number.
     pub sequence: Option<u64>,
-    /// Its id.
     pub fragment_id: String,
     /// Length of its audio in ms.
     pub duration_ms: Option<u64>,
@@ -118,7 +117,6 @@ impl Journal {
         self
     }
 
-    /// All entries.
     pub fn entries(&self) -> &[JournalEntry] {
         &self.entries
     }

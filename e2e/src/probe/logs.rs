@@ -86,7 +86,6 @@ impl Record {
         self.text("event")
     }
 
-    /// A field that is a string.
     pub fn text(&self, field: &str) -> Option<&str> {
         self.fields.get(field)?.as_str()
     }

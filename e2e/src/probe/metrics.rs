@@ -118,7 +118,6 @@ impl Scrape {
         self.series.iter().any(|it| it.0 == name) || self.is_histogram(name)
     }
 
-    /// Whether there is a histogram of this name.
     pub fn is_histogram(&self, name: &str) -> bool {
         self.buckets.iter().any(|it| it.0 == name)
     }

@@ -20,7 +20,6 @@ pub struct Run {
     /// What the harness knows of it.
     #[serde(flatten)]
     pub part: Part,
-    /// Its numbers.
     pub numbers: Numbers,
 }
 

@@ -96,7 +96,6 @@ impl Lane {
     }
 }
 
-/// All lanes.
 #[derive(Debug, Default, Serialize)]
 pub(super) struct Lanes {
     /// The worker's RTSP input, and its connection to the STS service.

@@ -105,7 +105,6 @@ pub(super) struct Timeline {
 }
 
 impl Timeline {
-    /// Builds the timeline of a run.
     pub(super) fn of(run: &Run<'_>) -> Self {
         let axis = Axis::of(run);
         let timed = |record| {

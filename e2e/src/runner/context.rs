@@ -84,7 +84,6 @@ impl Context {
         self.settings.seed().unwrap_or(own)
     }
 
-    /// A builder for this scenario's environment.
     pub fn environment(&self) -> Builder {
         self.named_environment(self.name)
     }
@@ -165,7 +164,6 @@ impl Context {
         }
     }
 
-    /// Name of the artifacts of a part.
     pub fn artifacts_of(&self, part: &str) -> String {
         match part {
             MAIN => self.name.to_owned(),

@@ -32,11 +32,11 @@ use table::Row;
 pub use verdict::Skipped;
 use verdict::judge;
 
-/// Exit code when the suite cannot run here at all: a tool is missing, an option is wrong. A broken
-/// promise of the product is another one (libtest's 101), so that CI never takes one for the other.
+/// Exit code when the suite cannot run here at all: a tool is missing, an option is wrong. A failed
+/// check is another one (libtest's 101), so that CI never takes one for the other.
 pub const CANNOT_RUN: u8 = 3;
 
-/// One scenario: a promise of the product, proven from outside.
+/// One scenario: something the product must do, proven from outside.
 #[derive(Debug, Clone, Copy)]
 pub struct Scenario {
     /// Name, also of its artifacts.

@@ -100,7 +100,6 @@ impl Camera {
         serde_json::from_slice(&std::fs::read(&self.sent).ok()?).ok()
     }
 
-    /// The process.
     pub fn process(&self) -> &Process {
         &self.process
     }

@@ -52,7 +52,6 @@ impl EchoStsOptions {
     }
 }
 
-/// A running `echo-sts`.
 #[derive(Debug)]
 pub struct EchoSts {
     place: Place,
@@ -98,7 +97,6 @@ impl EchoSts {
             .with_context(|| format!("{} has no address", self.url))
     }
 
-    /// The process.
     pub fn process(&self) -> &Process {
         &self.process
     }

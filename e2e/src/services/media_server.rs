@@ -72,7 +72,6 @@ impl FromStr for Kind {
     }
 }
 
-/// A running media server.
 #[derive(Debug)]
 pub enum MediaServer {
     /// MediaMTX, one process for RTSP and RTMP.
@@ -102,7 +101,6 @@ impl MediaServer {
         })
     }
 
-    /// Which kind it is.
     pub fn kind(&self) -> Kind {
         match self {
             Server::MediaMtx(_) => Kind::MediaMtx,
@@ -264,7 +262,6 @@ impl MediaServer {
         self.process().alive()
     }
 
-    /// The process.
     pub fn process(&self) -> &Process {
         match self {
             Server::MediaMtx(server) => server.process(),

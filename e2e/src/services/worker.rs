@@ -190,7 +190,6 @@ impl Worker {
         place.group.spawn(&spawn)
     }
 
-    /// The process.
     pub fn process(&self) -> &Process {
         &self.process
     }

@@ -33,7 +33,6 @@ enum Expect {
     Resized(f64),
     /// Used, and nothing is heard.
     Silent,
-    /// Refused.
     Refused,
     /// As [`Expect::Resized`], over the original at [`UNDER_DB`]; one segment falls back.
     VoiceOver(f64),

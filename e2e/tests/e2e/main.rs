@@ -80,7 +80,7 @@ fn main() -> ExitCode {
         },
         Scenario {
             name: "edge_cases",
-            about: "whatever goes wrong at the edges ends as promised, and loses nothing",
+            about: "whatever goes wrong at the edges ends as documented, and loses nothing",
             light: false,
             run: edge_cases::run,
         },

@@ -147,16 +147,16 @@ fn losses(evidence: &Evidence) -> Result<()> {
     Ok(())
 }
 
-/// The log promises these delays, and the attempts came after them, within 10 %.
+/// The log announces these delays, and the attempts came after them, within 10 %.
 fn scheduled(log: &Log, delays: &[f64]) -> Result<()> {
     let records: Vec<&Record> = log.events("reconnect_scheduled").collect();
-    let promised: Vec<_> = records
+    let announced: Vec<_> = records
         .iter()
         .filter_map(|record| record.number("delay_ms"))
         .collect();
     ensure!(
-        promised == delays,
-        "reconnects were scheduled after {promised:?} ms"
+        announced == delays,
+        "reconnects were scheduled after {announced:?} ms"
     );
     // The first connection is the one at the start.
     let tried = times(log, "sts_connecting")?;

@@ -20,6 +20,7 @@
 //! Shape errors come from [`parse`]; rules about values (ranges, sizes) from the
 //! `validate()` of each type. Both give a [`Refusal`]: the error code that goes
 //! on the wire and a sentence saying what was wrong.
+#![warn(missing_docs)]
 
 mod code;
 mod control;

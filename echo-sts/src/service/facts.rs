@@ -32,7 +32,6 @@ pub enum Fact {
     Worker {
         /// The connection.
         link: LinkId,
-        /// The message.
         message: WorkerMessage,
     },
     /// A message of the protocol that cannot be read.
@@ -91,7 +90,6 @@ pub enum Order {
     Emit {
         /// To this connection.
         link: LinkId,
-        /// The message.
         message: StsMessage,
     },
     /// Answer a control event.
@@ -107,11 +105,9 @@ pub enum Order {
     Render {
         /// The connection.
         link: LinkId,
-        /// The session.
         session: u64,
         /// The fragment.
         sequence: u64,
-        /// Its audio.
         audio: Box<Audio>,
         /// What to make of it.
         job: Job,

@@ -30,7 +30,6 @@ pub enum Effect {
     Render {
         /// The fragment.
         sequence: u64,
-        /// Its audio.
         audio: Box<Audio>,
         /// What to make of it.
         job: Job,
@@ -41,7 +40,6 @@ pub enum Effect {
         event: &'static str,
         /// The fragment's number.
         sequence: u64,
-        /// The fragment's id.
         fragment_id: String,
         /// The simulated error's code.
         code: Option<ErrorCode>,

@@ -27,6 +27,7 @@
 //!
 //! The parts share one way of speaking: `handle_*` takes facts in the past tense, `poll_*` gives
 //! orders and events until `None`. Poll until `None` before the next fact.
+#![warn(missing_docs)]
 
 pub mod applied;
 pub mod av_sync;

@@ -3,6 +3,7 @@
 //! The rest of the worker sees plain facts and opaque payloads. Callbacks run on
 //! GStreamer's threads: they take what is needed, `try_send` into a bounded channel and
 //! return; no lock is held while GStreamer is called.
+#![warn(missing_docs)]
 
 pub mod aac;
 pub mod audio;

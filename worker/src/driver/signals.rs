@@ -23,7 +23,6 @@ impl Signals {
         })
     }
 
-    /// The next signal's name.
     pub async fn next(&mut self) -> &'static str {
         tokio::select! {
             _ = self.terminate.recv() => "SIGTERM",

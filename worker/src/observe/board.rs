@@ -47,11 +47,9 @@ pub struct Status {
     pub reasons: Vec<String>,
     /// Effective options by the name of their flag; secrets are hidden.
     pub options: BTreeMap<String, String>,
-    /// The input.
     pub input: Input,
     /// The STS service.
     pub sts: Sts,
-    /// The output.
     pub output: Output,
     /// The last segments, newest first.
     pub segments: VecDeque<Segment>,
@@ -60,7 +58,6 @@ pub struct Status {
     pub fallbacks: BTreeMap<u64, &'static str>,
 }
 
-/// The input's side of the status.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct Input {
     /// Whether there is a connection that was accepted.
@@ -144,7 +141,6 @@ impl Board {
         change(&mut self.lock().1.status)
     }
 
-    /// A segment is on air.
     pub(super) fn on_air(&self, segment: Segment) {
         self.status(|status| {
             let later = status.fallbacks.split_off(&(segment.batch + 1));

@@ -229,7 +229,7 @@ impl Observer {
             // A service that repeats itself every millisecond fills no disk.
             Event::Backpressure { changed: false, .. } => {}
             Event::Backpressure { action, delay, .. } => line! {
-                self, info, name, "STS service asks for another pace", action = action.label(),
+                self, info, name, "STS service asks for a different pace", action = action.label(),
                 delay_ms = delay.map(ms)
             },
             Event::ProtocolError {
@@ -265,7 +265,7 @@ impl Observer {
                 line! { self, info, name, "every segment is resolved" }
             }
             Event::Drained { end: End::Gone } => line! {
-                self, error, name, "every segment is resolved, STS service is gone"
+                self, error, name, "every segment is resolved, the STS connection is lost"
             },
             Event::Drained {
                 end: End::Refused { code, .. },
@@ -294,20 +294,20 @@ impl Observer {
                 self, warn, name, "another publisher has the output's name, trying again", delay_ms = ms(*delay)
             },
             Event::OutputLost { reason } => line! {
-                self, warn, name, "output is lost, connecting it again", error = reason
+                self, warn, name, "output lost, reconnecting", error = reason
             },
             Event::OutputReconnected { away, video, audio } => line! {
-                self, info, name, "output is back, from a keyframe on", away_ms = ms(*away),
+                self, info, name, "output reconnected, going on with a keyframe", away_ms = ms(*away),
                 skipped_video = video, skipped_audio = audio
             },
             Event::Stall { batch, duration } => line! {
                 self, warn, name, "output waited for a late pair", batch, duration_ms = ms(*duration)
             },
             Event::CatchUpStarted { batch, excess } => line! {
-                self, info, name, "winning back lost latency", batch, excess_ms = ms(*excess)
+                self, info, name, "reducing latency again", batch, excess_ms = ms(*excess)
             },
             Event::CatchUpDone { batch, latency } => line! {
-                self, info, name, "latency is as low as the answers allow", batch, latency_ms = ms(*latency)
+                self, info, name, "latency is as low as the service allows", batch, latency_ms = ms(*latency)
             },
             Event::AvCorrection {
                 batch,
@@ -318,10 +318,10 @@ impl Observer {
                 delta_ms = round(*delta_ns as f64 / 1e6), slewed_ms = round(*slewed_ns as f64 / 1e6)
             },
             Event::AvGapFilled { batch, silence } => line! {
-                self, warn, name, "a hole in the audio is silent", batch, silence_ms = ms(*silence)
+                self, warn, name, "a gap in the audio is filled with silence", batch, silence_ms = ms(*silence)
             },
             Event::AvOverThreshold { batch, delta_ns } => line! {
-                self, warn, name, "audio and video are apart", batch,
+                self, warn, name, "audio and video are out of sync", batch,
                 delta_ms = round(*delta_ns as f64 / 1e6)
             },
         }

@@ -33,7 +33,6 @@ impl Track {
 }
 
 /// What the driver itself has to tell, beside the engine's events.
-#[expect(missing_docs, reason = "the fields say what they are")]
 #[derive(Debug)]
 pub enum Fact<'a> {
     /// The options are understood.
@@ -158,9 +157,9 @@ impl Observer {
                 let expected = reason == DropReason::BeforeKeyframe;
                 let reason = reason.label();
                 if expected {
-                    line! { self, info, "media_dropped", "units do not go out", track, reason, units }
+                    line! { self, info, "media_dropped", "media units dropped", track, reason, units }
                 } else {
-                    line! { self, warn, "media_dropped", "units do not go out", track, reason, units }
+                    line! { self, warn, "media_dropped", "media units dropped", track, reason, units }
                 }
             }
             Fact::InputEnded { reason } => {
@@ -169,7 +168,7 @@ impl Observer {
                 line! { self, info, "input_ended", "input has ended", reason }
             }
             Fact::MediaWarning { text } => {
-                line! { self, warn, "media_warning", "GStreamer warns", text }
+                line! { self, warn, "media_warning", "GStreamer warning", text }
             }
             Fact::BusError { kind, text } => {
                 counter!(names::GST_BUS_ERRORS, "error_type" => kind).increment(1);

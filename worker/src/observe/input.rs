@@ -18,7 +18,7 @@ impl Observer {
             }
             InputNews::Lost { reason } => {
                 self.input(false, Some(reason));
-                line! { self, info, "input_lost", "input is lost", error = reason }
+                line! { self, info, "input_lost", "input lost", error = reason }
             }
             InputNews::Retry {
                 attempt,
@@ -33,7 +33,7 @@ impl Observer {
             InputNews::NoKeyframe { pictures, frames } => {
                 counter!(names::INPUT_ANOMALIES, "kind" => "no_keyframe").increment(1);
                 line! {
-                    self, warn, "no_keyframe", "media comes, but no keyframe to begin with", pictures,
+                    self, warn, "no_keyframe", "media arrives, but no keyframe to start from", pictures,
                     audio_frames = frames
                 }
             }
@@ -48,7 +48,7 @@ impl Observer {
         let millis = |nanos: i64| round(nanos as f64 / 1e6);
         match note {
             Note::Stepped { track, by } => line! {
-                self, warn, "rtp_step", "RTP time stepped, the hole is what arrival says",
+                self, warn, "rtp_step", "RTP time stepped, the length of the gap is taken from arrival times",
                 track = track.label(), by_ms = millis(by)
             },
             Note::ClockSet { track, by } => line! {
@@ -59,17 +59,17 @@ impl Observer {
                 self, warn, "report_refused", "sender reports would move the audio by seconds", by_ms = millis(by)
             },
             Note::ReportsByArrival { late } => line! {
-                self, info, "reports_by_arrival", "sender reports tell arrival, not capture: not followed",
+                self, info, "reports_by_arrival", "sender reports carry arrival times, not capture times: ignored",
                 late_ms = millis(late)
             },
             Note::Realigned { by } => line! {
-                self, info, "realigned", "audio moves against video", by_ms = millis(by)
+                self, info, "realigned", "audio is moved to match the video", by_ms = millis(by)
             },
             Note::AudioMissing { waited } => line! {
-                self, warn, "audio_missing", "no audio comes, video goes on with silence", waited_ms = ms(waited)
+                self, warn, "audio_missing", "no audio arrives, video goes on with silence", waited_ms = ms(waited)
             },
             Note::AudioJoined { silence } => line! {
-                self, info, "audio_joined", "audio is there", silence_ms = ms(silence)
+                self, info, "audio_joined", "audio has arrived", silence_ms = ms(silence)
             },
             Note::Aligned(_) | Note::Dropped { .. } => {}
         }

@@ -49,7 +49,6 @@ macro_rules! metrics {
     ($(#[doc = $help:literal] $id:ident: $kind:ident $name:literal $({ $label:literal: $values:expr })?;)*) => {
         $(#[doc = $help] pub const $id: &str = $name;)*
 
-        /// All metrics.
         pub fn all() -> Vec<Metric> {
             vec![$(Metric {
                 name: $id,

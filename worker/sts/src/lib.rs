@@ -17,6 +17,7 @@
 //! driver ──orders──▶ StsClient ──▶ link (a task per connection) ──▶ outbox ──▶ socket
 //!    ◀──facts (bounded)── queue ◀── hear ◀── packet ◀── frames ◀────────────────┘
 //! ```
+#![warn(missing_docs)]
 
 mod client;
 mod config;

@@ -31,7 +31,7 @@ async fn a_killed_service() {
 async fn a_service_that_falls_silent() {
     let (listener, url) = listen().await;
     let mut worker = Worker::connect(config(&url));
-    // The handshake promises pings every 25 s: only the worker's own bound can notice.
+    // The handshake announces pings every 25 s: only the worker's own bound can notice.
     let _peer = Peer::joined(&listener).await;
     worker.connected(1).await;
     let ended = worker.ended(1).await.within(SILENCE, "nothing heard for");

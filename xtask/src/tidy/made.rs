@@ -31,7 +31,6 @@ struct Maker {
     position: usize,
 }
 
-/// A call of a maker.
 struct Call {
     line: usize,
     offset: usize,

@@ -25,7 +25,6 @@ const AUDIBLE: f64 = 0.002;
 /// Sound as the mean of its channels and half their difference.
 #[derive(Debug)]
 pub struct Stereo {
-    /// The mean.
     pub mean: Sound,
     /// Left minus right.
     pub difference: Sound,

@@ -38,7 +38,6 @@ pub struct Segment {
     pub start: f64,
     /// … to here.
     pub end: f64,
-    /// What it is.
     pub verdict: Verdict,
     /// Share of the segment in which the marker is heard, 0 to 1.
     pub marker_share: f64,

@@ -40,7 +40,6 @@ const WAVEFORM_PRIOR: f64 = 0.01;
 /// Below this likeness the waveform says nothing about the place.
 const WAVEFORM_LIKENESS: f64 = 0.6;
 
-/// A beep.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Beep {
     /// When it starts, in seconds on the file's timeline.

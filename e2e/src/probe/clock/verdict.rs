@@ -10,7 +10,6 @@ use std::ops::Range;
 /// Order and completeness of pictures, by the numbers they show.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Sequence {
-    /// Pictures in all.
     pub pictures: usize,
     /// Numbers that ought to be there and are not.
     pub missing: Vec<u32>,

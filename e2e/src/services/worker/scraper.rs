@@ -24,7 +24,6 @@ const LAST_EVENTS: [&str; 3] = ["input_ended", "drained", "exiting"];
 /// Scrapes kept: over half an hour of them.
 const MOST: usize = 10_000;
 
-/// One scrape.
 #[derive(Debug, Clone)]
 pub struct ScrapeSample {
     /// When it was asked for.

@@ -13,7 +13,7 @@ use nix::sys::signal::Signal;
 
 use super::Row;
 
-/// How soon a refusal that no retry can mend must be said.
+/// How soon a refusal that no retry can fix must be said.
 const AT_ONCE: Duration = Duration::from_secs(6);
 
 /// How long it may take to end after SIGTERM: ten seconds and what is buffered.
@@ -107,7 +107,7 @@ pub(super) fn kept_alive(evidence: &Evidence) -> Result<()> {
     Ok(())
 }
 
-/// A camera that cannot be used, which no retry mends: the worker says why at once and ends.
+/// A camera that cannot be used, which no retry fixes: the worker says why at once and ends.
 pub(super) fn refused(row: &Row, context: &Context, clip: PathBuf) -> Result<String> {
     let environment = context
         .named_environment(&format!("{}-{}", context.name(), row.name))

@@ -45,7 +45,6 @@ pub(super) enum Family {
     Cut,
 }
 
-/// One of the hits.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Hit {
     /// Since the end of the one before, or the first packet.

@@ -21,7 +21,7 @@ use tungstenite::{Message, WebSocket};
 const TICK: Duration = Duration::from_millis(20);
 /// How long it waits until a peer takes a message.
 const WRITE_PATIENCE: Duration = Duration::from_secs(5);
-/// It never pings: the promise is longer than the run.
+/// It never pings: the times it announces are longer than the run.
 const HELLO: &str =
     r#"0{"sid":"x","upgrades":[],"pingInterval":120000,"pingTimeout":60000,"maxPayload":52428800}"#;
 

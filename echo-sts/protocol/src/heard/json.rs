@@ -195,7 +195,7 @@ impl Visitor<'_> for Field {
 
 /// What was meant: numbers that are none become `null`, halves of surrogate pairs and control
 /// characters become harmless. `None` if there is nothing of the kind.
-pub(super) fn mend(json: &str) -> Option<String> {
+pub(super) fn fix(json: &str) -> Option<String> {
     let mut out = String::with_capacity(json.len());
     let (mut copied, mut at, mut in_text) = (0, 0, false);
     let bytes = json.as_bytes();
@@ -274,8 +274,8 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_quite_json_is_mended() {
-        for (odd, mended) in [
+    fn what_is_not_quite_json_is_fixed() {
+        for (odd, fixed) in [
             (
                 r#"{"a":NaN,"b":-Infinity,"c":Infinity}"#,
                 r#"{"a":null,"b":null,"c":null}"#,
@@ -290,8 +290,8 @@ mod tests {
             ),
             ("[\"a\nb\"]", "[\"a b\"]"),
         ] {
-            assert_eq!(mend(odd).as_deref(), Some(mended), "{odd}");
-            assert!(serde_json::from_str::<Value>(mended).is_ok(), "{mended}");
+            assert_eq!(fix(odd).as_deref(), Some(fixed), "{odd}");
+            assert!(serde_json::from_str::<Value>(fixed).is_ok(), "{fixed}");
         }
         for sound in [
             r#"{"NaN":"Infinity \" NaN -Infinity","é":[-1.5e3]}"#,
@@ -300,7 +300,7 @@ mod tests {
             "\"\\",
             "\"\\u",
         ] {
-            assert_eq!(mend(sound), None, "{sound}");
+            assert_eq!(fix(sound), None, "{sound}");
         }
     }
 }

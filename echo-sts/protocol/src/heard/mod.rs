@@ -35,13 +35,13 @@ const UNKNOWN: &str = "UNKNOWN";
 /// read around. Of an event that cannot be read at all its fragment is told as failed, where its
 /// id can be found.
 pub fn read_event(json: &str, attachments: &[Bytes], stream_id: &str) -> Vec<Fact> {
-    let (complaint, mended);
+    let (complaint, fixed);
     let read = match json::event(json) {
         Ok(read) => return read_parts(read, attachments, stream_id),
         Err(error) => {
             complaint = one_line(&error.to_string());
-            mended = json::mend(json);
-            mended.as_deref().and_then(|json| json::event(json).ok())
+            fixed = json::fix(json);
+            fixed.as_deref().and_then(|json| json::event(json).ok())
         }
     };
     let mut facts = vec![malformed(BrokenRule::BadJson, complaint.as_str())];

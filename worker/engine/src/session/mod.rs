@@ -2,7 +2,7 @@
 //!
 //! [`Session`] composes the small machines ([`link`], [`breaker`](crate::breaker),
 //! [`backoff`](crate::backoff), [`backpressure`](crate::backpressure),
-//! [`in_flight`](crate::in_flight)) and owns the promises between them:
+//! [`in_flight`](crate::in_flight)) and owns the rules between them:
 //!
 //! - every segment told is resolved exactly once, in batch order;
 //! - never more fragments out than the limit in force;

@@ -555,7 +555,7 @@ fn little_is_remembered_however_long_it_runs() {
 }
 
 #[test]
-fn any_latency_at_all_keeps_the_promises() {
+fn any_latency_at_all_keeps_the_rules() {
     // `play` checks monotony, pace and that every wait is told.
     for seed in 0..300 {
         let mut rng = StdRng::seed_from_u64(seed);

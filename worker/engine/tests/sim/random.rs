@@ -15,7 +15,7 @@ const SEEDS: u64 = 12_000;
 type Paths = BTreeMap<String, u64>;
 
 #[test]
-fn every_promise_holds_in_every_world() {
+fn every_rule_holds_in_every_world() {
     if let Some(seed) = number("DUB_ENGINE_SEED") {
         let mut world = chaos::world(seed);
         world.timeline = Some(Vec::new());
@@ -31,7 +31,7 @@ fn every_promise_holds_in_every_world() {
         let threads: Vec<_> = (0..workers as u64).map(|n| scope.spawn(run(n))).collect();
         let mut paths = Paths::new();
         for thread in threads {
-            for (path, times) in thread.join().expect("a world broke a promise, see above") {
+            for (path, times) in thread.join().expect("a world broke a rule, see above") {
                 *paths.entry(path).or_default() += times;
             }
         }

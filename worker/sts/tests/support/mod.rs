@@ -62,7 +62,7 @@ pub struct Peer {
 }
 
 impl Peer {
-    /// Accepts one connection as far as the namespace request. The handshake promises pings
+    /// Accepts one connection as far as the namespace request. The handshake announces pings
     /// every `ping` ms.
     pub async fn accept(listener: &TcpListener, ping: (u64, u64)) -> Self {
         let (stream, _) = listener.accept().await.expect("accept");
@@ -99,7 +99,7 @@ impl Peer {
         peer
     }
 
-    /// Accepts and joins the namespace; pings are promised every 25 s.
+    /// Accepts and joins the namespace; pings are announced every 25 s.
     pub async fn joined(listener: &TcpListener) -> Self {
         let mut peer = Self::accept(listener, (25_000, 10_000)).await;
         peer.join().await;

@@ -1,7 +1,7 @@
 //! The rules of the session told a second time, simply, from the outside.
 //!
 //! Sees the facts and orders that cross the border and nothing else, keeps its own books with plain
-//! variables instead of state machines, and panics when the session breaks a promise.
+//! variables instead of state machines, and panics when the session breaks a rule.
 
 mod breaker;
 
@@ -31,7 +31,6 @@ struct Sent {
     /// When its answer is overdue; once returned, when its check is.
     deadline: At,
     era: Era,
-    /// Which init it was sent under.
     init: u32,
 }
 
