@@ -6,7 +6,7 @@ use crate::failure::CannotRun;
 use crate::host::Host;
 use crate::preflight;
 use crate::python;
-use crate::requirements::{Fact, Need, REQUIREMENTS, Requirement};
+use crate::requirements::{Fact, Need, Requirement, requirements};
 use crate::say::say;
 
 /// `cargo xtask doctor`: exits with 3 when something the suite needs is missing.
@@ -139,7 +139,7 @@ fn version_in(said: &str) -> Option<Version> {
 /// Every requirement with a mark.
 fn facts(host: &Host) -> String {
     let mut text = String::new();
-    for requirement in REQUIREMENTS {
+    for requirement in requirements() {
         let mark = match (host.has(requirement), applies(host, requirement)) {
             (true, _) => "ok",
             (false, true) => "MISSING",

@@ -271,11 +271,10 @@ pub(crate) mod fake {
 mod tests {
     use super::fake::FakeMachine;
     use super::*;
-    use crate::requirements::REQUIREMENTS;
+    use crate::requirements::requirements;
 
     fn requirement(name: &str) -> &'static Requirement {
-        REQUIREMENTS
-            .iter()
+        requirements()
             .find(|r| r.name() == name)
             .expect("is in the list")
     }

@@ -7,13 +7,12 @@ use std::fmt::Write as _;
 use crate::failure::CannotRun;
 use crate::flags::{MediaOptions, MediaServer};
 use crate::host::Host;
-use crate::requirements::{Need, REQUIREMENTS, Requirement};
+use crate::requirements::{Need, Requirement, requirements};
 use crate::setup;
 
 /// What of the list is not here, for these needs.
 pub(crate) fn missing(host: &Host, needs: &[Need]) -> Vec<&'static Requirement> {
-    REQUIREMENTS
-        .iter()
+    requirements()
         .filter(|requirement| needs.contains(&requirement.need) && !host.has(requirement))
         .collect()
 }
@@ -128,10 +127,7 @@ mod tests {
         let host = FakeMachine::bare_debian().host();
         let needs = [Need::Build, Need::Run, Need::DefaultServer, Need::Python];
         let absent = missing(&host, &needs);
-        let all = REQUIREMENTS
-            .iter()
-            .filter(|r| r.need != Need::MediaMtx)
-            .count();
+        let all = requirements().filter(|r| r.need != Need::MediaMtx).count();
         assert_eq!(absent.len(), all);
         assert!(
             missing(&host, &[Need::Build])

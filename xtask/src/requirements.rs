@@ -1,8 +1,8 @@
 //! THE list of what the project needs from the system.
 //!
 //! `setup` installs from it, `doctor` reports on it, the check before each run refuses by it, and
-//! `tidy` holds the code (which GStreamer elements it makes) and `flake.nix` (which attributes it
-//! names) against it. A new element or program is added here and nowhere else.
+//! `tidy` holds `flake.nix` (which attributes it names) against it. The elements that the worker
+//! makes come from its own list, worker/media/elements.rs; all else is added here and nowhere else.
 
 /// What must be there, as a fact that can be looked up without linking anything.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -15,7 +15,6 @@ pub(crate) enum Fact {
     Element {
         name: &'static str,
         plugin: &'static str,
-        made_by: MadeBy,
     },
     /// A module file of nginx, looked for where distributions put them.
     NginxModule(&'static str),
@@ -23,15 +22,6 @@ pub(crate) enum Fact {
     GioModule(&'static str),
     /// A module that `python3` imports.
     PythonModule(&'static str),
-}
-
-/// Who creates an element.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum MadeBy {
-    /// Our code names it; `tidy` checks that it really does.
-    Us,
-    /// GStreamer picks it by itself, inside `rtspsrc` or `decodebin`.
-    Autoplug,
 }
 
 /// When a requirement applies.
@@ -89,8 +79,12 @@ impl Requirement {
 }
 
 /// Everything, in the order in which `doctor` shows it.
+pub(crate) fn requirements() -> impl Iterator<Item = &'static Requirement> {
+    OURS.iter().chain(MADE)
+}
+
 #[rustfmt::skip] // One line each: this is a table, and it is read as one.
-pub(crate) const REQUIREMENTS: &[Requirement] = &[
+const OURS: &[Requirement] = &[
     // Programs.
     program("pkg-config", Need::Build, Some("pkg-config"), Some("pkg-config"), "finds the libraries below"),
     program("gst-inspect-1.0", Need::Run, Some("gstreamer1.0-tools"), Some("gst_all_1.gstreamer"), "lists GStreamer's elements"),
@@ -105,42 +99,9 @@ pub(crate) const REQUIREMENTS: &[Requirement] = &[
     library("gstreamer-app-1.0", "libgstreamer-plugins-base1.0-dev", "gst_all_1.gst-plugins-base", "media in and out of our code"),
     library("gstreamer-audio-1.0", "libgstreamer-plugins-base1.0-dev", "gst_all_1.gst-plugins-base", "audio formats"),
     library("gstreamer-video-1.0", "libgstreamer-plugins-base1.0-dev", "gst_all_1.gst-plugins-base", "video events"),
-    // Elements our code makes.
-    made("capsfilter", "coreelements", CORE, "fixes a format"),
-    made("filesink", "coreelements", CORE, "segment files"),
-    made("queue", "coreelements", CORE, "a thread boundary"),
-    made("typefind", "coreelements", CORE, "recognises what the STS service sends"),
-    made("appsrc", "app", BASE, "media from our code"),
-    made("appsink", "app", BASE, "media to our code"),
-    made("audioconvert", "audioconvert", BASE, "sample formats"),
-    made("audioresample", "audioresample", BASE, "sample rates"),
-    made("decodebin", "playback", BASE, "decodes input audio that is no plain AAC"),
-    made("rtspsrc", "rtsp", GOOD, "RTSP input"),
-    made("rtph264depay", "rtp", GOOD, "H.264 out of RTP"),
-    made("rtpmp4gdepay", "rtp", GOOD, "AAC out of RTP"),
-    made("rtpmp4adepay", "rtp", GOOD, "AAC out of RTP, the LATM way"),
-    made("aacparse", "audioparsers", GOOD, "AAC frames"),
-    made("flvmux", "flv", GOOD, "FLV for RTMP"),
-    made("scaletempo", "audiofx", GOOD, "dubs at another speed"),
-    made("mp4mux", "isomp4", GOOD, "segment files"),
-    made("h264parse", "videoparsersbad", BAD, "H.264 access units"),
-    made("rtmp2sink", "rtmp2", BAD, "RTMP output"),
-    made("avdec_aac", "libav", LIBAV, "AAC decoder"),
-    made("avenc_aac", "libav", LIBAV, "the one continuous AAC encoder"),
-    made("qtdemux", "isomp4", GOOD, "dubbed audio in M4A"),
-    made("wavparse", "wavparse", GOOD, "dubbed audio in WAV"),
-    made("mpegaudioparse", "audioparsers", GOOD, "dubbed audio in MP3"),
-    made("oggdemux", "ogg", BASE, "dubbed audio in Ogg"),
-    made("opusdec", "opus", BASE, "Opus in Ogg"),
-    made("vorbisdec", "vorbis", BASE, "Vorbis in Ogg"),
-    made("avdec_mp3", "libav", LIBAV, "MP3 decoder"),
-    made("flacparse", "audioparsers", GOOD, "dubbed audio in FLAC"),
-    made("avdec_flac", "libav", LIBAV, "FLAC decoder"),
-    made("mulawdec", "mulaw", GOOD, "dubbed audio of telephones"),
-    made("alawdec", "alaw", GOOD, "dubbed audio of telephones"),
     // Elements GStreamer picks inside rtspsrc and decodebin.
-    picked("rtpbin", "rtpmanager", GOOD, "RTP sessions inside rtspsrc"),
-    picked("rtpjitterbuffer", "rtpmanager", GOOD, "packet order inside rtspsrc"),
+    element("rtpbin", "rtpmanager", GOOD, "RTP sessions inside rtspsrc"),
+    element("rtpjitterbuffer", "rtpmanager", GOOD, "packet order inside rtspsrc"),
     // Files that programs load.
     Requirement {
         fact: Fact::NginxModule("ngx_rtmp_module.so"),
@@ -164,6 +125,15 @@ pub(crate) const REQUIREMENTS: &[Requirement] = &[
         purpose: "installs python-socketio into target/python",
     },
 ];
+
+/// Turns the worker's list of elements into requirements.
+macro_rules! elements {
+    ($($variant:ident $name:literal $plugin:literal $set:ident $purpose:literal;)*) => {
+        const MADE: &[Requirement] = &[$(element($name, $plugin, $set, $purpose)),*];
+    };
+}
+
+include!("../../worker/media/elements.rs");
 
 /// Where a set of GStreamer plugins comes from.
 #[derive(Clone, Copy)]
@@ -224,37 +194,14 @@ const fn library(
     }
 }
 
-const fn made(
-    name: &'static str,
-    plugin: &'static str,
-    set: PluginSet,
-    purpose: &'static str,
-) -> Requirement {
-    element(name, plugin, set, MadeBy::Us, purpose)
-}
-
-const fn picked(
-    name: &'static str,
-    plugin: &'static str,
-    set: PluginSet,
-    purpose: &'static str,
-) -> Requirement {
-    element(name, plugin, set, MadeBy::Autoplug, purpose)
-}
-
 const fn element(
     name: &'static str,
     plugin: &'static str,
     set: PluginSet,
-    made_by: MadeBy,
     purpose: &'static str,
 ) -> Requirement {
     Requirement {
-        fact: Fact::Element {
-            name,
-            plugin,
-            made_by,
-        },
+        fact: Fact::Element { name, plugin },
         need: Need::Run,
         debian: Some(set.debian),
         nix: Some(set.nix),
@@ -271,7 +218,7 @@ mod tests {
     #[test]
     fn nothing_is_listed_twice() {
         let mut seen = BTreeSet::new();
-        for requirement in REQUIREMENTS {
+        for requirement in requirements() {
             assert!(
                 seen.insert((requirement.kind(), requirement.name())),
                 "{} is listed twice",
@@ -282,7 +229,7 @@ mod tests {
 
     #[test]
     fn everything_but_mediamtx_has_a_debian_package() {
-        for requirement in REQUIREMENTS {
+        for requirement in requirements() {
             assert_eq!(
                 requirement.debian.is_none(),
                 requirement.need == Need::MediaMtx,
@@ -294,7 +241,7 @@ mod tests {
 
     #[test]
     fn only_the_default_server_is_unknown_to_nix() {
-        for requirement in REQUIREMENTS {
+        for requirement in requirements() {
             assert_eq!(
                 requirement.nix.is_none(),
                 requirement.need == Need::DefaultServer,

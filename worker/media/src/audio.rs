@@ -9,7 +9,8 @@ use dub_engine::Misfit;
 use gst::prelude::*;
 
 use super::aac::{AacFormat, FRAME_SAMPLES};
-use super::{AacFrame, MediaError, decoder, m4a, make};
+use super::element::{Element, make};
+use super::{AacFrame, MediaError, decoder, m4a};
 
 /// Interleaved samples at a stream's rate and channel count.
 #[derive(Debug, Clone, PartialEq)]
@@ -85,11 +86,11 @@ pub fn decode_frames(
         return Ok(Pcm::silence(0, channels));
     }
     let caps = aac_caps(format);
-    let source = make("appsrc")?;
+    let source = make(Element::Appsrc)?;
     source.set_property("caps", &caps);
     source.set_property_from_str("format", "time");
     source.set_property("max-bytes", 0_u64);
-    let decoder = make("avdec_aac")?;
+    let decoder = make(Element::AvdecAac)?;
     let job = decoder::Job::new(&source, vec![decoder], format)?;
     let lead = usize::from(preroll.is_some());
     for (i, frame) in preroll.into_iter().chain(frames).enumerate() {

@@ -10,18 +10,18 @@ use gst::prelude::*;
 
 use super::aac::AacFormat;
 use super::audio::{AudioError, Budget, Kind, pcm_caps};
-use super::make;
+use super::element::{Element, make};
 use super::meter::{self, Meter, Thread};
 
 /// Elements that take a file of this kind apart, the last of which gives samples or has pads later.
 fn chain(kind: Kind) -> Result<Vec<gst::Element>, String> {
     Ok(match kind {
-        Kind::Mp4 => vec![make("qtdemux")?],
-        Kind::Ogg => vec![make("oggdemux")?],
-        Kind::Wav | Kind::RawPcm => vec![make("wavparse")?],
-        Kind::Adts => vec![make("aacparse")?, make("avdec_aac")?],
-        Kind::Mp3 => vec![make("mpegaudioparse")?, make("avdec_mp3")?],
-        Kind::Flac => vec![make("flacparse")?, make("avdec_flac")?],
+        Kind::Mp4 => vec![make(Element::Qtdemux)?],
+        Kind::Ogg => vec![make(Element::Oggdemux)?],
+        Kind::Wav | Kind::RawPcm => vec![make(Element::Wavparse)?],
+        Kind::Adts => vec![make(Element::Aacparse)?, make(Element::AvdecAac)?],
+        Kind::Mp3 => vec![make(Element::Mpegaudioparse)?, make(Element::AvdecMp3)?],
+        Kind::Flac => vec![make(Element::Flacparse)?, make(Element::AvdecFlac)?],
     })
 }
 
@@ -30,13 +30,13 @@ fn behind(caps: &gst::StructureRef) -> Result<Option<Vec<gst::Element>>, String>
     let version = caps.get::<i32>("mpegversion");
     Ok(Some(match (caps.name().as_str(), version) {
         ("audio/x-raw", _) => vec![],
-        ("audio/mpeg", Ok(2 | 4)) => vec![make("aacparse")?, make("avdec_aac")?],
-        ("audio/mpeg", _) => vec![make("mpegaudioparse")?, make("avdec_mp3")?],
-        ("audio/x-opus", _) => vec![make("opusdec")?],
-        ("audio/x-vorbis", _) => vec![make("vorbisdec")?],
-        ("audio/x-flac", _) => vec![make("flacparse")?, make("avdec_flac")?],
-        ("audio/x-mulaw", _) => vec![make("mulawdec")?],
-        ("audio/x-alaw", _) => vec![make("alawdec")?],
+        ("audio/mpeg", Ok(2 | 4)) => vec![make(Element::Aacparse)?, make(Element::AvdecAac)?],
+        ("audio/mpeg", _) => vec![make(Element::Mpegaudioparse)?, make(Element::AvdecMp3)?],
+        ("audio/x-opus", _) => vec![make(Element::Opusdec)?],
+        ("audio/x-vorbis", _) => vec![make(Element::Vorbisdec)?],
+        ("audio/x-flac", _) => vec![make(Element::Flacparse)?, make(Element::AvdecFlac)?],
+        ("audio/x-mulaw", _) => vec![make(Element::Mulawdec)?],
+        ("audio/x-alaw", _) => vec![make(Element::Alawdec)?],
         _ => return Ok(None),
     }))
 }
@@ -81,7 +81,7 @@ pub(crate) struct Job {
 impl Job {
     /// A job on a whole file.
     pub(crate) fn whole(kind: Kind, data: Vec<u8>, format: &AacFormat) -> Result<Self, AudioError> {
-        let source = make("appsrc")?;
+        let source = make(Element::Appsrc)?;
         source.set_property_from_str("format", "bytes");
         source.set_property("max-bytes", 0_u64);
         source.set_property("size", data.len() as i64);
@@ -108,9 +108,9 @@ impl Job {
         let text = |error: gst::glib::BoolError| error.to_string();
         let pipeline = gst::Pipeline::new();
         let (convert, resample, sink) = (
-            make("audioconvert")?,
-            make("audioresample")?,
-            make("appsink")?,
+            make(Element::Audioconvert)?,
+            make(Element::Audioresample)?,
+            make(Element::Appsink)?,
         );
         sink.set_property("sync", false);
         sink.set_property("max-buffers", 64_u32);
@@ -220,6 +220,7 @@ impl Job {
             // Short waits, so that an error on the bus ends the job at once.
             match self.sink.try_pull_sample(WAIT) {
                 Some(sample) => {
+                    meter.delivered();
                     if let Some(map) = sample
                         .buffer()
                         .and_then(|buffer| buffer.map_readable().ok())

@@ -10,7 +10,8 @@ use tokio::sync::mpsc;
 
 use super::aac::AacFormat;
 use super::bus::{self, BusFact};
-use super::{AacFrame, AccessUnit, MediaError, RtmpTarget, audio, make, socket_queue};
+use super::element::{Element, make};
+use super::{AacFrame, AccessUnit, MediaError, RtmpTarget, audio, socket_queue};
 
 /// What this part is called in errors.
 const PLACE: &str = "RTMP output";
@@ -74,7 +75,7 @@ impl Egress {
         let text = MediaError::at::<gst::glib::BoolError>(PLACE);
         let pipeline = gst::Pipeline::new();
         let (video, audio) = (source(None)?, source(Some(&audio::aac_caps(format)))?);
-        let mux = make("flvmux")?;
+        let mux = make(Element::Flvmux)?;
         mux.set_property("streamable", true);
         mux.set_property("encoder", concat!("dub-worker ", env!("CARGO_PKG_VERSION")));
         if mux.has_property("enforce-increasing-timestamps") {
@@ -236,7 +237,7 @@ fn pushed(
 }
 
 fn sink(target: &RtmpTarget) -> Result<gst::Element, MediaError> {
-    let sink = make("rtmp2sink")?;
+    let sink = make(Element::Rtmp2sink)?;
     sink.set_property_from_str("scheme", if target.tls { "rtmps" } else { "rtmp" });
     sink.set_property("host", &target.host);
     sink.set_property("port", i32::from(target.port));
@@ -253,7 +254,7 @@ fn sink(target: &RtmpTarget) -> Result<gst::Element, MediaError> {
 }
 
 fn source(caps: Option<&gst::Caps>) -> Result<gst_app::AppSrc, MediaError> {
-    let source = make("appsrc")?
+    let source = make(Element::Appsrc)?
         .downcast::<gst_app::AppSrc>()
         .map_err(|_| MediaError::at(PLACE)("appsrc is no AppSrc"))?;
     source.set_format(gst::Format::Time);

@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 use gst::prelude::*;
 
 use super::aac::{AacFormat, FRAME_SAMPLES};
-use super::{AacFrame, MediaError, audio, make};
+use super::element::{Element, make};
+use super::{AacFrame, MediaError, audio};
 
 /// What this part is called in errors.
 const PLACE: &str = "audio encoder";
@@ -36,12 +37,15 @@ impl Encoder {
     pub fn start(format: &AacFormat) -> Result<Self, MediaError> {
         let text = MediaError::at::<gst::glib::BoolError>(PLACE);
         let pipeline = gst::Pipeline::new();
-        let source = make("appsrc")?;
+        let source = make(Element::Appsrc)?;
         source.set_property("caps", audio::pcm_caps(format));
         source.set_property_from_str("format", "time");
         source.set_property("max-bytes", 0_u64);
-        let (convert, encoder, sink) =
-            (make("audioconvert")?, make("avenc_aac")?, make("appsink")?);
+        let (convert, encoder, sink) = (
+            make(Element::Audioconvert)?,
+            make(Element::AvencAac)?,
+            make(Element::Appsink)?,
+        );
         encoder.set_property("bitrate", (BITRATE_PER_CHANNEL * format.channels) as i32);
         plain(&encoder);
         sink.set_property("sync", false);

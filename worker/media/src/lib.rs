@@ -11,6 +11,7 @@ pub mod bus;
 mod decoder;
 pub mod duck;
 pub mod egress;
+mod element;
 pub mod encoder;
 mod error;
 pub mod fit;
@@ -56,57 +57,10 @@ pub type AacFrame = Arc<[u8]>;
 /// Makes GStreamer usable and says which of the elements the worker makes are missing.
 pub fn init() -> Result<(), MediaError> {
     gst::init().map_err(|error| MediaError::Init(error.to_string()))?;
-    let missing: Vec<String> = ELEMENTS
-        .iter()
-        .copied()
-        .filter(|name| gst::ElementFactory::find(name).is_none())
-        .map(str::to_owned)
-        .collect();
+    let missing = element::missing();
     if missing.is_empty() {
         Ok(())
     } else {
         Err(MediaError::MissingElements(missing))
     }
-}
-
-/// Every element this crate makes by name.
-pub const ELEMENTS: [&str; 32] = [
-    "aacparse",
-    "alawdec",
-    "appsink",
-    "appsrc",
-    "audioconvert",
-    "audioresample",
-    "avdec_aac",
-    "avdec_flac",
-    "avdec_mp3",
-    "avenc_aac",
-    "capsfilter",
-    "decodebin",
-    "filesink",
-    "flacparse",
-    "flvmux",
-    "h264parse",
-    "mp4mux",
-    "mpegaudioparse",
-    "mulawdec",
-    "oggdemux",
-    "opusdec",
-    "qtdemux",
-    "queue",
-    "rtmp2sink",
-    "rtph264depay",
-    "rtpmp4adepay",
-    "rtpmp4gdepay",
-    "rtspsrc",
-    "scaletempo",
-    "typefind",
-    "vorbisdec",
-    "wavparse",
-];
-
-/// Makes an element; the failure names it, because a missing plugin is the usual cause.
-pub(crate) fn make(name: &str) -> Result<gst::Element, MediaError> {
-    let element = gst::ElementFactory::make(name).build();
-    element.map_err(|_| MediaError::MissingElements(vec![name.to_owned()]))
 }

@@ -1,8 +1,9 @@
 //! How much of its time budget a decoder has used: what it is to blame for, not what the machine is.
 //!
 //! On a busy machine a decoder that needs 30 ms of a processor may get them spread over two seconds.
-//! Its thread is charged with the processor time it had, and with the time it slept (a decoder that
-//! hangs sleeps); waiting for a processor or for the disk is free, up to a limit.
+//! Its thread is charged with the processor time it had, and with the time it slept while nothing
+//! came out (a decoder that hangs sleeps; one whose output nobody takes sleeps too); waiting for a
+//! processor or for the disk is free, up to a limit.
 
 use std::fs;
 use std::path::PathBuf;
@@ -33,6 +34,8 @@ pub(crate) struct Meter {
     budget: Duration,
     started: Instant,
     looked: Instant,
+    /// Something came out since it was looked last.
+    delivered: bool,
     processor: Duration,
     charged: Duration,
 }
@@ -44,9 +47,15 @@ impl Meter {
             budget,
             started: now,
             looked: now,
+            delivered: false,
             processor: Duration::ZERO,
             charged: Duration::ZERO,
         }
+    }
+
+    /// Something came out: its sleep until now was the reader's doing.
+    pub(crate) fn delivered(&mut self) {
+        self.delivered = true;
     }
 
     /// Whether the budget is used up.
@@ -74,7 +83,8 @@ impl Meter {
         };
         let used = processor.saturating_sub(self.processor);
         self.processor = processor;
-        let slept = if state == 'S' {
+        let delivered = std::mem::take(&mut self.delivered);
+        let slept = if state == 'S' && !delivered {
             passed.saturating_sub(used).min(LONGEST)
         } else {
             Duration::ZERO
@@ -99,7 +109,7 @@ mod tests {
     use super::*;
 
     /// Half a second in steps of 20 ms, in each of which the thread had `processor_ms` and was in `state`.
-    fn charged_ms(processor_ms: u64, state: char) -> u128 {
+    fn charged_ms(processor_ms: u64, state: char, delivers: bool) -> u128 {
         let folder = tempfile::tempdir().expect("a temporary directory");
         let thread = Thread::default();
         thread.set(folder.path().to_owned()).expect("not set yet");
@@ -110,6 +120,9 @@ mod tests {
             fs::write(folder.path().join("schedstat"), format!("{had} 5 7\n")).expect("write");
             let stat = format!("42 (appsrc) S:src) {state} 1 1\n");
             fs::write(folder.path().join("stat"), stat).expect("write");
+            if delivers {
+                meter.delivered();
+            }
             assert!(!meter.is_over(started + Duration::from_millis(20 * step)));
         }
         meter.charged.as_millis()
@@ -117,10 +130,16 @@ mod tests {
 
     #[test]
     fn waiting_for_a_processor_or_the_disk_is_free_working_and_sleeping_are_not() {
-        assert_eq!(charged_ms(1, 'R'), 25);
-        assert_eq!(charged_ms(1, 'D'), 25);
-        assert_eq!(charged_ms(20, 'R'), 500);
-        assert_eq!(charged_ms(1, 'S'), 500);
+        assert_eq!(charged_ms(1, 'R', false), 25);
+        assert_eq!(charged_ms(1, 'D', false), 25);
+        assert_eq!(charged_ms(20, 'R', false), 500);
+        assert_eq!(charged_ms(1, 'S', false), 500);
+    }
+
+    #[test]
+    fn sleeping_while_the_reader_is_late_is_free_working_is_not() {
+        assert_eq!(charged_ms(1, 'S', true), 25);
+        assert_eq!(charged_ms(20, 'S', true), 500);
     }
 
     #[test]

@@ -12,7 +12,8 @@ use std::time::{Duration, Instant, SystemTime};
 
 use gst::prelude::*;
 
-use super::{AccessUnit, make};
+use super::AccessUnit;
+use super::element::{Element, make};
 
 /// Segments that may wait for the disk: half a minute of stream.
 const QUEUE: usize = 16;
@@ -367,11 +368,11 @@ fn write_mp4(path: &Path, units: &[(AccessUnit, i64, i64)]) -> Result<(), String
         return Err("no video in this segment".to_owned());
     };
     let pipeline = gst::Pipeline::new();
-    let source = make("appsrc")?;
+    let source = make(Element::Appsrc)?;
     source.set_property("caps", &first.caps);
     source.set_property_from_str("format", "time");
     source.set_property("max-bytes", 0_u64);
-    let (mux, sink) = (make("mp4mux")?, make("filesink")?);
+    let (mux, sink) = (make(Element::Mp4mux)?, make(Element::Filesink)?);
     sink.set_property("location", path.to_string_lossy().as_ref());
     pipeline.add_many([&source, &mux, &sink]).map_err(text)?;
     source

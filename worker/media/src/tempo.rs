@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 use gst::prelude::*;
 
 use super::audio::Pcm;
-use super::{fit, make};
+use super::element::{Element, make};
+use super::fit;
 
 /// Silence behind the sound, enough for the last piece and the search for its place.
 const FLUSH_MS: usize = 120;
@@ -67,7 +68,11 @@ impl Chain {
         }
         let caps = caps.build();
         let pipeline = gst::Pipeline::new();
-        let (source, stretch, sink) = (make("appsrc")?, make("scaletempo")?, make("appsink")?);
+        let (source, stretch, sink) = (
+            make(Element::Appsrc)?,
+            make(Element::Scaletempo)?,
+            make(Element::Appsink)?,
+        );
         source.set_property("caps", &caps);
         source.set_property_from_str("format", "time");
         source.set_property("max-bytes", 0_u64);

@@ -51,6 +51,7 @@ fn events() -> Vec<Event> {
             reason: gone(),
             in_flight: 2,
         },
+        Event::MessageLimit { bytes: 1_048_576 },
         Event::ReconnectScheduled {
             attempt: 1,
             delay: ms(2000),

@@ -4,8 +4,7 @@ use std::collections::BTreeMap;
 
 use clap::CommandFactory as _;
 
-use super::source::Source;
-use super::{Tree, Violation};
+use super::{Tree, Violation, pattern};
 use crate::flags::Cli;
 
 const METRICS_DOC: &str = "docs/ref/metrics.md";
@@ -17,29 +16,19 @@ const EXIT_CODE: &str = "worker/src/exit.rs";
 
 /// docs/ref/metrics.md and telemetry/names.rs name the same metrics.
 pub(super) fn metrics_are_documented(tree: &Tree) -> Vec<Violation> {
-    let is_metric = |name: &str| {
-        name.strip_prefix("worker_").is_some_and(|rest| {
-            !rest.is_empty()
-                && rest
-                    .bytes()
-                    .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_')
-        })
-    };
-    same_names(tree, METRICS_DOC, METRICS_CODE, is_metric, "metric")
+    same_names(
+        tree,
+        METRICS_DOC,
+        METRICS_CODE,
+        r"worker_[a-z0-9_]+",
+        "metric",
+    )
 }
 
 /// docs/ref/config.md and the command line know the same environment variables.
 pub(super) fn options_are_documented(tree: &Tree) -> Vec<Violation> {
-    let is_option = |name: &str| {
-        ["WORKER_", "ECHO_STS_", "LOG_"]
-            .iter()
-            .any(|prefix| name.starts_with(prefix))
-            && name
-                .bytes()
-                .all(|b| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'_')
-            && !name.ends_with('_')
-    };
-    same_names(tree, CONFIG_DOC, CONFIG_CODE, is_option, "option")
+    let option = r"(?:WORKER|ECHO_STS|LOG)_[A-Z0-9_]*[A-Z0-9]";
+    same_names(tree, CONFIG_DOC, CONFIG_CODE, option, "option")
 }
 
 /// docs/ref/exit-codes.md and exit.rs know the same exit codes of the worker.
@@ -85,16 +74,17 @@ fn same_names(
     tree: &Tree,
     document: &str,
     code: &[&str],
-    is_name: impl Fn(&str) -> bool,
+    name: &str,
     what: &str,
 ) -> Vec<Violation> {
+    let literal = pattern(&format!("\"({name})\""));
     let mut in_code = BTreeMap::new();
     for path in code {
-        for literal in Source::parse(tree.get(path).unwrap_or_default()).literals {
-            if is_name(&literal.value) {
+        for (number, line) in (1..).zip(tree.get(path).unwrap_or_default().lines()) {
+            for found in literal.captures_iter(line) {
                 in_code
-                    .entry(literal.value)
-                    .or_insert((*path, literal.line));
+                    .entry(found[1].to_owned())
+                    .or_insert((*path, number));
             }
         }
     }
@@ -104,9 +94,10 @@ fn same_names(
     let Some(text) = tree.get(document) else {
         return vec![Violation::new(document, 0, "is missing")];
     };
+    let whole = pattern(&format!("^{name}$"));
     let mut in_document = BTreeMap::new();
     for (index, line) in text.lines().enumerate() {
-        for name in backticked(line).filter(|name| is_name(name)) {
+        for name in backticked(line).filter(|text| whole.is_match(text)) {
             in_document.entry(name.to_owned()).or_insert(index + 1);
         }
     }

@@ -8,7 +8,8 @@ use dub_engine::Track;
 use gst::prelude::*;
 
 use super::super::aac::{AacFormat, FRAME_SAMPLES};
-use super::super::{AacFrame, AccessUnit, encoder, make};
+use super::super::element::{Element, make};
+use super::super::{AacFrame, AccessUnit, encoder};
 use super::offer::{completed, copied_format, media_of};
 use super::stamp::{Stamps, time_of};
 use super::telling::Telling;
@@ -80,7 +81,7 @@ impl Chains<'_> {
         // Unit by unit, so that the parser finds the pictures: the marker of RTP may be on every slice.
         let units = filter("video/x-h264", "byte-stream", Some("nal"))?;
         let pictures = filter("video/x-h264", "avc", Some("au"))?;
-        let sink = make("appsink")?;
+        let sink = make(Element::Appsink)?;
         let (stamps, telling) = (self.stamps.clone(), self.telling.clone());
         on_sample(&sink, move |sample| {
             let (Some(buffer), Some(caps)) = (sample.buffer_owned(), sample.caps_owned()) else {
@@ -101,9 +102,9 @@ impl Chains<'_> {
             });
         });
         self.link(&[
-            make("rtph264depay")?,
+            make(Element::Rtph264depay)?,
             units,
-            make("h264parse")?,
+            make(Element::H264parse)?,
             pictures,
             sink,
         ])
@@ -113,20 +114,20 @@ impl Chains<'_> {
         match (encoding, copied_format(encoding, caps)) {
             ("MPEG4-GENERIC", Some(_)) => {
                 complete_caps(self.pad);
-                self.copied("rtpmp4gdepay", false)
+                self.copied(Element::Rtpmp4gdepay, false)
             }
             // LATM carries the configuration in another form: what the parser finds decides.
-            ("MP4A-LATM", _) => self.copied("rtpmp4adepay", true),
+            ("MP4A-LATM", _) => self.copied(Element::Rtpmp4adepay, true),
             _ => self.converted(),
         }
     }
 
-    fn copied(&self, depayloader: &str, announced: bool) -> Result<(), String> {
+    fn copied(&self, depayloader: Element, announced: bool) -> Result<(), String> {
         let raw = filter("audio/mpeg", "raw", None)?;
         if announced {
             announce_format(&raw, self.telling);
         }
-        let sink = make("appsink")?;
+        let sink = make(Element::Appsink)?;
         let (stamps, telling) = (self.stamps.clone(), self.telling.clone());
         on_sample(&sink, move |sample| {
             let Some((frame, buffer)) = frame_of(&sample) else {
@@ -139,24 +140,24 @@ impl Chains<'_> {
                 frame,
             });
         });
-        self.link(&[make(depayloader)?, make("aacparse")?, raw, sink])
+        self.link(&[make(depayloader)?, make(Element::Aacparse)?, raw, sink])
     }
 
     /// Audio that is not plain AAC-LC is decoded and encoded once, here, so that the rest of
     /// the worker knows one kind of audio only.
     fn converted(&self) -> Result<(), String> {
         let format = converted_format();
-        let decoder = make("decodebin")?;
-        let samples = make("capsfilter")?;
+        let decoder = make(Element::Decodebin)?;
+        let samples = make(Element::Capsfilter)?;
         let caps = gst_audio::AudioCapsBuilder::new()
             .rate(format.rate as i32)
             .channels(format.channels as i32)
             .build();
         samples.set_property("caps", &caps);
-        let encoder = make("avenc_aac")?;
+        let encoder = make(Element::AvencAac)?;
         encoder.set_property("bitrate", 192_000_i32);
         encoder::plain(&encoder);
-        let sink = make("appsink")?;
+        let sink = make(Element::Appsink)?;
         // The encoder stamps its output one frame late and gives one frame of nothing first.
         let late = format.nanos(u64::from(FRAME_SAMPLES));
         let telling = self.telling.clone();
@@ -171,11 +172,11 @@ impl Chains<'_> {
             });
         });
         let chain = [
-            make("audioconvert")?,
-            make("audioresample")?,
+            make(Element::Audioconvert)?,
+            make(Element::Audioresample)?,
             samples,
             encoder,
-            make("aacparse")?,
+            make(Element::Aacparse)?,
             filter("audio/mpeg", "raw", None)?,
             sink,
         ];
@@ -233,7 +234,7 @@ fn filter(media: &str, format: &str, alignment: Option<&str>) -> Result<gst::Ele
     if media == "audio/mpeg" {
         caps = caps.field("mpegversion", 4);
     }
-    let filter = make("capsfilter")?;
+    let filter = make(Element::Capsfilter)?;
     filter.set_property("caps", caps.build());
     Ok(filter)
 }

@@ -23,7 +23,8 @@ use self::stamp::Stamps;
 use self::telling::Telling;
 use super::aac::AacFormat;
 use super::bus::{self, BusFact};
-use super::{AacFrame, AccessUnit, make};
+use super::element::{Element, make};
+use super::{AacFrame, AccessUnit};
 use crate::url::MediaUrl;
 
 /// What one RTSP connection tells. Times are nanoseconds of RTP time since the track's
@@ -143,7 +144,7 @@ impl Ingest {
     ) -> Result<Self, String> {
         let telling = Telling::new(sender, connection);
         let pipeline = gst::Pipeline::new();
-        let source = make("rtspsrc")?;
+        let source = make(Element::Rtspsrc)?;
         source.set_property("location", url.secret());
         source.set_property_from_str("protocols", "tcp");
         source.set_property("latency", latency.as_millis() as u32);
