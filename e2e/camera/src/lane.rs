@@ -71,9 +71,11 @@ impl Lane {
         manner: &Manner,
         rtp_base: u32,
     ) -> Self {
+        let looks_ahead = !manner.from_file;
         let ahead: Vec<i64> = (0..video.sets.len())
             .map(|sets| {
-                let pictures = video.pictures.iter().filter(|picture| picture.sets == sets);
+                let pictures = video.pictures.iter();
+                let pictures = pictures.filter(|picture| looks_ahead && picture.sets == sets);
                 pictures
                     .map(|picture| picture.pts - picture.dts)
                     .max()

@@ -31,6 +31,9 @@ pub struct Manner {
     pub frames_per_packet: usize,
     /// A packet of several frames leaves when the next frame comes, as with ffmpeg, not with its last.
     pub packets_wait: bool,
+    /// Pictures leave at their decoding time, as from a file; else as late as a live encoder that
+    /// reorders has to be.
+    pub from_file: bool,
     /// A marker on every slice instead of on every picture.
     pub slice_markers: bool,
     /// Parameter sets before every keyframe, not only in the description.
@@ -71,6 +74,7 @@ impl Default for Manner {
             max_packet: 1400,
             frames_per_packet: 1,
             packets_wait: false,
+            from_file: false,
             slice_markers: false,
             sets_in_band: false,
             padding: Padding::default(),
@@ -96,6 +100,7 @@ impl Manner {
         Self {
             frames_per_packet: 5,
             packets_wait: true,
+            from_file: true,
             reports: Reports {
                 kind: ReportKind::Arrival,
                 first: 10.0,

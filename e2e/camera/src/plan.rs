@@ -458,17 +458,19 @@ fn length(clip: &Clip) -> i64 {
     video.or(audio).unwrap_or(0).max(1_000_000)
 }
 
-/// SHA-256 over the slices of a picture, each with its length before it, so that bytes moved from one
-/// to the next change it. Parameter sets and SEI do not count: a muxer may repeat or drop them.
+/// SHA-256 over the slices of a picture as ffmpeg's `filter_units` writes them: a long start code
+/// before the first, short ones before the others. Parameter sets and SEI do not count: a muxer may
+/// repeat or drop them.
 fn slices(nals: &[Vec<u8>]) -> String {
     let mut hasher = Sha256::new();
-    for nal in nals.iter().filter(|nal| payload::is_slice(nal)) {
-        let end = nal
-            .iter()
-            .rposition(|byte| *byte != 0)
-            .map_or(0, |last| last + 1);
-        hasher.update((end as u64).to_be_bytes());
-        hasher.update(&nal[..end]);
+    for (index, nal) in nals.iter().filter(|nal| payload::is_slice(nal)).enumerate() {
+        let start: &[u8] = if index == 0 {
+            &[0, 0, 0, 1]
+        } else {
+            &[0, 0, 1]
+        };
+        hasher.update(start);
+        hasher.update(nal);
     }
     hex::encode(hasher.finalize())
 }

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 /// A picture that was sent.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Picture {
-    /// SHA-256 over its slices, each with its length (64 bits, big-endian) before it.
+    /// SHA-256 over its slices with start codes, as ffmpeg's `framehash` tells it of a recording.
     pub slices: String,
     /// When it belongs, in milliseconds of the clip.
     pub pts_ms: f64,

@@ -9,6 +9,8 @@ pub struct RtpHeader {
     pub timestamp: u32,
     /// Who sends it.
     pub ssrc: u32,
+    /// For H.264: the end of a picture, or so it should be.
+    pub marker: bool,
 }
 
 impl RtpHeader {
@@ -20,6 +22,7 @@ impl RtpHeader {
             sequence: field(0)? as u16,
             timestamp: field(4)?,
             ssrc: field(8)?,
+            marker: packet.get(1)? >> 7 == 1,
         })
     }
 }
@@ -33,10 +36,12 @@ pub struct SenderReport {
     pub ntp: i64,
     /// RTP timestamp of that instant.
     pub rtp: u32,
+    /// A source description comes with it, as RFC 3550 demands.
+    pub named: bool,
 }
 
 impl SenderReport {
-    /// Reads a report at the start of an RTCP packet.
+    /// Reads a report at the start of a compound RTCP packet.
     pub fn parse(packet: &[u8]) -> Option<Self> {
         let field = |at: usize| Some(u32::from_be_bytes(packet.get(at..at + 4)?.try_into().ok()?));
         if packet.first()? >> 6 != 2 || packet.get(1) != Some(&200) {
@@ -53,8 +58,22 @@ impl SenderReport {
             ssrc: field(4)?,
             ntp: nanos,
             rtp: field(16)?,
+            named: has_description(packet),
         })
     }
+}
+
+/// Whether one of the packets of a compound is a source description.
+fn has_description(mut compound: &[u8]) -> bool {
+    const SDES: u8 = 202;
+    while let [_, kind, high, low, ..] = *compound {
+        if kind == SDES {
+            return true;
+        }
+        let words = usize::from(u16::from_be_bytes([high, low])) + 1;
+        compound = compound.get(4 * words..).unwrap_or_default();
+    }
+    false
 }
 
 #[cfg(test)]
@@ -68,8 +87,11 @@ mod tests {
             sequence: 258,
             timestamp: 9,
             ssrc: 7,
+            marker: false,
         };
         assert_eq!(RtpHeader::parse(&packet), Some(header));
+        let marked = [0x80, 0xe0, 1, 2, 0, 0, 0, 9, 0, 0, 0, 7];
+        assert_eq!(RtpHeader::parse(&marked).map(|it| it.marker), Some(true));
         assert_eq!(RtpHeader::parse(&packet[..11]), None);
         assert_eq!(RtpHeader::parse(&[0; 12]), None);
     }
@@ -84,8 +106,16 @@ mod tests {
             ssrc: 7,
             ntp: 1_500_000_000,
             rtp: 4_800,
+            named: false,
         };
         assert_eq!(SenderReport::parse(&packet), Some(report));
+        let mut compound = packet.clone();
+        compound.extend([0x81, 202, 0, 1, 0, 0, 0, 7]);
+        let named = SenderReport {
+            named: true,
+            ..report
+        };
+        assert_eq!(SenderReport::parse(&compound), Some(named));
         packet[8..16].fill(0);
         assert_eq!(SenderReport::parse(&packet), None);
         assert_eq!(SenderReport::parse(&packet[..10]), None);

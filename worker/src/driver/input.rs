@@ -183,10 +183,11 @@ impl Input {
                 track,
                 time,
                 ntp,
+                named,
                 arrived,
             } => {
                 let arrived = self.at(arrived);
-                self.timeline().report(arrived, track, time, ntp);
+                self.timeline().report(arrived, track, time, ntp, named);
             }
             IngestFact::Lost { track, packets } => {
                 observer.fact(&Fact::PacketsLost { track, packets });

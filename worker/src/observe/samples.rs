@@ -52,6 +52,10 @@ fn events() -> Vec<Event> {
             in_flight: 2,
         },
         Event::MessageLimit { bytes: 1_048_576 },
+        Event::TooLarge {
+            batch,
+            bytes: 1_048_600,
+        },
         Event::ReconnectScheduled {
             attempt: 1,
             delay: ms(2000),

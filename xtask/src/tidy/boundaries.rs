@@ -125,7 +125,7 @@ pub(super) fn ffmpeg_is_called_in_one_place(tree: &Tree) -> Vec<Violation> {
 
 /// A build sandbox has `/bin/sh` and nothing else at a known place.
 pub(super) fn programs_are_looked_for(tree: &Tree) -> Vec<Violation> {
-    let guessed = pattern(r#""((?:#!)?(?:/usr(?:/local)?)?/bin/[^"]*)""#);
+    let guessed = pattern(r#""((?:#!)?(?:/usr(?:/local)?)?/bin/[^"\\]*)""#);
     let mut violations = in_code(
         tree,
         &guessed,

@@ -189,7 +189,7 @@ fn config(dir: &Path, apps: &[String], rtmp: u16, http: u16) -> Result<String> {
     writeln!(text, "events {{ worker_connections 256; }}")?;
     writeln!(
         text,
-        "rtmp {{\n  server {{\n    listen 127.0.0.1:{rtmp};\n    chunk_size 4096;"
+        "rtmp {{\n  server {{\n    listen 127.0.0.1:{rtmp};\n    chunk_size 4096; max_message 16M;"
     )?;
     // Publishers learn every 200 kB that their data arrives, so they notice a server that hangs.
     writeln!(text, "    ack_window 200000;")?;

@@ -339,7 +339,8 @@ fn sound() -> Vec<Row> {
                 })
             },
         )
-        .with(|row| row.silent = 4..5),
+        // What is left of a hole, less than half a frame, is slewed.
+        .with(|row| (row.silent, row.corrections) = (4..5, 3)),
     ]
 }
 
@@ -462,6 +463,8 @@ pub(super) fn of_mediamtx() -> Vec<Row> {
 }
 
 fn mono(row: &mut Row) {
+    // The beep of second 0 begins with the stream, and so may be cut by half a frame: 12 ms.
+    row.unsettled.push(0.0..0.5);
     row.clip = row.clip.clone().with_audio(44_100, 1);
     if let Some(audio) = &mut row.clip.audio {
         audio.kbps = 64;

@@ -66,6 +66,8 @@ pub(super) struct Alignment {
     ahead: [Option<i64>; 2],
     early: [bool; 2],
     kind: Option<Kind>,
+    /// The last report came with a source description.
+    named: bool,
     /// Audio against what arrival says, from when both were known: what the sender's coding takes.
     bias: i64,
     /// A track stepped, and neither arrival nor a report has confirmed where it lies since.
@@ -88,6 +90,7 @@ impl Alignment {
             ahead: [None; 2],
             early: [false; 2],
             kind: None,
+            named: false,
             bias: 0,
             suspect: false,
             steps: [None; 2],
@@ -108,13 +111,14 @@ impl Alignment {
         track: Track,
         time: i64,
         ahead: i64,
-        ntp: i64,
+        (ntp, named): (i64, bool),
         evidence: &Evidence,
     ) -> Verdict {
         let (own, other) = match track {
             Track::Video => (0, 1),
             Track::Audio => (1, 0),
         };
+        self.named = named;
         let mapping = ntp.saturating_sub(time);
         let mut verdict = Verdict::default();
         // RTP time moved in the report and not in the packets: they may be about to follow.
@@ -160,7 +164,7 @@ impl Alignment {
             if self.kind.is_none() && estimate.is_none() {
                 return;
             }
-            let kind = estimate.as_ref().and_then(|it| Self::kind_of(claim, it));
+            let kind = estimate.as_ref().and_then(|it| self.kind_of(claim, it));
             self.kind = kind.or(self.kind);
             if let (Some(Kind::ByArrival), Some(estimate)) = (kind, &estimate) {
                 let late = claim - estimate.offset;
@@ -189,15 +193,21 @@ impl Alignment {
 
     /// Whether a claim is what arrival says when it is taken for the time of capture; `None` while that
     /// makes no difference, because packets are single frames in their order.
-    fn kind_of(claim: i64, estimate: &Estimate) -> Option<Kind> {
+    ///
+    /// A live encoder that reorders sends a picture as late after its decoding time as a server's clock
+    /// would make it: then only the manners of the report tell. Encoders and their libraries add the
+    /// source description that the RFC demands, gortsplib (MediaMTX), whose reports are arrival, does not.
+    fn kind_of(&self, claim: i64, estimate: &Estimate) -> Option<Kind> {
         let late = claim.saturating_sub(estimate.offset);
         let mut telling = estimate
             .taken_literally
             .iter()
-            .filter(|late| **late > ALIKE)
+            .filter(|(length, lead)| length + lead > ALIKE)
             .peekable();
         telling.peek()?;
-        let literal = telling.any(|taken| (late - taken).saturating_abs() <= ALIKE);
+        let literal = telling.any(|(length, lead)| {
+            (*length > 0 || !self.named) && (late - (length + lead)).saturating_abs() <= ALIKE
+        });
         if late.saturating_abs() > BELIEVED {
             return None;
         }
@@ -255,7 +265,7 @@ impl Alignment {
         let claim = self.claim();
         let by = claim.map_or(0, |claim| claim.saturating_sub(estimate.offset));
         let plausible = by.saturating_abs() <= self.patience;
-        let kind = claim.and_then(|claim| Self::kind_of(claim, estimate));
+        let kind = claim.and_then(|claim| self.kind_of(claim, estimate));
         let literal = kind == Some(Kind::ByArrival);
         if let Some(claim) = claim.filter(|_| plausible && !literal) {
             self.bias = by;

@@ -42,8 +42,8 @@ pub(super) struct Estimate {
     /// Audio line + this = video line.
     pub(super) offset: i64,
     /// How much later audio would lie if arrival was taken for the time of capture, for the ways in
-    /// which a server can do that.
-    pub(super) taken_literally: Vec<i64>,
+    /// which a server can do that: by a packet's length, and by how far pictures are ahead.
+    pub(super) taken_literally: Vec<(i64, i64)>,
 }
 
 impl Evidence {
@@ -104,7 +104,7 @@ impl Evidence {
         let (audio, lengths) = self.audio()?;
         let taken_literally = lengths
             .iter()
-            .flat_map(|length| leads.iter().map(move |lead| length + lead))
+            .flat_map(|length| leads.iter().map(move |lead| (*length, *lead)))
             .collect();
         Some(Estimate {
             offset: audio - video,

@@ -107,8 +107,11 @@ impl Line {
         }
         let ahead = place.saturating_sub(highest);
         if ahead < 0 {
-            // Behind the last one, but not behind the one before: that one strayed.
-            if place > self.before {
+            // Behind the last one, but not behind the one before: one of the two strayed. If it was the
+            // last one, it is out, and this one is shown before it.
+            let last = off(highest, self.before.saturating_add(self.cadence));
+            let this = off(place, self.before.saturating_add(2 * self.cadence));
+            if place > self.before && this < last {
                 return self.went(at, place, None);
             }
             return self.step(at, raw, expected);

@@ -316,8 +316,9 @@ impl<V, A> Timeline<V, A> {
         self.settle(at);
     }
 
-    /// A sender report came: `time` on the track's RTP clock is `ntp` on the sender's.
-    pub fn report(&mut self, at: At, track: Track, time: i64, ntp: i64) {
+    /// A sender report came: `time` on the track's RTP clock is `ntp` on the sender's. It is `named` if
+    /// a source description came with it.
+    pub fn report(&mut self, at: At, track: Track, time: i64, ntp: i64, named: bool) {
         let line = match track {
             Track::Video => &self.video,
             Track::Audio => &self.audio,
@@ -326,7 +327,7 @@ impl<V, A> Timeline<V, A> {
         let ahead = line.ahead(at, time);
         let verdict = self
             .alignment
-            .report(track, time, ahead, ntp, &self.evidence);
+            .report(track, time, ahead, (ntp, named), &self.evidence);
         self.apply(verdict);
         self.settle(at);
     }

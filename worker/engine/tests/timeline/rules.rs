@@ -65,6 +65,26 @@ fn honest_reports_are_exact_whatever_arrival_says() {
 }
 
 #[test]
+fn honest_reports_of_a_live_encoder_that_reorders_are_not_taken_for_arrival() {
+    let step = SECOND / 30;
+    for late in [2 * step, 5 * step, 8 * step] {
+        for from in [0, 4] {
+            let sender = Sender {
+                reordered_from: Some(from * SECOND),
+                video_late: late,
+                report_every: 2 * SECOND,
+                ..Sender::default()
+            };
+            let run = in_sync("live", &sender, &[], 0.1);
+            assert_eq!(run.noted("realigned"), 0, "late by {} ms", late / MS);
+            // What is before the first picture only.
+            let early = run.dropped(Track::Audio);
+            assert!(early <= 1, "{early} frames of sound lost");
+        }
+    }
+}
+
+#[test]
 fn without_reports_arrival_is_exact_to_milliseconds() {
     for (bundle, reordered) in [
         (vec![1], false),
@@ -308,6 +328,22 @@ fn stray_timestamps_add_up_to_nothing() {
             off[off.len() - 1] / MS
         );
         assert_eq!(run.of('s').len(), 0, "{} ms", stray / MS);
+        let back = run
+            .of('v')
+            .windows(2)
+            .filter(|pair| pair[1].pts <= pair[0].pts)
+            .count();
+        assert!(
+            back == 0 || stray > 0,
+            "{} ms: {back} pictures are shown before earlier ones",
+            stray / MS
+        );
+        let first = run.of('a')[0];
+        let moved = run
+            .of('a')
+            .into_iter()
+            .find(|out| ((out.pts - out.truth) - (first.pts - first.truth)).abs() > MS);
+        assert_eq!(moved, None, "{} ms: sound moved", stray / MS);
     }
 }
 

@@ -55,6 +55,8 @@ pub(crate) struct Sender {
     /// Audio is sent only within these true times.
     pub(crate) audio_within: Vec<(i64, i64)>,
     pub(crate) audio_late: i64,
+    /// A live encoder that reorders is late by what it looks ahead; a file is not.
+    pub(crate) video_late: i64,
     /// Both tracks pause: nothing is captured meanwhile.
     pub(crate) pauses: Vec<(i64, i64)>,
     /// What is sent meanwhile comes through at its end.
@@ -86,6 +88,7 @@ impl Default for Sender {
             stray: 0,
             audio_within: vec![(i64::MIN, i64::MAX)],
             audio_late: 0,
+            video_late: 0,
             pauses: Vec::new(),
             bursts: Vec::new(),
             jitter: |n| (n * 7919 % 13) as i64 * MS / 4,
@@ -222,7 +225,7 @@ impl Sender {
             if self.paused(truth) {
                 continue;
             }
-            let at = self.arrival(dts, n);
+            let at = self.arrival(dts + self.video_late, n);
             let second = truth / SECOND;
             let stray = if self.stray != 0 && second > strayed {
                 strayed = second;
@@ -361,7 +364,9 @@ impl Sender {
                 What::Report { track, rtp, ntp } => {
                     let clock = &clocks[usize::from(track == Track::Audio)];
                     if let Some(time) = clock.other(rtp) {
-                        timeline.report(now, track, time, ntp);
+                        // A server that puts arrival into them leaves the description out.
+                        let named = self.reports == Reports::Honest;
+                        timeline.report(now, track, time, ntp, named);
                     }
                 }
             }

@@ -101,8 +101,10 @@ impl Chains<'_> {
                 unit,
             });
         });
+        let depayloader = make(Element::Rtph264depay)?;
+        self.stamps.hide_markers(&depayloader);
         self.link(&[
-            make(Element::Rtph264depay)?,
+            depayloader,
             units,
             make(Element::H264parse)?,
             pictures,

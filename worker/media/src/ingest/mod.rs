@@ -60,6 +60,8 @@ pub enum IngestFact {
         track: Track,
         time: i64,
         ntp: i64,
+        /// It came with a source description.
+        named: bool,
         arrived: Instant,
     },
     /// RTP packets are missing, by their sequence numbers.

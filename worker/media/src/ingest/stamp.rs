@@ -35,6 +35,36 @@ struct Stamp {
     arrivals: VecDeque<(i64, Instant)>,
     /// A report that came before the first packet.
     early: Option<SenderReport>,
+    markers: Markers,
+}
+
+/// Whether RTP's marker stands at the end of every picture. Some encoders put it on every slice, and then
+/// only the next picture tells where one ends: that is taken for granted until two pictures in a row had
+/// one marker each.
+#[derive(Debug, Default)]
+struct Markers {
+    timestamp: Option<u32>,
+    /// Of the packets with that timestamp.
+    seen: u32,
+    /// Pictures in a row that had one.
+    sane: u32,
+}
+
+impl Markers {
+    fn packet(&mut self, timestamp: u32, marker: bool) {
+        if self.timestamp.replace(timestamp) != Some(timestamp) {
+            self.sane = if self.seen == 1 { self.sane + 1 } else { 0 };
+            self.seen = 0;
+        }
+        self.seen += u32::from(marker);
+        if self.seen > 1 {
+            self.sane = 0;
+        }
+    }
+
+    fn end_pictures(&self) -> bool {
+        self.sane >= 2
+    }
 }
 
 /// What a packet has to tell.
@@ -147,6 +177,35 @@ impl Stamps {
         (Some(time), arrived.unwrap_or_else(Instant::now))
     }
 
+    /// Takes the marker off units behind the depayloader where it does not end pictures.
+    pub(super) fn hide_markers(&self, depayloader: &gst::Element) {
+        let stamp = self.of(Track::Video).clone();
+        let Some(pad) = depayloader.static_pad("src") else {
+            return;
+        };
+        let hide = move |buffer: &mut gst::Buffer| {
+            if buffer.flags().contains(gst::BufferFlags::MARKER)
+                && !lock(&stamp).markers.end_pictures()
+            {
+                buffer.make_mut().unset_flags(gst::BufferFlags::MARKER);
+            }
+        };
+        let mask = gst::PadProbeType::BUFFER | gst::PadProbeType::BUFFER_LIST;
+        pad.add_probe(mask, move |_, info| {
+            match &mut info.data {
+                Some(gst::PadProbeData::Buffer(buffer)) => hide(buffer),
+                Some(gst::PadProbeData::BufferList(list)) => {
+                    list.make_mut().foreach_mut(|mut buffer, _| {
+                        hide(&mut buffer);
+                        std::ops::ControlFlow::Continue(Some(buffer))
+                    });
+                }
+                _ => {}
+            }
+            gst::PadProbeReturn::Ok
+        });
+    }
+
     fn of(&self, track: Track) -> &Arc<Mutex<Stamp>> {
         match track {
             Track::Video => &self.0[0],
@@ -169,6 +228,7 @@ fn note(stamp: &Arc<Mutex<Stamp>>, buffer: &gst::BufferRef) -> Option<Noted> {
     let arrived = Instant::now();
     let mut stamp = lock(stamp);
     let time = stamp.clock.as_mut()?.packet(header.timestamp);
+    stamp.markers.packet(header.timestamp, header.marker);
     let last = stamp.last.replace((header.ssrc, header.sequence));
     let lost = last
         .filter(|(ssrc, _)| *ssrc == header.ssrc)
@@ -212,7 +272,52 @@ fn tell_report(stamp: &Arc<Mutex<Stamp>>, track: Track, report: SenderReport, te
             track,
             time,
             ntp: report.ntp,
+            named: report.named,
             arrived: Instant::now(),
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn trusted(packets: &[(u32, bool)]) -> Vec<bool> {
+        let mut markers = Markers::default();
+        let look = |(timestamp, marker): &(u32, bool)| {
+            markers.packet(*timestamp, *marker);
+            markers.end_pictures()
+        };
+        packets.iter().map(look).collect()
+    }
+
+    #[test]
+    fn markers_end_pictures_once_two_had_one_each() {
+        let good = [(0, false), (0, true), (3, true), (6, false), (6, true)];
+        assert_eq!(trusted(&good), [false, false, false, true, true]);
+        let none = [(0, false), (3, false), (6, false), (9, false)];
+        assert_eq!(trusted(&none), [false; 4]);
+    }
+
+    #[test]
+    fn a_marker_on_every_slice_is_never_trusted_or_no_longer() {
+        let slices = [
+            (0, true),
+            (0, true),
+            (3, true),
+            (3, true),
+            (6, true),
+            (6, true),
+        ];
+        assert_eq!(trusted(&slices), [false; 6]);
+        let later = [
+            (0, true),
+            (3, true),
+            (6, true),
+            (9, true),
+            (9, true),
+            (12, true),
+        ];
+        assert_eq!(trusted(&later), [false, false, true, true, false, false]);
     }
 }
