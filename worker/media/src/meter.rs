@@ -17,14 +17,34 @@ const LONGEST: Duration = Duration::from_millis(40);
 /// However late the machine is, after this many times its budget a decoder is given up.
 const PATIENCE: u32 = 4;
 
-/// The folder in `/proc` of the thread that decodes, once it runs.
-pub(crate) type Thread = Arc<OnceLock<PathBuf>>;
+/// The thread that decodes, once it runs.
+pub(crate) type Thread = Arc<OnceLock<Running>>;
+
+/// A thread at work.
+#[derive(Debug)]
+pub(crate) struct Running {
+    /// Its folder in `/proc`.
+    folder: PathBuf,
+    /// Processor time it has had for others: threads come from a pool and go back to it.
+    before: Duration,
+}
+
+impl Running {
+    fn processor(&self) -> Option<Duration> {
+        nanoseconds(&fs::read_to_string(self.folder.join("schedstat")).ok()?)
+    }
+}
 
 /// Notes the calling thread as the one that decodes.
-pub(crate) fn note(thread: &OnceLock<PathBuf>) {
+pub(crate) fn note(thread: &OnceLock<Running>) {
     if let Ok(own) = fs::read_link("/proc/thread-self") {
+        let mut running = Running {
+            folder: PathBuf::from("/proc").join(own),
+            before: Duration::ZERO,
+        };
+        running.before = running.processor().unwrap_or_default();
         // The first one is the source's, which runs the whole chain.
-        let _ = thread.set(PathBuf::from("/proc").join(own));
+        let _ = thread.set(running);
     }
 }
 
@@ -36,7 +56,8 @@ pub(crate) struct Meter {
     looked: Instant,
     /// Something came out since it was looked last.
     delivered: bool,
-    processor: Duration,
+    /// What the thread had at the last look.
+    processor: Option<Duration>,
     charged: Duration,
 }
 
@@ -48,7 +69,7 @@ impl Meter {
             started: now,
             looked: now,
             delivered: false,
-            processor: Duration::ZERO,
+            processor: None,
             charged: Duration::ZERO,
         }
     }
@@ -70,19 +91,18 @@ impl Meter {
     }
 
     fn look(&mut self, passed: Duration) {
-        let Some(folder) = self.thread.get() else {
+        let Some(running) = self.thread.get() else {
             return; // Not even started: nobody to charge.
         };
-        let read = |name: &str| fs::read_to_string(folder.join(name)).ok();
-        let processor = read("schedstat").and_then(|text| nanoseconds(&text));
-        let (Some(processor), Some(state)) = (processor, read("stat").as_deref().and_then(state))
-        else {
+        let stat = fs::read_to_string(running.folder.join("stat")).ok();
+        let state = stat.as_deref().and_then(state);
+        let (Some(processor), Some(state)) = (running.processor(), state) else {
             // It has ended, or the kernel does not tell: then time is time.
             self.charged += passed;
             return;
         };
-        let used = processor.saturating_sub(self.processor);
-        self.processor = processor;
+        let before = self.processor.replace(processor).unwrap_or(running.before);
+        let used = processor.saturating_sub(before);
         let delivered = std::mem::take(&mut self.delivered);
         let slept = if state == 'S' && !delivered {
             passed.saturating_sub(used).min(LONGEST)
@@ -112,11 +132,17 @@ mod tests {
     fn charged_ms(processor_ms: u64, state: char, delivers: bool) -> u128 {
         let folder = tempfile::tempdir().expect("a temporary directory");
         let thread = Thread::default();
-        thread.set(folder.path().to_owned()).expect("not set yet");
+        // An hour of work for others goes before.
+        let before = Duration::from_hours(1);
+        let running = Running {
+            folder: folder.path().to_owned(),
+            before,
+        };
+        thread.set(running).expect("not set yet");
         let started = Instant::now();
         let mut meter = Meter::start(thread, Duration::from_secs(2), started);
         for step in 1..=25 {
-            let had = step * processor_ms * 1_000_000;
+            let had = (before + Duration::from_millis(step * processor_ms)).as_nanos();
             fs::write(folder.path().join("schedstat"), format!("{had} 5 7\n")).expect("write");
             let stat = format!("42 (appsrc) S:src) {state} 1 1\n");
             fs::write(folder.path().join("stat"), stat).expect("write");
@@ -150,7 +176,11 @@ mod tests {
         assert!(!meter.is_over(started + Duration::from_secs(7)));
         assert!(meter.is_over(started + Duration::from_secs(8)));
         let thread = Thread::default();
-        thread.set("/nowhere".into()).expect("not set yet");
+        let nowhere = Running {
+            folder: "/nowhere".into(),
+            before: Duration::ZERO,
+        };
+        thread.set(nowhere).expect("not set yet");
         let mut meter = Meter::start(thread, budget, started);
         assert!(!meter.is_over(started + Duration::from_secs(1)));
         assert!(meter.is_over(started + Duration::from_secs(2)));
@@ -160,10 +190,9 @@ mod tests {
     fn a_thread_finds_itself() {
         let thread = Thread::default();
         note(&thread);
-        let folder = thread.get().expect("noted");
-        let text = fs::read_to_string(folder.join("schedstat")).expect("readable");
-        assert!(nanoseconds(&text).is_some());
-        let stat = fs::read_to_string(folder.join("stat")).expect("readable");
+        let running = thread.get().expect("noted");
+        assert!(running.processor().expect("readable") >= running.before);
+        let stat = fs::read_to_string(running.folder.join("stat")).expect("readable");
         assert_eq!(state(&stat), Some('R'));
     }
 }
