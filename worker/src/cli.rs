@@ -110,6 +110,10 @@ pub struct Cli {
     #[arg(long, env = "WORKER_DUB_SPILL", default_value = "0s", value_parser = value::dub_spill)]
     pub dub_spill: Duration,
 
+    /// What becomes of a dub more than 6 dB louder or 20 dB quieter than the original
+    #[arg(long, env = "WORKER_DUB_LOUDNESS", value_enum, default_value_t = DubLoudness::Match)]
+    pub dub_loudness: DubLoudness,
+
     /// Length of a segment: 1s to 60s
     #[arg(long, env = "WORKER_SEGMENT_DURATION", default_value = "6s", value_parser = value::segment_duration)]
     pub segment_duration: Duration,
@@ -248,6 +252,15 @@ pub enum DubFit {
     Stretch,
 }
 
+/// What becomes of dubs that are much louder or quieter than the original.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum DubLoudness {
+    /// They are brought within that, and peaks over full scale under it.
+    Match,
+    /// They are heard as they come.
+    Keep,
+}
+
 /// How the log is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum LogFormat {
@@ -308,6 +321,7 @@ mod tests {
             (["--sts-mode", "off"], ["--sts-mode", "off", "passthrough"]),
             (["--dub-mix", "both"], ["--dub-mix", "both", "duck"]),
             (["--dub-fit", "cut"], ["--dub-fit", "cut", "stretch"]),
+            (["--dub-loudness", "6"], ["--dub-loudness", "6", "keep"]),
             (
                 ["--dub-max-speed", "2.1"],
                 ["--dub-max-speed", "2.1", "1 to 2"],

@@ -6,11 +6,11 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use dub_engine::{DubFitConfig, DubFitMode, Gone};
+use dub_engine::{DubFitConfig, DubFitMode, DubLoudness, Gone};
 use dub_media::MediaUrl;
 use sts_client::Ca;
 
-use crate::cli::{Cli, DubFit, DubMix, StsGone, StsMode};
+use crate::cli::{self, Cli, DubFit, DubMix, StsGone, StsMode};
 
 /// Everything the worker needs to know before it starts.
 #[derive(Debug, Clone)]
@@ -43,6 +43,8 @@ pub struct Config {
     pub dub_max_speed: f64,
     /// How far speech may run on into the next segment.
     pub dub_spill: Duration,
+    /// Whether dubs much louder or quieter than the original are changed.
+    pub dub_loudness: DubLoudness,
     /// Constant added to every output timestamp.
     pub av_offset: Duration,
     /// A/V delta that counts as out of sync.
@@ -171,6 +173,10 @@ impl From<&Cli> for Config {
             },
             dub_max_speed: cli.dub_max_speed,
             dub_spill: cli.dub_spill,
+            dub_loudness: match cli.dub_loudness {
+                cli::DubLoudness::Match => DubLoudness::Match,
+                cli::DubLoudness::Keep => DubLoudness::Keep,
+            },
             duck_db: (cli.dub_mix == DubMix::Duck).then_some(cli.dub_duck_db),
             av_offset: cli.av_offset,
             av_sync_threshold: Duration::from_millis(u64::from(cli.av_sync_threshold_ms)),

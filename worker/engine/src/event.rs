@@ -6,10 +6,12 @@
 use crate::breaker::BreakerState;
 use crate::dub_fit::DubFitHow;
 use crate::fragment_id::FragmentId;
+use crate::loudness::LoudnessChange;
 use crate::session::End;
 use crate::words::{AckStatus, BackpressureAction, LinkId, OriginalReason, ProtocolErrorKind};
-use std::fmt;
 use std::time::Duration;
+
+mod display;
 
 /// How loud an event is. A clean run has nothing at `Warn` or above.
 #[derive(Copy, Clone, Debug, Eq, PartialEq, Ord, PartialOrd)]
@@ -256,6 +258,17 @@ pub enum Event {
         /// What was cut off the end of the dub before, for lack of room.
         cut: Duration,
     },
+    /// A dub was much louder or quieter than its original, or over full scale.
+    DubLevelled {
+        /// Which segment.
+        batch: u64,
+        /// What was done.
+        change: LoudnessChange,
+        /// How much louder than the original it came, in tenths of a decibel.
+        difference_tenths: i32,
+        /// By how much it was turned up, in tenths of a decibel.
+        gain_tenths: i32,
+    },
     /// The first pair leaves.
     OutputStarted {
         /// Which pair.
@@ -374,6 +387,7 @@ impl Event {
             Self::StreamComplete { .. } => "stream_complete",
             Self::Drained { .. } => "drained",
             Self::DubFitted { .. } => "dub_fitted",
+            Self::DubLevelled { .. } => "dub_levelled",
             Self::OutputStarted { .. } => "output_started",
             Self::OutputNameTaken { .. } => "output_name_taken",
             Self::OutputLost { .. } => "output_lost",
@@ -438,6 +452,7 @@ impl Event {
                 how: DubFitHow::Stretched | DubFitHow::Spilled,
                 ..
             }
+            | Self::DubLevelled { .. }
             | Self::OutputStarted { .. }
             | Self::OutputReconnected { .. }
             | Self::CatchUpStarted { .. }
@@ -450,215 +465,6 @@ impl Event {
             | Self::DubFitted { .. }
             | Self::ProtocolError { first: false, .. } => Level::Debug,
         }
-    }
-}
-
-impl fmt::Display for Event {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())?;
-        match self {
-            Self::StsConnecting { link }
-            | Self::StsConnected { link }
-            | Self::SessionLost { link }
-            | Self::StreamEnding { link } => write!(f, " link={link}"),
-            Self::StsReady { link, max_inflight } => {
-                write!(f, " link={link} max_inflight={max_inflight}")
-            }
-            Self::StsConnectFailed { link, reason } => {
-                write!(f, " link={link} reason={reason:?}")
-            }
-            Self::StsDisconnected {
-                link,
-                reason,
-                in_flight,
-            } => {
-                write!(f, " link={link} reason={reason:?} in_flight={in_flight}")
-            }
-            Self::ReconnectScheduled { attempt, delay } => {
-                write!(f, " attempt={attempt} delay_ms={}", delay.as_millis())
-            }
-            Self::ReconnectAttempt { attempt, success } => {
-                write!(f, " attempt={attempt} success={success}")
-            }
-            Self::Reconnected { link, away } => {
-                write!(f, " link={link} away_ms={}", away.as_millis())
-            }
-            Self::StsGone { attempts, stays } => {
-                write!(
-                    f,
-                    " attempts={attempts}{}",
-                    if *stays { " stays" } else { "" }
-                )
-            }
-            Self::MessageLimit { bytes } => write!(f, " bytes={bytes}"),
-            Self::TooLarge { batch, bytes } => write!(f, " batch={batch} bytes={bytes}"),
-            Self::StsRefused { code, message } => {
-                write!(f, " code={code} message={message:?}")
-            }
-            // Ids are left out: a timeline names fragments by batch and sequence.
-            Self::FragmentSent {
-                batch,
-                sequence,
-                in_flight,
-                ..
-            } => {
-                write!(
-                    f,
-                    " batch={batch} sequence={sequence} in_flight={in_flight}"
-                )
-            }
-            Self::FragmentAcked {
-                batch,
-                sequence,
-                status,
-                ..
-            } => {
-                let status = match status {
-                    AckStatus::Queued => "queued",
-                    AckStatus::Processing => "processing",
-                };
-                write!(f, " batch={batch} sequence={sequence} status={status}")
-            }
-            Self::FragmentProcessed {
-                batch,
-                sequence,
-                rtt,
-                ..
-            } => {
-                write!(
-                    f,
-                    " batch={batch} sequence={sequence} rtt_ms={}",
-                    rtt.as_millis()
-                )
-            }
-            Self::FragmentFailed {
-                batch,
-                sequence,
-                code,
-                retryable,
-                message,
-                ..
-            } => write!(
-                f,
-                " batch={batch} sequence={sequence} code={code} retryable={retryable} \
-                 message={message:?}"
-            ),
-            Self::FragmentTimeout {
-                batch,
-                sequence,
-                after,
-                ..
-            } => {
-                write!(
-                    f,
-                    " batch={batch} sequence={sequence} after_ms={}",
-                    after.as_millis()
-                )
-            }
-            Self::BadAudio { batch, reason, .. } => write!(f, " batch={batch} reason={reason:?}"),
-            Self::SegmentDubbed { batch } => write!(f, " batch={batch}"),
-            Self::SegmentOriginal { batch, reason } | Self::Fallback { batch, reason } => {
-                write!(f, " batch={batch} reason={reason}")
-            }
-            Self::Breaker { from, to } => write!(f, " from={from} to={to}"),
-            Self::Backpressure {
-                action,
-                delay,
-                changed,
-            } => {
-                write!(f, " action={action}")?;
-                if let Some(delay) = delay {
-                    write!(f, " delay_ms={}", delay.as_millis())?;
-                }
-                f.write_str(if *changed { "" } else { " again" })
-            }
-            Self::ProtocolError {
-                kind,
-                first,
-                count,
-                detail,
-            } => {
-                write!(f, " kind={kind} first={first}")?;
-                if *count != 1 {
-                    write!(f, " count={count}")?;
-                }
-                write!(f, " detail={detail:?}")
-            }
-            Self::StreamComplete { link, confirmed } => {
-                write!(f, " link={link} confirmed={confirmed}")
-            }
-            Self::Drained { end } => match end {
-                End::Complete => f.write_str(" end=complete"),
-                End::Gone => f.write_str(" end=gone"),
-                End::Refused { code, .. } => write!(f, " end=refused code={code}"),
-            },
-            Self::DubFitted {
-                batch,
-                how,
-                speed_permille,
-                spill,
-                cut,
-            } => write!(
-                f,
-                " batch={batch} how={} speed_permille={speed_permille} spill_ms={} cut_ms={}",
-                how.label(),
-                spill.as_millis(),
-                cut.as_millis()
-            ),
-            Self::OutputStarted {
-                batch,
-                latency,
-                head_room,
-            } => write!(
-                f,
-                " batch={batch} latency_ms={} head_room_ms={}",
-                latency.as_millis(),
-                head_room.as_millis()
-            ),
-            Self::OutputNameTaken { delay } => write!(f, " delay_ms={}", delay.as_millis()),
-            Self::OutputLost { reason } => write!(f, " reason={reason}"),
-            Self::OutputReconnected { away, video, audio } => write!(
-                f,
-                " away_ms={} skipped_video={video} skipped_audio={audio}",
-                away.as_millis()
-            ),
-            Self::CatchUpDone { batch, latency } => {
-                write!(f, " batch={batch} latency_ms={}", latency.as_millis())
-            }
-            Self::Stall { batch, duration } => {
-                write!(f, " batch={batch} duration_ms={}", duration.as_millis())
-            }
-            Self::CatchUpStarted { batch, excess } => {
-                write!(f, " batch={batch} excess_ms={}", excess.as_millis())
-            }
-            Self::AvCorrection {
-                batch,
-                delta_ns,
-                slewed_ns,
-            } => write!(
-                f,
-                " batch={batch} delta_ms={} slewed_ms={}",
-                Millis(*delta_ns),
-                Millis(*slewed_ns)
-            ),
-            Self::AvGapFilled { batch, silence } => {
-                write!(f, " batch={batch} silence_ms={}", silence.as_millis())
-            }
-            Self::AvOverThreshold { batch, delta_ns } => {
-                write!(f, " batch={batch} delta_ms={}", Millis(*delta_ns))
-            }
-        }
-    }
-}
-
-/// Signed nanoseconds printed as milliseconds with one decimal, truncated towards zero.
-struct Millis(i64);
-
-impl fmt::Display for Millis {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let tenths = self.0 / 100_000;
-        let sign = if tenths < 0 { "-" } else { "" };
-        write!(f, "{sign}{}.{}", tenths.abs() / 10, tenths.abs() % 10)
     }
 }
 

@@ -18,6 +18,7 @@
 //! | [`av_sync`] | how audio is fitted to one continuous sample grid without drifting from video |
 //! | [`words`] | nothing; the words that more than one part or crate speaks |
 //! | [`dub_fit`] | what becomes of an answer that is longer or shorter than its segment |
+//! | [`loudness`] | how loud a dub may be beside its original |
 //! | [`captions`] | where an answer's sentences are shown |
 //! | [`heard`] | nothing; it counts what viewers have heard |
 //! | [`health`] | whether the worker is alive, and whether the stream flows |
@@ -44,6 +45,7 @@ pub mod health;
 pub mod heard;
 pub mod in_flight;
 pub mod input;
+pub mod loudness;
 pub mod machine;
 pub mod message_limit;
 pub mod output;
@@ -63,6 +65,7 @@ pub use dub_fit::{Answer, DubFit, DubFitConfig, DubFitHow, DubFitMode, Misfit, P
 pub use event::{Event, Level};
 pub use fragment_id::FragmentId;
 pub use heard::Heard;
+pub use loudness::{Correction, DubLoudness, Loudness, LoudnessChange, LoudnessGuard};
 pub use output::{Admission, HandedOver, Leaving, OutputLife, OutputOrder};
 pub use playout::{Pair, Playout, PlayoutConfig};
 pub use segment::{

@@ -71,6 +71,18 @@ pub struct Budget {
     pub frames: usize,
 }
 
+impl Budget {
+    /// For a sound that should last `frames` at `rate`: for 6 s, which need 25 ms, `usual`; for longer
+    /// ones in proportion, up to ten times that. At most `most` come out.
+    pub fn lasting(frames: usize, rate: u32, usual: Duration, most: usize) -> Self {
+        let share = frames as f64 / f64::from(rate.max(1)) / 6.0;
+        Self {
+            time: usual.mul_f64(share.clamp(1.0, 10.0)),
+            frames: most,
+        }
+    }
+}
+
 /// Decodes consecutive AAC frames of one stream to exactly `frames.len() * 1024` samples.
 ///
 /// With the frame before them as `preroll` the result is bit for bit that of an
@@ -416,6 +428,17 @@ mod tests {
         for len in 0..20 {
             state_length(&mut file[..len].to_vec());
         }
+    }
+
+    #[test]
+    fn longer_sounds_may_take_longer_to_decode_but_not_for_ever() {
+        let time = |seconds: usize| {
+            let budget = Budget::lasting(seconds * 48_000, 48_000, Duration::from_secs(2), 1);
+            budget.time.as_secs()
+        };
+        assert_eq!([0, 2, 6, 30, 60, 600].map(time), [2, 2, 2, 10, 20, 20]);
+        let odd = Budget::lasting(1, 0, Duration::from_secs(2), 1);
+        assert_eq!(odd.time, Duration::from_secs(2));
     }
 
     #[test]

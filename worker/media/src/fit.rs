@@ -212,6 +212,19 @@ pub fn stretch(pcm: &Pcm, frames: usize) -> Pcm {
     Pcm { samples, channels }
 }
 
+/// The sound of one channel at `N` points spread evenly between the samples `at` and `at + 1`.
+pub(crate) fn between<const N: usize>(pcm: &Pcm, at: usize, channel: usize) -> [f32; N] {
+    let (table, last) = (sinc_table(), pcm.frames() - 1);
+    std::array::from_fn(|point| {
+        let taps = &table[(point + 1) * PHASES / (N + 1) * TAPS..][..TAPS];
+        let heard = taps.iter().enumerate().map(|(k, tap)| {
+            let at = (at + k).saturating_sub(TAPS / 2 - 1).min(last);
+            tap * pcm.samples[at * pcm.channels + channel]
+        });
+        heard.sum()
+    })
+}
+
 const TAPS: usize = 32;
 const PHASES: usize = 1024;
 

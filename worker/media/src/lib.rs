@@ -17,6 +17,7 @@ mod error;
 pub mod fit;
 pub mod ingest;
 pub mod limiter;
+pub mod loudness;
 pub mod m4a;
 pub mod messages;
 mod meter;

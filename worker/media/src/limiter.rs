@@ -1,6 +1,6 @@
 //! Keeps a sum of sounds within full scale without a click. Plain arithmetic on samples.
 
-/// What a sample may reach.
+/// What a sample of a sum may reach.
 const FULL_SCALE: f32 = 1.0;
 
 /// How long before and after a peak the gain moves. Longer than half a period of the lowest tones
@@ -16,6 +16,8 @@ const REACH_MS: usize = 10;
 #[derive(Debug)]
 pub struct Limiter {
     channels: usize,
+    /// What a sample may reach.
+    ceiling: f32,
     /// Share of a peak's reduction by distance in frames: 1 at the peak, 0 out of reach.
     bump: Vec<f32>,
     /// Frames that a later one may still lower.
@@ -33,24 +35,47 @@ impl Limiter {
         };
         Self {
             channels,
+            ceiling: FULL_SCALE,
             bump: (0..reach).map(bump).collect(),
             waiting: Vec::new(),
             less: Vec::new(),
         }
     }
 
+    /// A whole sound whose frames peak at `peaks`, brought to `ceiling`.
+    pub fn whole(
+        samples: &[f32],
+        peaks: &[f32],
+        channels: usize,
+        rate: u32,
+        ceiling: f32,
+    ) -> Vec<f32> {
+        let mut limiter = Self {
+            ceiling,
+            ..Self::new(rate, channels)
+        };
+        let mut out = limiter.take(samples, peaks.iter().copied());
+        out.extend(limiter.finish());
+        out
+    }
+
     /// Takes sound in and returns what is final.
     pub fn push(&mut self, samples: &[f32]) -> Vec<f32> {
+        let peaks = samples.chunks_exact(self.channels).map(|frame| {
+            let peak = frame.iter();
+            peak.fold(0.0_f32, |peak, sample| peak.max(sample.abs()))
+        });
+        self.take(samples, peaks)
+    }
+
+    fn take(&mut self, samples: &[f32], peaks: impl Iterator<Item = f32>) -> Vec<f32> {
         let first = self.waiting.len() / self.channels;
         self.waiting.extend(samples);
         let frames = self.waiting.len() / self.channels;
         self.less.resize(frames + self.bump.len(), 0.0);
-        for at in first..frames {
-            let peak = self.waiting[at * self.channels..][..self.channels]
-                .iter()
-                .fold(0.0_f32, |peak, sample| peak.max(sample.abs()));
-            if peak > FULL_SCALE {
-                self.lower(at, 1.0 - FULL_SCALE / peak);
+        for (at, peak) in (first..frames).zip(peaks) {
+            if peak > self.ceiling {
+                self.lower(at, 1.0 - self.ceiling / peak);
             }
         }
         self.release(frames.saturating_sub(self.bump.len()))
@@ -83,7 +108,7 @@ impl Limiter {
             if less > 0.0 {
                 for sample in frame {
                     // Rounding may leave a last bit too much.
-                    *sample = (*sample * (1.0 - less)).clamp(-FULL_SCALE, FULL_SCALE);
+                    *sample = (*sample * (1.0 - less)).clamp(-self.ceiling, self.ceiling);
                 }
             }
         }

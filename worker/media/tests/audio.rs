@@ -99,6 +99,36 @@ fn lag(want: &[f32], got: &[f32], at: usize) -> i64 {
         .unwrap()
 }
 
+/// Who streams a WAV does not know its length yet.
+#[test]
+fn a_wav_that_does_not_know_its_length_is_heard_whole() {
+    let format = format();
+    let sound = melody(PART);
+    let label = Label {
+        format: "wav",
+        rate: 48_000,
+        channels: 2,
+    };
+    let whole = answer(&sound, Codec::Wav, 48_000, 2);
+    let expected = audio::decode(whole.clone(), label, &format, PART, budget()).unwrap();
+    let data = whole.windows(4).position(|w| w == b"data").unwrap() + 4;
+    for (riff, length) in [
+        (0, 0),
+        (0x7fff_ffff, 0x7fff_ffff),
+        (u32::MAX, u32::MAX),
+        (u32::MAX, 0),
+        (0, u32::MAX),
+        (36, u32::MAX - 36),
+    ] {
+        let mut file = whole.clone();
+        file[4..8].copy_from_slice(&u32::to_le_bytes(riff));
+        file[data..data + 4].copy_from_slice(&u32::to_le_bytes(length));
+        let found = audio::decode(file, label, &format, PART, budget()).unwrap();
+        assert_eq!(found.frames(), PART, "{riff:x} {length:x}");
+        assert_eq!(found, expected, "{riff:x} {length:x}");
+    }
+}
+
 #[test]
 fn every_usual_kind_of_answer_is_decoded_and_sits_in_place() {
     let format = format();

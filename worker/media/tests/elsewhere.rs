@@ -112,6 +112,28 @@ fn linked_cover(location: &str) -> Vec<u8> {
     tag
 }
 
+/// A FLAC whose picture lies elsewhere.
+fn linked_picture(location: &str) -> Vec<u8> {
+    let number = |n: usize| (n as u32).to_be_bytes();
+    let picture = [
+        &number(3)[..],
+        &number(3),
+        b"-->",
+        &[0; 20],
+        &number(location.len()),
+        location.as_bytes(),
+    ]
+    .concat();
+    let mut file = b"fLaC\x00\x00\x00\x22".to_vec();
+    // 4096 samples a block, 48 kHz, two channels of 16 bits.
+    file.extend([0x10, 0, 0x10, 0, 0, 0, 0, 0, 0, 0, 0x0b, 0xb8, 0x02, 0xf0]);
+    file.extend([0; 20]);
+    file.push(0x86);
+    file.extend(&number(picture.len())[1..]);
+    file.extend(picture);
+    file
+}
+
 fn answers(mp4: &[u8], url: &str, file: &Path) -> Vec<(&'static str, Vec<u8>)> {
     let path = file.display();
     let mut all = vec![
@@ -126,6 +148,11 @@ fn answers(mp4: &[u8], url: &str, file: &Path) -> Vec<(&'static str, Vec<u8>)> {
             with_external_samples(mp4, &format!("file://{path}")),
         ),
         ("a linked cover", linked_cover(url)),
+        ("a linked picture", linked_picture(url)),
+        (
+            "a linked picture in a file",
+            linked_picture(&format!("file://{path}")),
+        ),
     ];
     for target in [url.to_owned(), format!("file://{path}"), path.to_string()] {
         for (name, text) in [
@@ -190,6 +217,8 @@ fn answers(mp4: &[u8], url: &str, file: &Path) -> Vec<(&'static str, Vec<u8>)> {
                 b"OggS",
                 b"ID3\x03\0\0\0\0\0\0",
                 b"\xff\xf1\x4c\x80",
+                b"\x1a\x45\xdf\xa3",
+                b"fLaC",
             ] {
                 all.push((name, [magic, text.as_bytes()].concat()));
             }
@@ -225,6 +254,8 @@ fn an_answer_that_points_elsewhere_opens_nothing_under_any_label() {
             "adts",
             "wav",
             "pcm_s16le",
+            "s16le",
+            "pcm16",
             "mp3",
             "ogg",
             "opus",

@@ -17,7 +17,7 @@ use dub_media::audio::{self, AudioError, Budget, Label, Pcm};
 use dub_media::fit;
 use sts_client::{DubbedAudio, InitParams, OutgoingFragment, StsClient, StsFact};
 
-/// How long decoding an answer may take; 6 s of audio need 25 ms.
+/// How long decoding an answer of 6 s may take.
 const DECODE_TIME: Duration = Duration::from_secs(2);
 /// Answers longer than this are no answers to any segment.
 const LONGEST_SECONDS: usize = 90;
@@ -389,10 +389,8 @@ fn check(
         rate: answer.sample_rate.unwrap_or(format.rate),
         channels: answer.channels.unwrap_or(format.channels),
     };
-    let budget = Budget {
-        time: DECODE_TIME,
-        frames: LONGEST_SECONDS * format.rate as usize,
-    };
+    let longest = LONGEST_SECONDS * format.rate as usize;
+    let budget = Budget::lasting(want, format.rate, DECODE_TIME, longest);
     let pcm = audio::decode(answer.bytes.to_vec(), label, format, want, budget)?;
     rules
         .judge(fit::measure(&pcm, format.rate), want as u64)

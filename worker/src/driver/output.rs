@@ -117,7 +117,8 @@ impl Publisher {
                 ..AvSyncConfig::default()
             };
             let (results, rules) = (self.results.clone(), self.config.fit_rules(format.rate));
-            let mixer = Mixer::start(format.clone(), sync, rules, self.config.duck_db, results)?;
+            let (loudness, duck_db) = (self.config.dub_loudness, self.config.duck_db);
+            let mixer = Mixer::start(format.clone(), sync, rules, loudness, duck_db, results)?;
             self.mixer = Some(mixer);
         }
         self.format = Some(format.clone());

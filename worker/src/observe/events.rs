@@ -53,6 +53,9 @@ impl Observer {
                     histogram!(names::DUB_SPEED).record(f64::from(*speed_permille) / 1e3);
                 }
             }
+            Event::DubLevelled { change, .. } => {
+                counter!(names::DUB_LOUDNESS, "change" => change.label()).increment(1);
+            }
             Event::OutputReconnected { video, audio, .. } => {
                 counter!(names::MEDIA_DROPPED, "reason" => DropReason::OutputLost.label())
                     .increment(video + audio);
@@ -282,6 +285,15 @@ impl Observer {
             },
             Event::DubFitted { batch, how, .. } => line! {
                 self, debug, name, "dub is fitted", batch, how = how.label()
+            },
+            Event::DubLevelled {
+                batch,
+                change,
+                difference_tenths,
+                gain_tenths,
+            } => line! {
+                self, info, name, "dub is heard at another level", batch, change = change.label(),
+                difference_db = f64::from(*difference_tenths) / 10.0, gain_db = f64::from(*gain_tenths) / 10.0
             },
             Event::OutputStarted {
                 batch,

@@ -8,8 +8,8 @@ use std::time::Duration;
 use dub_engine::input::InputNews;
 use dub_engine::timeline::{DropReason, Note};
 use dub_engine::{
-    AckStatus, BackpressureAction, BreakerState, DubFitHow, End, Event, FragmentId, OriginalReason,
-    ProtocolErrorKind,
+    AckStatus, BackpressureAction, BreakerState, DubFitHow, End, Event, FragmentId, LoudnessChange,
+    OriginalReason, ProtocolErrorKind,
 };
 use dub_media::messages::Severity;
 use dub_media::segment_files::FileFact;
@@ -159,6 +159,12 @@ fn events() -> Vec<Event> {
             cut: ms(0),
         },
         Event::dub_refused(batch),
+        Event::DubLevelled {
+            batch,
+            change: LoudnessChange::Lowered,
+            difference_tenths: 94,
+            gain_tenths: -39,
+        },
         Event::OutputStarted {
             batch,
             latency: ms(6900),

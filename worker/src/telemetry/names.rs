@@ -3,7 +3,9 @@
 //! `docs/ref/metrics.md` lists the same; `cargo xtask tidy` compares the two.
 
 use dub_engine::timeline::{DropReason, Note};
-use dub_engine::{BackpressureAction, DubFitHow, OriginalReason, ProtocolErrorKind};
+use dub_engine::{
+    BackpressureAction, DubFitHow, LoudnessChange, OriginalReason, ProtocolErrorKind,
+};
 
 use crate::observe::Track;
 use dub_media::bus::ERROR_KINDS;
@@ -99,6 +101,8 @@ metrics! {
     DUB_FIT: Counter "worker_dub_fit_total" { "how": DubFitHow::ALL.map(DubFitHow::label).to_vec() };
     /// Speed of the dubs that were heard, against their own
     DUB_SPEED: Histogram "worker_dub_speed_ratio";
+    /// Dubs that were far louder or quieter than the original, or over full scale, by what was done
+    DUB_LOUDNESS: Counter "worker_dub_loudness_total" { "change": LoudnessChange::ALL.map(LoudnessChange::label).to_vec() };
     /// Pictures of the input by how far they came
     VIDEO_UNITS: Counter "worker_video_units_total" { "stage": vec!["received", "placed", "published"] };
     /// Access units and audio frames that came in and did not go out

@@ -8,7 +8,7 @@
 
 use std::time::Duration;
 
-use dub_engine::{AvSyncConfig, DubFitConfig, DubFitMode, Pts};
+use dub_engine::{AvSyncConfig, DubFitConfig, DubFitMode, DubLoudness, Pts};
 use dub_media::AacFrame;
 use dub_media::aac::AacFormat;
 use dub_media::audio::Budget;
@@ -58,6 +58,20 @@ impl Bench {
 
     /// Dubs of another length are fitted.
     pub fn fitting(duck_db: Option<f64>, mode: DubFitMode, spill: Duration) -> Self {
+        Self::start(duck_db, mode, spill, DubLoudness::Match)
+    }
+
+    /// Dubs are or are not changed in level.
+    pub fn levelling(loudness: DubLoudness) -> Self {
+        Self::start(None, DubFitMode::Refuse, Duration::ZERO, loudness)
+    }
+
+    fn start(
+        duck_db: Option<f64>,
+        mode: DubFitMode,
+        spill: Duration,
+        loudness: DubLoudness,
+    ) -> Self {
         dub_media::init().expect("the machine has the plugins: cargo xtask setup");
         let format = AacFormat::lc(48_000, 2);
         let (sender, results) = tokio::sync::mpsc::channel(64);
@@ -71,7 +85,7 @@ impl Bench {
             spill,
             rate: 48_000,
         };
-        let mixer = Mixer::start(format.clone(), sync, fit, duck_db, sender).unwrap();
+        let mixer = Mixer::start(format.clone(), sync, fit, loudness, duck_db, sender).unwrap();
         Self {
             format,
             mixer,
