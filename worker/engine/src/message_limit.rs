@@ -2,7 +2,8 @@
 //!
 //! Servers drop a peer over their limit, most of them without a word, and the next link would die of
 //! the same fragment. One such death is a coincidence; a second one, with nothing of that size
-//! answered in between, is a limit.
+//! answered in between, is a limit. Where messages as large were answered before, it takes a third:
+//! a network that comes and goes is likelier than a service that has been set up anew.
 
 use crate::time::At;
 use std::time::Duration;
@@ -13,8 +14,8 @@ const KEEP: Duration = Duration::from_mins(10);
 /// What is known of the service's limit, in bytes of message.
 #[derive(Clone, Debug, Default)]
 pub struct MessageLimit {
-    /// A link was cut right after a message of this size.
-    suspect: Option<usize>,
+    /// The smallest message that a link was cut right after, and how many were.
+    suspect: Option<(usize, u32)>,
     /// The smallest message that is known to be too large, and until when that is believed.
     known: Option<(usize, At)>,
     /// The largest message that was answered.
@@ -25,13 +26,12 @@ impl MessageLimit {
     /// A link was cut right after `bytes`; `certain`: the service said that this is why. Returns
     /// whether this says that there is a limit.
     pub fn cut(&mut self, at: At, bytes: usize, certain: bool) -> bool {
-        let smallest = self
-            .known
-            .map(|(known, _)| known)
-            .or(self.suspect)
-            .map_or(bytes, |before| before.min(bytes));
-        if !certain && self.known.is_none() && self.suspect.is_none() {
-            self.suspect = Some(bytes);
+        let (suspect, cuts) = self.suspect.unwrap_or((bytes, 0));
+        let before = self.known.map_or(suspect, |(known, _)| known);
+        let (smallest, cuts) = (before.min(bytes), cuts + 1);
+        let enough = if smallest <= self.answered { 3 } else { 2 };
+        if !certain && self.known.is_none() && cuts < enough {
+            self.suspect = Some((smallest, cuts));
             return false;
         }
         self.suspect = None;
@@ -45,7 +45,7 @@ impl MessageLimit {
         self.answered = self.answered.max(bytes);
         // Fragments of one stream are of about one size, not of the same.
         let disproves = |size: usize| bytes >= size / 4 * 3;
-        self.suspect = self.suspect.filter(|size| !disproves(*size));
+        self.suspect = self.suspect.filter(|(size, _)| !disproves(*size));
         self.known = self.known.filter(|(size, _)| bytes < *size);
     }
 
@@ -79,6 +79,17 @@ mod tests {
         assert!(!limit.allows(NOW + KEEP, 160 * KB));
         limit.answered(165 * KB);
         assert!(limit.allows(NOW + KEEP, 160 * KB));
+    }
+
+    #[test]
+    fn a_network_that_comes_and_goes_is_no_limit_at_once() {
+        let mut limit = MessageLimit::default();
+        limit.answered(160 * KB);
+        assert!(!limit.cut(NOW, 150 * KB, false) && !limit.cut(NOW, 158 * KB, false));
+        assert!(limit.allows(NOW, 160 * KB));
+        limit.answered(155 * KB);
+        assert!(!limit.cut(NOW, 150 * KB, false) && !limit.cut(NOW, 158 * KB, false));
+        assert!(limit.cut(NOW, 155 * KB, false) && !limit.allows(NOW, 150 * KB));
     }
 
     #[test]

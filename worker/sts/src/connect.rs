@@ -1,6 +1,7 @@
 //! From a URL to an open WebSocket: every address, TLS, redirects, and words for what went wrong.
 
 use std::collections::VecDeque;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use base64::Engine as _;
@@ -13,7 +14,7 @@ use sts_protocol::heard::{clip, one_line};
 use sts_protocol::{ErrorCode, limits};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpSocket, TcpStream, lookup_host};
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, timeout, timeout_at};
 use tungstenite::handshake::client::generate_key;
 use tungstenite::handshake::derive_accept_key;
 use url::{Position, Url};
@@ -38,6 +39,8 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 /// An open WebSocket.
 pub(super) struct Opened {
     pub(super) stream: Box<dyn Stream>,
+    /// Whom it leads to.
+    pub(super) address: SocketAddr,
     /// What came behind the handshake.
     pub(super) input: BytesMut,
 }
@@ -69,14 +72,18 @@ enum Refusal {
     Unauthorized(String),
 }
 
-/// Opens a WebSocket; whoever calls bounds the time by `deadline` besides.
+/// Opens a WebSocket, or says by `deadline` why there is none.
 pub(super) async fn open(config: &StsClientConfig, deadline: Instant) -> Result<Opened, OpenError> {
     let mut url = Url::parse(&config.url).map_err(|error| error.to_string())?;
     for _ in 0..=MAX_REDIRECTS {
+        let addresses = resolve(&url, deadline).await?;
         let mut errors = vec![];
         let mut redirect = None;
         for target in requests(&url) {
-            match through_addresses(config, &url, &target, deadline, &mut errors).await {
+            let addresses = addresses.clone();
+            let opened =
+                through_addresses(config, &url, &target, addresses, deadline, &mut errors).await;
+            match opened {
                 Ok(opened) => return Ok(opened),
                 Err(Some(Refusal::Answered(_))) => {}
                 Err(Some(Refusal::Redirect(to))) => {
@@ -149,23 +156,23 @@ async fn through_addresses(
     config: &StsClientConfig,
     url: &Url,
     target: &str,
+    mut addresses: VecDeque<SocketAddr>,
     deadline: Instant,
     errors: &mut Vec<String>,
 ) -> Result<Opened, Option<Refusal>> {
-    let mut addresses = match resolve(url).await {
-        Ok(addresses) => addresses,
-        Err(error) => {
-            errors.push(error);
-            return Err(None);
-        }
-    };
     let mut last = None;
-    while let Some((stream, address)) = first_to_connect(&mut addresses, errors).await {
+    while let Some((stream, address)) = first_to_connect(&mut addresses, deadline, errors).await {
         let left = deadline.saturating_duration_since(Instant::now());
         let limit = left / (addresses.len() as u32 + 1);
         let result = timeout(limit, upgrade(config, url, target, stream)).await;
         let refusal = match result {
-            Ok(Ok(opened)) => return Ok(opened),
+            Ok(Ok((stream, input))) => {
+                return Ok(Opened {
+                    stream,
+                    address,
+                    input,
+                });
+            }
             Ok(Err(refusal)) => refusal,
             Err(_) => Refusal::No(format!("no answer within {} ms", limit.as_millis())),
         };
@@ -187,15 +194,25 @@ async fn through_addresses(
 }
 
 /// All addresses of the host, the two families by turns.
-async fn resolve(url: &Url) -> Result<VecDeque<std::net::SocketAddr>, String> {
+async fn resolve(url: &Url, deadline: Instant) -> Result<VecDeque<SocketAddr>, String> {
     let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']);
     let port = url.port_or_known_default().ok_or("the URL has no port")?;
-    let found = lookup_host((host, port)).await;
+    let found = timeout_at(deadline, lookup_host((host, port))).await;
+    let found = found.map_err(|_| format!("{host}: its address is not found in time"))?;
     let found = found.map_err(|error| format!("{host}: {error}"))?;
+    let all = by_turns(found.take(64));
+    if all.is_empty() {
+        return Err(format!("{host} has no address"));
+    }
+    Ok(all)
+}
+
+/// Each address once, the two families by turns, beginning with that of the first.
+fn by_turns(found: impl Iterator<Item = SocketAddr>) -> VecDeque<SocketAddr> {
     let (mut these, mut others): (VecDeque<_>, VecDeque<_>) = (VecDeque::new(), VecDeque::new());
-    for address in found.take(64) {
+    for address in found {
         let first = these.front().unwrap_or(&address);
-        let same = std::net::SocketAddr::is_ipv6(first) == address.is_ipv6();
+        let same = SocketAddr::is_ipv6(first) == address.is_ipv6();
         let list = if same { &mut these } else { &mut others };
         if !list.contains(&address) {
             list.push_back(address);
@@ -209,46 +226,51 @@ async fn resolve(url: &Url) -> Result<VecDeque<std::net::SocketAddr>, String> {
             break;
         }
     }
-    if all.is_empty() {
-        return Err(format!("{host} has no address"));
-    }
-    Ok(all)
+    all
 }
 
 /// Connects to the addresses one beside the other, each a little later than the one before.
 async fn first_to_connect(
-    addresses: &mut VecDeque<std::net::SocketAddr>,
+    addresses: &mut VecDeque<SocketAddr>,
+    deadline: Instant,
     errors: &mut Vec<String>,
-) -> Option<(TcpStream, std::net::SocketAddr)> {
+) -> Option<(TcpStream, SocketAddr)> {
     let mut attempts = FuturesUnordered::new();
+    let mut tried: Vec<SocketAddr> = vec![];
+    let start = Instant::now();
     loop {
         if attempts.is_empty() || !addresses.is_empty() {
-            match addresses.pop_front() {
-                Some(address) => {
-                    attempts.push(async move { (address, connect(address).await) });
-                }
-                None => return None,
-            }
+            let address = addresses.pop_front()?;
+            tried.push(address);
+            attempts.push(async move { (address, connect(address).await) });
         }
-        let stagger = sleep(if addresses.is_empty() {
-            Duration::from_hours(1)
+        let next = if addresses.is_empty() {
+            deadline
         } else {
-            STAGGER
-        });
-        tokio::select! {
-            Some((address, result)) = attempts.next() => match result {
-                Ok(stream) => return Some((stream, address)),
-                Err(error) => errors.push(format!("{address}: {error}")),
-            },
-            () = stagger => {}
+            deadline.min(Instant::now() + STAGGER)
+        };
+        match timeout_at(next, attempts.next()).await {
+            Ok(Some((address, Ok(stream)))) => return Some((stream, address)),
+            Ok(Some((address, Err(error)))) => {
+                tried.retain(|other| *other != address);
+                errors.push(format!("{address}: {error}"));
+            }
+            Ok(None) => {}
+            Err(_) if next < deadline => {}
+            Err(_) => {
+                let ms = start.elapsed().as_millis();
+                let silent = tried.iter().chain(&*addresses);
+                errors.extend(silent.map(|address| format!("{address}: no answer within {ms} ms")));
+                return None;
+            }
         }
     }
 }
 
-async fn connect(address: std::net::SocketAddr) -> std::io::Result<TcpStream> {
+async fn connect(address: SocketAddr) -> std::io::Result<TcpStream> {
     let socket = match address {
-        std::net::SocketAddr::V4(_) => TcpSocket::new_v4()?,
-        std::net::SocketAddr::V6(_) => TcpSocket::new_v6()?,
+        SocketAddr::V4(_) => TcpSocket::new_v4()?,
+        SocketAddr::V6(_) => TcpSocket::new_v6()?,
     };
     // A full buffer wakes its writer when a third is free: on a slow link, with the megabytes that
     // the kernel would take, that looks like a peer that takes nothing.
@@ -262,7 +284,7 @@ async fn upgrade(
     url: &Url,
     target: &str,
     tcp: TcpStream,
-) -> Result<Opened, Refusal> {
+) -> Result<(Box<dyn Stream>, BytesMut), Refusal> {
     // A small message must not wait for the acknowledgement of the one before.
     let _ = tcp.set_nodelay(true);
     let mut stream: Box<dyn Stream> = match url.scheme() {
@@ -280,8 +302,7 @@ async fn upgrade(
         match response.parse(&input) {
             Ok(httparse::Status::Complete(len)) => {
                 verdict(&response, &input[len..], &key)?;
-                let input = input.split_off(len);
-                return Ok(Opened { stream, input });
+                return Ok((stream, input.split_off(len)));
             }
             Ok(httparse::Status::Partial) if input.len() < MAX_HEAD => {}
             _ => return Err(Refusal::No("it does not speak HTTP".to_owned())),
@@ -408,6 +429,65 @@ mod tests {
             let expected: Vec<_> = expected.iter().map(|path| format!("{path}{END}")).collect();
             assert_eq!(requests(&url(given)), expected, "{given}");
         }
+    }
+
+    #[test]
+    fn the_families_take_turns() {
+        let address = |ip: &str| SocketAddr::new(ip.parse().unwrap(), 80);
+        let found = ["::1", "::2", "::1", "10.0.0.1", "::3", "10.0.0.2"].map(address);
+        let turns = ["::1", "10.0.0.1", "::2", "10.0.0.2", "::3"].map(address);
+        assert_eq!(Vec::from(by_turns(found.into_iter())), turns);
+        let many = (1..30).map(|port| SocketAddr::new("10.0.0.1".parse().unwrap(), port));
+        assert_eq!(by_turns(many).len(), MAX_ADDRESSES);
+        assert_eq!(by_turns([].into_iter()).len(), 0);
+    }
+
+    /// A listener on an address of its own, whose queue holds one connection.
+    fn bound(ip: &str) -> (tokio::net::TcpListener, SocketAddr) {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket
+            .bind(SocketAddr::new(ip.parse().unwrap(), 0))
+            .unwrap();
+        let listener = socket.listen(1).unwrap();
+        let address = listener.local_addr().unwrap();
+        (listener, address)
+    }
+
+    #[tokio::test]
+    async fn addresses_that_hang_refuse_or_say_nothing_do_not_hide_one_that_works() {
+        // Its queue is full: whoever connects hears nothing any more.
+        let (_full, hangs) = bound("127.0.0.2");
+        let mut waiting = vec![];
+        while let Ok(Ok(stream)) =
+            timeout(Duration::from_millis(100), TcpStream::connect(hangs)).await
+        {
+            waiting.push(stream);
+        }
+        let (closed, refuses) = bound("127.0.0.3");
+        drop(closed);
+        let (_silent, says_nothing) = bound("127.0.0.4");
+        let (listener, works) = bound("127.0.0.5");
+        let service = tokio::spawn(async move {
+            let (stream, _) = listener.accept().await.unwrap();
+            tokio_tungstenite::accept_async(stream).await.unwrap()
+        });
+        let config = StsClientConfig::new("http://h", "s", "w");
+        let (url, mut errors) = (url(&config.url), vec![]);
+        let addresses = VecDeque::from([hangs, refuses, says_nothing, works]);
+        let start = Instant::now();
+        let deadline = start + Duration::from_secs(4);
+        let opened = through_addresses(&config, &url, "/", addresses, deadline, &mut errors).await;
+        assert!(opened.is_ok(), "{errors:?}");
+        assert!(
+            start.elapsed() < Duration::from_secs(3),
+            "{:?}",
+            start.elapsed()
+        );
+        // Each is named with what it said.
+        assert!(errors[0].starts_with("127.0.0.3:") && errors[0].contains("refused"));
+        assert!(errors[1].starts_with("127.0.0.4:") && errors[1].contains("no answer"));
+        assert_eq!(errors.len(), 2, "{errors:?}");
+        service.await.unwrap();
     }
 
     #[test]

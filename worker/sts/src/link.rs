@@ -26,6 +26,35 @@ use super::queue::Queue;
 const SILENCE_GRACE: Duration = Duration::from_millis(300);
 /// Bytes taken from the socket at once.
 const READ_SIZE: usize = 64 * 1024;
+/// For what waits in the socket already, before a link is given up over silence.
+const LAST_LOOK: Duration = Duration::from_millis(25);
+
+/// Why a link is over.
+#[derive(Debug, thiserror::Error)]
+enum End {
+    /// The service has gone. A message over its limit may be why; `certain`: it said so.
+    #[error("{why}")]
+    Gone { why: String, certain: bool },
+    /// It said what cannot be read any further.
+    #[error("the service sent {0}")]
+    Unreadable(#[from] FrameError),
+    /// Nothing that a message of ours can be to blame for.
+    #[error("{0}")]
+    Other(String),
+}
+
+impl End {
+    fn gone(why: impl Into<String>) -> Self {
+        Self::Gone {
+            why: why.into(),
+            certain: false,
+        }
+    }
+
+    fn other(why: impl Into<String>) -> Self {
+        Self::Other(why.into())
+    }
+}
 
 /// What a link's task needs.
 pub(super) struct Link {
@@ -68,18 +97,16 @@ struct Ear {
 
 impl Wire {
     /// The next thing from the service; giving up in between loses nothing.
-    async fn receive(&mut self) -> Result<Incoming, String> {
+    async fn receive(&mut self) -> Result<Incoming, End> {
         loop {
-            match self.reader.next(&mut self.input) {
-                Ok(Some(incoming)) => return Ok(incoming),
-                Ok(None) => {}
-                Err(error) => return Err(format!("the service sent {error}")),
+            if let Some(incoming) = self.reader.next(&mut self.input)? {
+                return Ok(incoming);
             }
             self.input.reserve(READ_SIZE);
             match self.stream.read_buf(&mut self.input).await {
-                Ok(0) => return Err("the service closed the connection".to_owned()),
+                Ok(0) => return Err(End::gone("the service closed the connection")),
                 Ok(_) => self.heard = Instant::now(),
-                Err(error) => return Err(format!("the connection broke: {error}")),
+                Err(error) => return Err(End::gone(format!("the connection broke: {error}"))),
             }
         }
     }
@@ -89,14 +116,10 @@ impl Link {
     /// Runs the connection to its end.
     pub(super) async fn run(mut self) {
         let link = self.id;
-        let limit = self.config.connect_timeout;
-        let deadline = Instant::now() + limit;
         let config = Arc::clone(&self.config);
         let opened = tokio::select! {
             biased;
-            result = timeout_at(deadline, join(&config, deadline)) => result.unwrap_or_else(|_| {
-                Err(format!("no answer within {} ms", limit.as_millis()).into())
-            }),
+            result = join(&config) => result,
             () = told_to_stop(&mut self.orders) => {
                 Err("given up before it was there".to_owned().into())
             }
@@ -146,8 +169,7 @@ impl Link {
             to_skip: 0,
         };
         let mut closing: Option<Instant> = None;
-        let (mut too_big, mut stuck) = (false, false);
-        let reason = loop {
+        let end = loop {
             if let Some(count) = ear.queue.take_dropped() {
                 let detail = format!("{count} events dropped");
                 let fact = malformed(self.id, ProtocolErrorKind::Flood, count, detail);
@@ -156,7 +178,7 @@ impl Link {
             if out.start_next(closing.is_some()) {
                 // Nothing is left to say, the goodbye included.
                 let _ = timeout(self.config.close_timeout, writer.shutdown()).await;
-                break "closed by the worker".to_owned();
+                break End::other("closed by the worker");
             }
             let resting = ear.queue.rests_until();
             let lost_at = wire.heard + silence + SILENCE_GRACE;
@@ -164,65 +186,69 @@ impl Link {
             let give_up_at = closing.map(|since| since + self.config.close_timeout);
             let wake = [Some(lost_at), stuck_at, give_up_at, resting];
             let wake = wake.into_iter().flatten().min().unwrap_or(lost_at);
-            tokio::select! {
+            let result = tokio::select! {
                 permit = self.facts.reserve(), if !ear.queue.is_empty() => {
                     if let (Ok(permit), Some(fact)) = (permit, ear.queue.pop()) {
                         permit.send(fact);
                     }
+                    Ok(())
                 }
                 order = self.orders.recv(), if closing.is_none() => match order {
+                    Some(Order::Disconnect) | None if self.overrun.load(Ordering::Relaxed) => {
+                        Err(End::other("more orders than the link could take"))
+                    }
                     Some(Order::Disconnect) | None => {
-                        if self.overrun.load(Ordering::Relaxed) {
-                            break "more orders than the link could take".to_owned();
-                        }
                         closing = Some(Instant::now());
+                        Ok(())
                     }
-                    Some(order) => if let Err(reason) = out.push(order) {
-                        break reason;
-                    }
+                    Some(order) => out.push(order).map_err(End::Other),
                 },
                 written = writer.write(out.rest()), if !out.rest().is_empty() => match written {
-                    Ok(0) => break "the service closed the connection".to_owned(),
-                    Ok(len) => out.written(len),
+                    Ok(0) => Err(End::gone("the service closed the connection")),
+                    Ok(len) => {
+                        out.written(len);
+                        Ok(())
+                    }
                     Err(error) => {
                         // The service's own word on why, if it has one, is waiting to be read.
-                        let last = timeout(Duration::from_millis(25), wire.receive()).await;
-                        if let Ok(Ok(incoming)) = last
-                            && let Err(reason) = ear.take(incoming, &mut out, &mut too_big)
-                        {
-                            break reason;
-                        }
-                        break format!("the connection broke: {error}");
+                        let last = timeout(LAST_LOOK, wire.receive()).await;
+                        let said = match last {
+                            Ok(Ok(incoming)) => ear.take(Ok(incoming), &mut out),
+                            _ => Ok(()),
+                        };
+                        said.and(Err(End::gone(format!("the connection broke: {error}"))))
                     }
                 },
-                incoming = wire.receive(), if resting.is_none() => {
-                    let result = match incoming {
-                        Ok(incoming) => ear.take(incoming, &mut out, &mut too_big),
-                        Err(reason) => {
-                            if reason.contains(&FrameError::TooLarge.to_string()) {
-                                let kind = ProtocolErrorKind::Oversize;
-                                ear.queue.push(malformed(self.id, kind, 1, reason.as_str()));
-                            }
-                            Err(reason)
-                        }
-                    };
-                    if let Err(reason) = result {
-                        break reason;
-                    }
-                }
+                incoming = wire.receive(), if resting.is_none() => ear.take(incoming, &mut out),
                 () = sleep_until(wake) => {
-                    let now = Instant::now();
-                    if give_up_at.is_some_and(|at| at <= now) {
-                        break "closed by the worker with messages unsent".to_owned();
-                    }
-                    if stuck_at.is_some_and(|at| at <= now) {
-                        stuck = true;
-                        break out.stuck();
-                    }
-                    if resting.is_none() && lost_at <= now {
-                        break format!("nothing heard for {} ms", wire.heard.elapsed().as_millis());
+                    let is_due = |at: Instant| at <= Instant::now();
+                    if give_up_at.is_some_and(is_due) {
+                        Err(End::other("closed by the worker with messages unsent"))
+                    } else if stuck_at.is_some_and(is_due) {
+                        // Here and below: on a busy machine it may be this task that was late.
+                        match timeout(LAST_LOOK, writer.write(out.rest())).await {
+                            Ok(Ok(len)) if len > 0 => {
+                                out.written(len);
+                                Ok(())
+                            }
+                            _ => Err(End::Other(out.stuck())),
+                        }
+                    } else if resting.is_none() && is_due(lost_at) {
+                        match timeout(LAST_LOOK, wire.receive()).await {
+                            Ok(incoming) => ear.take(incoming, &mut out),
+                            Err(_) if is_due(wire.heard + silence + SILENCE_GRACE) => {
+                                let silent = wire.heard.elapsed().as_millis();
+                                Err(End::Other(format!("nothing heard for {silent} ms")))
+                            }
+                            Err(_) => Ok(()),
+                        }
+                    } else {
+                        Ok(())
                     }
                 }
+            };
+            if let Err(end) = result {
+                break end;
             }
         };
         // What arrived before the end is told before the end.
@@ -234,16 +260,15 @@ impl Link {
             self.tell(malformed(self.id, ProtocolErrorKind::Flood, count, detail))
                 .await;
         }
-        match out.blame() {
-            // A peer that takes nothing has not refused anything.
-            Some(bytes) if closing.is_none() && !stuck => {
+        match (&end, out.blame()) {
+            (End::Gone { why, certain }, Some(bytes)) if closing.is_none() => {
                 let reason = format!(
-                    "{reason}; peer closed right after a {bytes} byte message: its message size limit \
+                    "{why}; peer closed right after a {bytes} byte message: its message size limit \
                      may be lower"
                 );
-                (reason, Some((bytes, too_big)))
+                (reason, Some((bytes, *certain)))
             }
-            _ => (reason, None),
+            _ => (end.to_string(), None),
         }
     }
 
@@ -260,21 +285,27 @@ impl Link {
 
 impl Ear {
     /// Takes in what arrived; an error is the end of the link.
-    fn take(
-        &mut self,
-        incoming: Incoming,
-        out: &mut Outbox,
-        too_big: &mut bool,
-    ) -> Result<(), String> {
-        match incoming {
+    fn take(&mut self, incoming: Result<Incoming, End>, out: &mut Outbox) -> Result<(), End> {
+        if let Err(end @ End::Unreadable(FrameError::TooLarge)) = &incoming {
+            let kind = ProtocolErrorKind::Oversize;
+            let fact = malformed(self.link, kind, 1, end.to_string());
+            self.queue.push(fact);
+        }
+        match incoming? {
             Incoming::Ping(payload) => out.pong_frame(&payload),
             Incoming::Pong => {}
             Incoming::Close(code) => {
-                *too_big = code == Some(1009);
-                let code = code.filter(|code| !matches!(code, 1000 | 1001 | 1005));
+                let mut why = "the service closed the connection".to_owned();
+                if let Some(code) = code.filter(|code| !matches!(code, 1000 | 1001 | 1005)) {
+                    why = format!("{why} (code {code})");
+                }
                 return Err(match code {
-                    Some(code) => format!("the service closed the connection (code {code})"),
-                    None => "the service closed the connection".to_owned(),
+                    // It shuts down, restarts, or has too much to do.
+                    Some(1001 | 1012 | 1013) => End::Other(why),
+                    _ => End::Gone {
+                        why,
+                        certain: code == Some(1009),
+                    },
                 });
             }
             Incoming::Binary(bytes) => self.attachment(bytes, out),
@@ -289,7 +320,7 @@ impl Ear {
         Ok(())
     }
 
-    fn packet(&mut self, text: &str, out: &mut Outbox) -> Result<(), String> {
+    fn packet(&mut self, text: &str, out: &mut Outbox) -> Result<(), End> {
         let packet = packet::read(text);
         if !matches!(packet, Packet::Ping(_) | Packet::Nothing)
             && let Some(partial) = self.partial.take()
@@ -299,9 +330,9 @@ impl Ear {
         }
         match packet {
             Packet::Ping(payload) => out.pong_packet(payload),
-            Packet::Close => return Err("the service closed the connection".to_owned()),
-            Packet::Disconnect => return Err("the service ended the session".to_owned()),
-            Packet::Refused(_) => return Err("the service withdrew the connection".to_owned()),
+            Packet::Close => return Err(End::gone("the service closed the connection")),
+            Packet::Disconnect => return Err(End::gone("the service ended the session")),
+            Packet::Refused(_) => return Err(End::other("the service withdrew the connection")),
             Packet::Odd(what) => self.odd(ProtocolErrorKind::BadJson, what),
             Packet::Open(_) | Packet::Connect | Packet::Nothing => {}
             Packet::Event {
@@ -378,18 +409,31 @@ impl Ear {
 /// A joined namespace: both halves of the socket, and the silence that means death.
 type Joined = (Wire, WriteHalf<Box<dyn Stream>>, Duration);
 
-/// Connects and joins the namespace.
-async fn join(config: &StsClientConfig, deadline: Instant) -> Result<Joined, OpenError> {
-    let Opened { stream, input } = connect::open(config, deadline).await?;
-    let (stream, mut writer) = tokio::io::split(stream);
+/// Connects and joins the namespace, or says within the time for it why not.
+async fn join(config: &StsClientConfig) -> Result<Joined, OpenError> {
+    let limit = config.connect_timeout;
+    let deadline = Instant::now() + limit;
+    let opened = connect::open(config, deadline).await?;
+    let address = opened.address;
+    let joined = timeout_at(deadline, enter(config, opened)).await;
+    joined.unwrap_or_else(|_| {
+        let ms = limit.as_millis();
+        Err(format!("{address}: no answer to the handshake within {ms} ms").into())
+    })
+}
+
+async fn enter(config: &StsClientConfig, opened: Opened) -> Result<Joined, OpenError> {
+    let address = opened.address;
+    let (stream, mut writer) = tokio::io::split(opened.stream);
     let mut wire = Wire {
         stream,
-        input,
+        input: opened.input,
         reader: Reader::default(),
         heard: Instant::now(),
     };
-    let stranger = |what: &str| OpenError::from(format!("not a Socket.IO server: it said {what}"));
-    let during = |reason: String| OpenError::from(format!("{reason} during the handshake"));
+    let stranger =
+        |what: &str| OpenError::from(format!("{address}: not a Socket.IO server: it said {what}"));
+    let during = |end: End| OpenError::from(format!("{address}: {end} during the handshake"));
     let mut open = None;
     loop {
         let message = match wire.receive().await.map_err(during)? {
@@ -398,7 +442,7 @@ async fn join(config: &StsClientConfig, deadline: Instant) -> Result<Joined, Ope
             }
             Incoming::Binary(_) => return Err(stranger("something binary first")),
             Incoming::Close(_) => {
-                return Err(during("the service closed the connection".to_owned()));
+                return Err(during(End::gone("the service closed the connection")));
             }
             Incoming::Ping(_) | Incoming::Pong => continue,
         };
@@ -419,13 +463,13 @@ async fn join(config: &StsClientConfig, deadline: Instant) -> Result<Joined, Ope
             }
             Packet::Refused(payload) => return Err(refused(payload)),
             Packet::Close | Packet::Disconnect => {
-                return Err(during("the service closed the connection".to_owned()));
+                return Err(during(End::gone("the service closed the connection")));
             }
             _ if open.is_none() => return Err(stranger(&format!("{:?}", clip(&message, 40)))),
             _ => continue,
         };
         let sent = writer.write_all(&reply).await;
-        sent.map_err(|error| during(format!("the connection broke: {error}")))?;
+        sent.map_err(|error| during(End::gone(format!("the connection broke: {error}"))))?;
     }
 }
 

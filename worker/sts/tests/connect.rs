@@ -30,10 +30,8 @@ async fn tcp_accepted_and_then_nothing() {
     let (_held, _) = listener.accept().await.expect("accept");
     let start = Instant::now();
     let (reason, fatal) = failed(worker.kind(1).await);
-    assert!(
-        reason.contains("no answer within") && fatal.is_none(),
-        "{reason}"
-    );
+    let said = format!("{}: no answer within ", url.replace("http://", ""));
+    assert!(reason.starts_with(&said) && fatal.is_none(), "{reason}");
     assert!(
         start.elapsed() < Duration::from_secs(1) + AT_ONCE,
         "{:?}",
@@ -47,7 +45,9 @@ async fn a_namespace_request_that_is_never_answered() {
     let mut worker = Worker::connect(config(&url));
     let peer = Peer::accept(&listener, (25_000, 10_000)).await;
     let (reason, fatal) = failed(worker.kind(1).await);
-    assert_eq!((reason.as_str(), fatal), ("no answer within 1000 ms", None));
+    let address = url.replace("http://", "");
+    let said = format!("{address}: no answer to the handshake within 1000 ms");
+    assert_eq!((reason, fatal), (said, None));
     drop(peer);
     worker.silent(Duration::from_millis(300)).await;
 }
@@ -228,32 +228,6 @@ async fn a_path_that_is_no_prefix_is_the_whole() {
     let peer = Peer::joined(&listener).await;
     assert_eq!(peer.path, "/ws?EIO=4&transport=websocket");
     worker.connected(1).await;
-}
-
-/// `localhost` is both ::1 and 127.0.0.1 here; the one that is asked first says nothing.
-#[tokio::test]
-async fn the_next_address_is_tried_when_one_hangs_or_refuses() {
-    for hangs in [true, false] {
-        let (listener, url) = listen().await;
-        let port = listener.local_addr().expect("address").port();
-        let Ok(other) = tokio::net::TcpListener::bind(("::1", port)).await else {
-            return;
-        };
-        let held = hangs.then_some(other);
-        let mut worker = Worker::connect(StsClientConfig {
-            connect_timeout: Duration::from_secs(3),
-            ..patient(&url.replace("127.0.0.1", "localhost"))
-        });
-        let start = Instant::now();
-        let _peer = Peer::joined(&listener).await;
-        worker.connected(1).await;
-        assert!(
-            start.elapsed() < Duration::from_secs(2),
-            "{:?}",
-            start.elapsed()
-        );
-        drop(held);
-    }
 }
 
 #[tokio::test]

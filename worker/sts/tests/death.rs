@@ -72,6 +72,26 @@ async fn pings_alone_keep_a_link_alive() {
     assert_eq!(peer.received().await.0, "stream:init");
 }
 
+/// On a busy machine it is the worker that is late; what waits to be read is no silence.
+#[tokio::test]
+async fn a_worker_that_was_late_itself_does_not_blame_the_service() {
+    let (listener, url) = listen().await;
+    let mut worker = Worker::connect(StsClientConfig {
+        max_silence: Duration::from_millis(100),
+        ..config(&url)
+    });
+    let mut peer = Peer::joined(&listener).await;
+    worker.connected(1).await;
+    for round in 0..10 {
+        peer.ping().await;
+        // Nothing in this thread's runtime turns over.
+        std::thread::sleep(Duration::from_millis(450));
+        sleep(Duration::from_millis(30)).await;
+        assert_eq!(worker.waiting(), 0, "given up in round {round}");
+    }
+    worker.ended(1).await.within(SILENCE, "nothing heard for");
+}
+
 #[tokio::test]
 async fn the_service_leaves_the_namespace() {
     let (listener, url) = listen().await;
@@ -208,6 +228,96 @@ async fn a_peer_that_takes_a_message_slowly_is_not_stuck() {
         sleep(Duration::from_millis(100)).await;
     }
     assert_eq!(worker.waiting(), 0, "a slow link was given up");
+}
+
+/// Takes 60 kB a second of what the worker sends, and lets through at once what it is told.
+async fn slow_link(target: String) -> String {
+    let (listener, url) = listen().await;
+    tokio::spawn(async move {
+        let (from, _) = listener.accept().await.expect("accept");
+        let to = tokio::net::TcpStream::connect(target)
+            .await
+            .expect("target");
+        let ((mut from, mut told), (mut back, mut to)) = (from.into_split(), to.into_split());
+        tokio::spawn(async move { tokio::io::copy(&mut back, &mut told).await });
+        let mut piece = vec![0; 6_000];
+        while let Ok(len) = from.read(&mut piece).await {
+            if len == 0 || to.write_all(&piece[..len]).await.is_err() {
+                return;
+            }
+            sleep(Duration::from_millis(len as u64 / 60)).await;
+        }
+    });
+    url
+}
+
+#[tokio::test]
+async fn a_link_of_60_kb_per_second_is_slow_and_not_stuck() {
+    let (listener, url) = listen().await;
+    let url = slow_link(url.replace("http://", "")).await;
+    let mut worker = Worker::connect(StsClientConfig {
+        // TCP takes in pieces of 64 KiB and more.
+        stuck_timeout: Duration::from_secs(3),
+        ..patient(&url)
+    });
+    let mut peer = Peer::joined(&listener).await;
+    worker.connected(1).await;
+    let start = Instant::now();
+    // 400 kB of messages, more than buffers hold.
+    for n in 0..5 {
+        worker.client.send(1, fragment(n, 60_000));
+    }
+    peer.ping().await;
+    for n in 0..5 {
+        let (name, payload) = peer.received().await;
+        assert_eq!(
+            (name.as_str(), &payload["sequence_number"]),
+            ("fragment:data", &json!(n))
+        );
+    }
+    assert!(
+        start.elapsed() > Duration::from_secs(5),
+        "{:?}",
+        start.elapsed()
+    );
+    assert_eq!(worker.waiting(), 0, "a slow link was given up");
+}
+
+/// Silence says nothing about sizes, even right after a fragment.
+#[tokio::test]
+async fn a_message_is_not_to_blame_for_silence_or_a_restart() {
+    let (listener, url) = listen().await;
+    let mut worker = Worker::connect(config(&url));
+    let mut peer = Peer::joined(&listener).await;
+    worker.connected(1).await;
+    worker.client.send(1, fragment(0, 100_000));
+    assert_eq!(peer.received().await.0, "fragment:data");
+    let ended = worker.ended(1).await.within(SILENCE, "nothing heard for");
+    assert!(ended.before.is_empty(), "{ended:?}");
+    for (code, blamed) in [(1000, true), (1001, false), (1009, true), (1012, false)] {
+        let mut worker = Worker::connect(patient(&url));
+        let mut peer = Peer::joined(&listener).await;
+        worker.connected(1).await;
+        worker.client.send(1, fragment(0, 100_000));
+        assert_eq!(peer.received().await.0, "fragment:data");
+        let [high, low] = u16::to_be_bytes(code);
+        let frame = [0x88, 2, high, low];
+        peer.socket
+            .get_mut()
+            .write_all(&frame)
+            .await
+            .expect("close");
+        let ended = worker.ended(1).await;
+        let certain = code == 1009;
+        let cut =
+            |fact: &Input| matches!(fact, Input::MessageCut { certain: c, .. } if *c == certain);
+        assert_eq!(ended.before.iter().any(cut), blamed, "{code}: {ended:?}");
+        assert_eq!(
+            ended.reason.contains("size limit"),
+            blamed,
+            "{code}: {ended:?}"
+        );
+    }
 }
 
 #[tokio::test]

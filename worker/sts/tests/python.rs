@@ -49,12 +49,17 @@ struct Service {
 impl Service {
     /// Starts one, if there is a Python for it.
     async fn start(ping: (&str, &str)) -> Option<Self> {
+        Self::start_as(ping, &[]).await
+    }
+
+    async fn start_as(ping: (&str, &str), options: &[&str]) -> Option<Self> {
         let interpreter = interpreter()?;
         let script =
             Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/support/python_sts_server.py");
         let mut child = Command::new(interpreter)
             .arg(script)
             .args([ping.0, ping.1])
+            .args(options)
             .env("PYTHONDONTWRITEBYTECODE", "1")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -99,6 +104,7 @@ fn patient(url: &str) -> StsClientConfig {
     StsClientConfig {
         connect_timeout: PATIENCE,
         max_silence: Duration::from_secs(45),
+        stuck_timeout: Duration::from_secs(20),
         ..config(url)
     }
 }
@@ -201,34 +207,130 @@ async fn a_bad_token_is_refused() {
     }
 }
 
+/// Connected and ready.
+async fn session(service: &Service) -> Worker {
+    let mut worker = Worker::connect(patient(&service.url));
+    worker.connected(1).await;
+    worker.client.init(1);
+    assert!(matches!(worker.kind(1).await, Input::Ready { .. }));
+    worker
+}
+
 #[tokio::test]
-async fn its_message_limit_is_named() {
-    let Some(mut service) = Service::start(("25", "20")).await else {
+async fn return_false_is_no_final_no() {
+    let Some(service) = Service::start_as(("25", "20"), &["refuse"]).await else {
         return;
     };
     let mut worker = Worker::connect(patient(&service.url));
+    let refused = worker.kind(1).await;
+    assert!(
+        matches!(&refused, Input::ConnectFailed { reason, fatal: None, .. } if reason.contains("refused")),
+        "{refused:?}"
+    );
+}
+
+/// One odd number used to cost the link; one in every answer, all dubs.
+#[tokio::test]
+async fn nan_and_half_a_character_in_every_answer_cost_nothing() {
+    let Some(service) = Service::start_as(("25", "20"), &["odd"]).await else {
+        return;
+    };
+    let mut worker = session(&service).await;
+    for n in 0..5 {
+        let sent = fragment(n, 10_000);
+        worker.client.send(1, sent.clone());
+        assert!(matches!(worker.kind(1).await, Input::Acked { .. }));
+        let odd = worker.kind(1).await;
+        assert!(
+            matches!(
+                odd,
+                Input::Malformed {
+                    kind: ProtocolErrorKind::BadJson,
+                    count: 1,
+                    ..
+                }
+            ),
+            "{odd:?}"
+        );
+        let answer = worker.kind(1).await;
+        assert!(matches!(answer, Input::Processed { .. }), "{answer:?}");
+        let audio = worker.audio.take().expect("audio").expect("good audio");
+        assert_eq!(audio.bytes, sent.m4a);
+        assert!(audio.transcript.starts_with("good "), "{audio:?}");
+    }
+}
+
+#[tokio::test]
+async fn bytes_are_audio() {
+    let Some(service) = Service::start_as(("25", "20"), &["bytes"]).await else {
+        return;
+    };
+    let mut worker = session(&service).await;
+    for n in 0..3 {
+        let sent = fragment(n, 100_000);
+        worker.client.send(1, sent.clone());
+        assert!(matches!(worker.kind(1).await, Input::Acked { .. }));
+        assert!(matches!(worker.kind(1).await, Input::Processed { .. }));
+        let audio = worker.audio.take().expect("audio").expect("good audio");
+        assert_eq!(audio.bytes, sent.m4a);
+    }
+}
+
+/// python-engineio takes 1 MB, or what it is told, and drops a peer that sends more, without a word.
+#[tokio::test]
+async fn its_message_limit_is_named() {
+    for (options, audio) in [(&[][..], 900_000), (&["limit=20000"], 20_000)] {
+        let Some(service) = Service::start_as(("25", "20"), options).await else {
+            return;
+        };
+        let mut worker = session(&service).await;
+        worker.client.send(1, fragment(0, audio));
+        let ended = worker.ended(1).await.within(
+            Duration::from_secs(2),
+            "its message size limit may be lower",
+        );
+        assert!(
+            matches!(ended.before[..], [Input::MessageCut { bytes, .. }] if bytes > audio),
+            "{ended:?}"
+        );
+    }
+}
+
+/// Models that compute in the event loop stop it, pings and all.
+#[tokio::test]
+async fn a_loop_that_stands_still_for_15_s_keeps_its_link() {
+    let Some(mut service) = Service::start(("25", "20")).await else {
+        return;
+    };
+    let mut worker = session(&service).await;
+    service.order("block 15").await;
+    while service.says().await != "blocked" {}
+    // More than the socket's buffers take.
+    let sent = fragment(0, 500_000);
+    worker.client.send(1, sent.clone());
+    worker.silent(Duration::from_secs(14)).await;
+    assert!(matches!(worker.kind(1).await, Input::Acked { .. }));
+    assert!(matches!(worker.kind(1).await, Input::Processed { .. }));
+    assert_eq!(
+        worker.audio.take().expect("audio").expect("good").bytes,
+        sent.m4a
+    );
+}
+
+/// What it says of itself counts: the usual silence that means death is 35 s.
+#[tokio::test]
+async fn a_ping_interval_of_60_s_is_respected() {
+    let Some(service) = Service::start(("60", "20")).await else {
+        return;
+    };
+    let mut worker = Worker::connect(StsClientConfig {
+        max_silence: Duration::from_mins(5),
+        ..patient(&service.url)
+    });
     worker.connected(1).await;
-    service.says().await;
+    worker.silent(Duration::from_secs(37)).await;
     worker.client.init(1);
     assert!(matches!(worker.kind(1).await, Input::Ready { .. }));
-    // python-engineio takes 1 MB and drops a peer that sends more, without a word.
-    worker.client.send(1, fragment(0, 900_000));
-    let ended = worker
-        .ended(1)
-        .await
-        .within(Duration::from_secs(2), "byte message");
-    assert!(
-        ended.reason.contains("its message size limit may be lower"),
-        "{ended:?}"
-    );
-    assert!(!ended.before.iter().any(|fact| matches!(
-        fact,
-        Input::Malformed {
-            link: _,
-            kind: ProtocolErrorKind::Flood,
-            ..
-        }
-    )));
 }
 
 #[tokio::test]

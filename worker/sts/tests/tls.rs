@@ -1,6 +1,6 @@
 //! `https` and `wss` URLs: a service with a certificate the system trusts, and one without.
 //!
-//! Which certificates are trusted is a matter of the process's environment, so each case runs in
+//! Which certificates the system trusts is a matter of the process's environment, so that case runs in
 //! a process of its own: this binary again.
 
 mod support;
@@ -16,9 +16,9 @@ use openssl::pkey::{PKey, Private};
 use openssl::rsa::Rsa;
 use openssl::x509::extension::{BasicConstraints, SubjectAlternativeName};
 use openssl::x509::{X509, X509NameBuilder};
-use sts_client::StsClientConfig;
+use sts_client::{Ca, StsClientConfig};
 use support::{PATIENCE, Worker, config, listen};
-use tokio::io::copy_bidirectional;
+use tokio::io::{AsyncWriteExt as _, copy_bidirectional};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::process::Command;
 use tokio::time::timeout;
@@ -75,69 +75,64 @@ async fn terminate_tls(listener: TcpListener, plain: String, cert: X509, key: PK
     }
 }
 
-/// Runs [`child`] with `trusted` as the only certificate in the world; its verdict.
-async fn run_child(url: &str, trusted: Option<&Path>) -> String {
-    let exe = std::env::current_exe().expect("this binary");
-    let mut command = Command::new(exe);
-    command
-        .args(["--exact", "child", "--ignored", "--nocapture"])
-        .env(URL, url)
-        .env("SSL_CERT_DIR", "/nonexistent")
-        .env("SSL_CERT_FILE", trusted.unwrap_or(Path::new("/dev/null")))
-        .stdin(Stdio::null())
-        .kill_on_drop(true);
-    let output = timeout(PATIENCE, command.output())
-        .await
-        .expect("in time")
-        .expect("child");
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    assert!(
-        output.status.success(),
-        "{text}{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
-    text.lines()
-        .find_map(|line| line.split("verdict: ").nth(1))
-        .expect("a verdict")
-        .to_owned()
-}
-
-/// Not a test: one connection over TLS, and what came of it.
-#[tokio::test]
-#[ignore = "started by the test below"]
-async fn child() {
-    let url = std::env::var(URL).expect("started by the test below");
+/// What comes of a connection.
+async fn verdict(url: &str, ca: Ca) -> String {
     let mut worker = Worker::connect(StsClientConfig {
         connect_timeout: PATIENCE,
-        ..config(&url)
+        ca,
+        ..config(url)
     });
     match worker.kind(1).await {
         Input::Connected { .. } => {
             worker.client.init(1);
             let ready = worker.kind(1).await;
             assert!(matches!(ready, Input::Ready { .. }), "{ready:?}");
-            println!("verdict: ready");
             worker.client.close().await;
+            "ready".to_owned()
         }
         Input::ConnectFailed {
-            link: _,
             reason,
             fatal: None,
-        } => println!("verdict: {reason}"),
+            ..
+        } => reason,
         other => panic!("{other:?}"),
     }
 }
 
+/// Runs `test`, this very one, in a process whose system trusts `trusted` and nothing else.
+async fn in_a_world_of_its_own(test: &str, url: &str, trusted: &Path) -> String {
+    let output = Command::new(std::env::current_exe().expect("this binary"))
+        .args(["--exact", test, "--nocapture"])
+        .env(URL, url)
+        .env("SSL_CERT_DIR", "/nonexistent")
+        .env("SSL_CERT_FILE", trusted)
+        .stdin(Stdio::null())
+        .kill_on_drop(true)
+        .output();
+    let output = timeout(PATIENCE, output).await.expect("in time");
+    let output = output.expect("started");
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let verdict = text.lines().find_map(|line| line.split("verdict: ").nth(1));
+    let verdict = verdict.map(str::to_owned);
+    verdict.unwrap_or_else(|| panic!("{text}{}", String::from_utf8_lossy(&output.stderr)))
+}
+
 #[tokio::test]
-async fn tls_works_and_an_unknown_certificate_is_refused() {
+async fn certificates_of_the_system_and_of_a_file_are_trusted_and_no_others() {
+    const NAME: &str = "certificates_of_the_system_and_of_a_file_are_trusted_and_no_others";
+    if let Ok(url) = std::env::var(URL) {
+        println!("verdict: {}", verdict(&url, Ca::default()).await);
+        return;
+    }
     let (listener, url) = listen().await;
     let plain = url.replace("http://", "");
     let tls = TcpListener::bind("127.0.0.1:0").await.expect("bind");
     let port = tls.local_addr().expect("address").port();
     let (cert, key) = certificate();
+    let pem = cert.to_pem().expect("pem");
     let dir = tempfile::tempdir().expect("dir");
     let trusted = dir.path().join("cert.pem");
-    std::fs::write(&trusted, cert.to_pem().expect("pem")).expect("write");
+    std::fs::write(&trusted, &pem).expect("write");
     let proxy = tokio::spawn(terminate_tls(tls, plain, cert, key));
     let service = tokio::spawn(async move {
         loop {
@@ -150,10 +145,48 @@ async fn tls_works_and_an_unknown_certificate_is_refused() {
     });
     for scheme in ["https", "wss"] {
         let url = format!("{scheme}://localhost:{port}");
-        assert_eq!(run_child(&url, Some(&trusted)).await, "ready", "{scheme}");
-        let refused = run_child(&url, None).await;
+        let system = in_a_world_of_its_own(NAME, &url, &trusted).await;
+        assert_eq!(system, "ready", "{scheme}");
+        let file = Ca::from_pem(&pem).expect("a certificate");
+        assert_eq!(verdict(&url, file).await, "ready", "{scheme}");
+        let refused = verdict(&url, Ca::default()).await;
         assert!(refused.contains("certificate"), "{scheme}: {refused}");
+        // The name counts too.
+        let other = url.replace("localhost", "127.0.0.1");
+        let file = Ca::from_pem(&pem).expect("a certificate");
+        let refused = verdict(&other, file).await;
+        assert!(refused.contains("TLS"), "{scheme}: {refused}");
     }
+    assert!(Ca::from_pem(b"no certificate").is_err());
     proxy.abort();
     service.abort();
+}
+
+#[tokio::test]
+async fn a_redirect_to_tls_on_the_same_host_is_followed() {
+    let (listener, plain) = listen().await;
+    let (behind, service) = listen().await;
+    let tls = TcpListener::bind("127.0.0.1:0").await.expect("bind");
+    let port = tls.local_addr().expect("address").port();
+    let (cert, key) = certificate();
+    let ca = Ca::from_pem(&cert.to_pem().expect("pem")).expect("a certificate");
+    let proxy = tokio::spawn(terminate_tls(
+        tls,
+        service.replace("http://", ""),
+        cert,
+        key,
+    ));
+    let mut worker = Worker::connect(StsClientConfig {
+        connect_timeout: PATIENCE,
+        ca,
+        ..config(&plain.replace("127.0.0.1", "localhost"))
+    });
+    let (mut stream, _) = listener.accept().await.expect("accept");
+    let answer = format!(
+        "HTTP/1.1 308 Permanent Redirect\r\nLocation: https://localhost:{port}/socket.io/\r\n\r\n"
+    );
+    stream.write_all(answer.as_bytes()).await.expect("answer");
+    let _peer = support::Peer::joined(&behind).await;
+    worker.connected(1).await;
+    proxy.abort();
 }

@@ -1,22 +1,28 @@
 """The STS service as others write it: python-socketio behind uvicorn.
 
 Prints `listening PORT`, serves until its standard input ends. One line on standard output per
-event, so that a test can see what arrived. Options: ping interval and timeout in seconds.
+event, so that a test can see what arrived. Options: ping interval and timeout in seconds, then any of
+`limit=BYTES` (largest message), `refuse` (nobody is let in), `bytes` (audio as bytes), `odd` (numbers
+that are none and half a character in every answer).
 """
 
 import asyncio
+import base64
 import json
 import os
 import socket
 import sys
 import threading
+import time
 
 import socketio
 import uvicorn
 
 PING = (float(sys.argv[1]), float(sys.argv[2]))
+OPTIONS = dict(option.partition("=")[::2] for option in sys.argv[3:])
 
-server = socketio.AsyncServer(async_mode="asgi", ping_interval=PING[0], ping_timeout=PING[1])
+server = socketio.AsyncServer(async_mode="asgi", ping_interval=PING[0], ping_timeout=PING[1],
+                              max_http_buffer_size=int(OPTIONS.get("limit", 1_000_000)))
 sessions = {}
 
 
@@ -26,6 +32,8 @@ def say(*what):
 
 @server.event
 async def connect(sid, environ, auth):
+    if "refuse" in OPTIONS:
+        return False
     token = (auth or {}).get("token")
     if token == "bad":
         raise socketio.exceptions.ConnectionRefusedError("AUTH_FAILED: bad token")
@@ -61,12 +69,16 @@ async def fragment(sid, data):
     about = {"fragment_id": data["fragment_id"]}
     await server.emit("fragment:ack", {**about, "status": "queued", "queue_position": None}, to=sid)
     await asyncio.sleep(0)
+    audio, odd = data["audio"], "odd" in OPTIONS
+    if "bytes" in OPTIONS:
+        audio = {**audio, "data_base64": base64.b64decode(audio["data_base64"])}
     await server.emit(
         "fragment:processed",
         {**about, "stream_id": data["stream_id"], "sequence_number": data["sequence_number"],
-         "status": "success", "processing_time_ms": 1.5, "dubbed_audio": data["audio"],
-         "transcript": None, "translated_text": None, "stage_timings": None, "error": None,
-         "metadata": None},
+         "status": "success", "processing_time_ms": float("nan") if odd else 1.5,
+         "dubbed_audio": audio, "transcript": "good \ud83d" if odd else None,
+         "translated_text": None, "stage_timings": {"tts_ms": float("-inf")} if odd else None,
+         "error": None, "metadata": None},
         to=sid,
     )
 
@@ -89,7 +101,7 @@ async def end(sid, data):
 
 
 async def orders():
-    """Orders of the test, one per line: `drop` ends every session."""
+    """Orders of the test, one per line: `drop` ends every session, `block S` stands still for S seconds."""
     loop = asyncio.get_running_loop()
     lines = asyncio.Queue()
 
@@ -105,6 +117,9 @@ async def orders():
         if order == "drop":
             for sid in list(sessions):
                 await server.disconnect(sid)
+        elif order.startswith("block "):
+            say("blocked")
+            time.sleep(float(order.removeprefix("block ")))
         else:
             say("unknown order", json.dumps(order))
 

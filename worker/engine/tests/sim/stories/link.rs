@@ -194,6 +194,54 @@ fn a_handshake_is_no_proof_and_the_schedule_goes_on() {
     tell("ready_then_drop", world);
 }
 
+/// Delays before the attempts, in seconds, and whether the session ended for want of the service.
+fn schedule(world: &World<Sts>) -> (Vec<u64>, bool) {
+    let timeline = world.timeline.as_ref().unwrap();
+    let delays = timeline.iter().filter_map(|line| {
+        let scheduled = line.contains("reconnect_scheduled");
+        let ms = line.split("delay_ms=").nth(1).filter(|_| scheduled)?;
+        ms.parse::<u64>().ok()
+    });
+    let gone = timeline
+        .iter()
+        .any(|line| line.contains("drained end=gone"));
+    (delays.map(|ms| ms / 1000).collect(), gone)
+}
+
+#[test]
+fn ready_then_drop_for_three_minutes_never_starts_the_schedule_anew() {
+    let config = SessionConfig {
+        gone: Gone::Original,
+        ..SessionConfig::default()
+    };
+    let script = Sts {
+        reply: Reply::Hold,
+        ..Sts::default()
+    };
+    let mut world = World::scripted(&config, script);
+    for seconds in [1.0, 4.0, 9.0, 18.0, 35.0, 68.0, 101.0, 134.0, 167.0] {
+        world.disconnect(at(seconds), Door::Open);
+    }
+    world.segments(30, SEGMENT);
+    world.run();
+    world.reference.finish();
+    let delays = vec![2, 4, 8, 16, 32, 32, 32, 32, 32];
+    assert_eq!(schedule(&world), (delays, false));
+}
+
+#[test]
+fn a_refusal_after_something_worked_follows_the_schedule() {
+    let mut world = world(Sts::default());
+    // The first segment was dubbed by then.
+    world.disconnect(at(7.0), Door::Forbidden);
+    world.segments(14, SEGMENT);
+    world.run();
+    world.reference.finish();
+    assert_eq!(schedule(&world), (vec![2, 4, 8, 16, 32], true));
+    let reasons = reasons(&world);
+    assert!(reasons[0] == "dubbed" && reasons[1..].iter().all(|reason| *reason == "disconnected"));
+}
+
 #[test]
 fn a_minute_of_quiet_life_is_proof() {
     let mut world = world(Sts {
