@@ -255,7 +255,7 @@ impl Input {
                         connection,
                         self.sender.clone(),
                     );
-                    self.ingest = Some(ingest.map_err(WorkerError::Unexpected)?);
+                    self.ingest = Some(ingest?);
                 }
                 InputOrder::Close { had_media } => {
                     if let Some(timeline) = &mut self.timeline {
@@ -298,7 +298,9 @@ impl Input {
                 attempts,
             }),
             InputEnd::Refused { reason } => Err(match self.error.take() {
-                Some(IngestError::Installation(reason)) => WorkerError::Unexpected(reason),
+                Some(error @ IngestError::Installation { .. }) => {
+                    WorkerError::Unexpected(error.to_string())
+                }
                 Some(IngestError::Denied(reason)) => WorkerError::Input {
                     url,
                     reason,

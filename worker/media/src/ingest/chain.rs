@@ -9,7 +9,7 @@ use gst::prelude::*;
 
 use super::super::aac::{AacFormat, FRAME_SAMPLES};
 use super::super::element::{Element, make};
-use super::super::{AacFrame, AccessUnit, encoder};
+use super::super::{AacFrame, AccessUnit, MediaError, encoder};
 use super::offer::{completed, copied_format, media_of};
 use super::stamp::{Stamps, time_of};
 use super::telling::Telling;
@@ -63,7 +63,11 @@ pub(super) fn watch_pads(
         };
         if let Err(error) = linked {
             telling.end(IngestFact::Failed {
-                error: IngestError::Installation(format!("{media} {encoding}: {error}")),
+                error: IngestError::Installation {
+                    media,
+                    encoding,
+                    error,
+                },
             });
         }
     });
@@ -77,7 +81,7 @@ struct Chains<'a> {
 }
 
 impl Chains<'_> {
-    fn video(&self) -> Result<(), String> {
+    fn video(&self) -> Result<(), MediaError> {
         // Unit by unit, so that the parser finds the pictures: the marker of RTP may be on every slice.
         let units = filter("video/x-h264", "byte-stream", Some("nal"))?;
         let pictures = filter("video/x-h264", "avc", Some("au"))?;
@@ -112,7 +116,7 @@ impl Chains<'_> {
         ])
     }
 
-    fn audio(&self, encoding: &str, caps: &gst::Caps) -> Result<(), String> {
+    fn audio(&self, encoding: &str, caps: &gst::Caps) -> Result<(), MediaError> {
         match (encoding, copied_format(encoding, caps)) {
             ("MPEG4-GENERIC", Some(_)) => {
                 complete_caps(self.pad);
@@ -124,7 +128,7 @@ impl Chains<'_> {
         }
     }
 
-    fn copied(&self, depayloader: Element, announced: bool) -> Result<(), String> {
+    fn copied(&self, depayloader: Element, announced: bool) -> Result<(), MediaError> {
         let raw = filter("audio/mpeg", "raw", None)?;
         if announced {
             announce_format(&raw, self.telling);
@@ -147,7 +151,7 @@ impl Chains<'_> {
 
     /// Audio that is not plain AAC-LC is decoded and encoded once, here, so that the rest of
     /// the worker knows one kind of audio only.
-    fn converted(&self) -> Result<(), String> {
+    fn converted(&self) -> Result<(), MediaError> {
         let format = converted_format();
         let decoder = make(Element::Decodebin)?;
         let samples = make(Element::Capsfilter)?;
@@ -183,7 +187,7 @@ impl Chains<'_> {
             sink,
         ];
         self.add(&chain)?;
-        self.pipeline.add(&decoder).map_err(text)?;
+        self.pipeline.add(&decoder).map_err(failed())?;
         let input = chain[0].clone();
         decoder.connect_pad_added(move |_, pad| {
             if let Some(sink) = input.static_pad("sink").filter(|sink| !sink.is_linked()) {
@@ -196,39 +200,39 @@ impl Chains<'_> {
         start(&[decoder])
     }
 
-    fn link(&self, chain: &[gst::Element]) -> Result<(), String> {
+    fn link(&self, chain: &[gst::Element]) -> Result<(), MediaError> {
         self.add(chain)?;
         self.enter(&chain[0])?;
         start(chain)
     }
 
-    fn add(&self, chain: &[gst::Element]) -> Result<(), String> {
-        self.pipeline.add_many(chain).map_err(text)?;
-        gst::Element::link_many(chain).map_err(text)
+    fn add(&self, chain: &[gst::Element]) -> Result<(), MediaError> {
+        self.pipeline.add_many(chain).map_err(failed())?;
+        gst::Element::link_many(chain).map_err(failed())
     }
 
-    fn enter(&self, first: &gst::Element) -> Result<(), String> {
+    fn enter(&self, first: &gst::Element) -> Result<(), MediaError> {
         let sink = first
             .static_pad("sink")
-            .ok_or_else(|| format!("{} has no sink", first.name()))?;
-        self.pad.link(&sink).map_err(|error| error.to_string())?;
+            .ok_or_else(|| failed()(format!("{} has no sink", first.name())))?;
+        self.pad.link(&sink).map_err(failed())?;
         Ok(())
     }
 }
 
 /// Sets a chain going, from its end.
-fn start(chain: &[gst::Element]) -> Result<(), String> {
+fn start(chain: &[gst::Element]) -> Result<(), MediaError> {
     chain
         .iter()
         .rev()
-        .try_for_each(|element| element.sync_state_with_parent().map_err(text))
+        .try_for_each(|element| element.sync_state_with_parent().map_err(failed()))
 }
 
-fn text(error: gst::glib::BoolError) -> String {
-    error.to_string()
+fn failed<E: ToString>() -> impl Fn(E) -> MediaError {
+    MediaError::at("RTSP input")
 }
 
-fn filter(media: &str, format: &str, alignment: Option<&str>) -> Result<gst::Element, String> {
+fn filter(media: &str, format: &str, alignment: Option<&str>) -> Result<gst::Element, MediaError> {
     let mut caps = gst::Caps::builder(media).field("stream-format", format);
     if let Some(alignment) = alignment {
         caps = caps.field("alignment", alignment);

@@ -24,7 +24,7 @@ use self::telling::Telling;
 use super::aac::AacFormat;
 use super::bus::{self, BusFact};
 use super::element::{Element, make};
-use super::{AacFrame, AccessUnit};
+use super::{AacFrame, AccessUnit, MediaError};
 use crate::url::MediaUrl;
 
 /// What one RTSP connection tells. Times are nanoseconds of RTP time since the track's
@@ -95,9 +95,16 @@ pub enum IngestError {
     /// A track is missing or cannot be used; trying again does not help.
     #[error("{0}")]
     Unsuitable(String),
-    /// This installation of GStreamer lacks something.
-    #[error("{0}")]
-    Installation(String),
+    /// This installation of GStreamer cannot take a track.
+    #[error("the input's {media} track ({encoding}) cannot be taken: {error}")]
+    Installation {
+        /// `video` or `audio`.
+        media: String,
+        /// What it is, in the words of its description.
+        encoding: String,
+        /// What is missing or does not link.
+        error: MediaError,
+    },
 }
 
 impl IngestError {
@@ -143,7 +150,7 @@ impl Ingest {
         latency: Duration,
         connection: u32,
         sender: mpsc::Sender<(u32, IngestFact)>,
-    ) -> Result<Self, String> {
+    ) -> Result<Self, MediaError> {
         let telling = Telling::new(sender, connection);
         let pipeline = gst::Pipeline::new();
         let source = make(Element::Rtspsrc)?;
@@ -158,7 +165,9 @@ impl Ingest {
             "user-agent",
             concat!("dub-worker/", env!("CARGO_PKG_VERSION")),
         );
-        pipeline.add(&source).map_err(|error| error.to_string())?;
+        pipeline
+            .add(&source)
+            .map_err(MediaError::at("RTSP input"))?;
 
         let offer = Offer::watch(&source, &telling);
         let stamps = Stamps::default();
