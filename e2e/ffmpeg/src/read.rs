@@ -113,13 +113,17 @@ pub enum Track {
     Sound,
 }
 
-/// Tells of every keyframe (`showinfo`) and block of audio (`ashowinfo`) of a file on standard error,
-/// with their formats.
-pub fn formats(media: &Path) -> Call {
+/// Tells of every keyframe (`showinfo`) or block of audio (`ashowinfo`) of a file on standard error, with
+/// its format. One track a call: newer releases filter them side by side, and lines run together.
+pub fn formats(media: &Path, track: Track) -> Call {
+    let filter = match track {
+        Track::Pictures => "-an -vf showinfo=checksum=0",
+        Track::Sound => "-vn -af ashowinfo",
+    };
     Call::telling_ffmpeg()
         .with("-copyts -skip_frame nokey")
         .input(media)
-        .with("-vf showinfo=checksum=0 -af ashowinfo")
+        .with(filter)
         .with(NOWHERE)
 }
 

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use anyhow::{Result, ensure};
+use e2e_ffmpeg::Track;
 
 use crate::failure::{Failure, Place};
 
@@ -11,13 +12,14 @@ use crate::failure::{Failure, Place};
 /// # Errors
 /// With both formats and where the second one begins.
 pub fn require_one_format(recording: &Path) -> Result<()> {
-    judge(&e2e_ffmpeg::formats(recording).told()?)
+    let told = |track| e2e_ffmpeg::formats(recording, track).told();
+    judge(&told(Track::Pictures)?, &told(Track::Sound)?)
 }
 
-fn judge(said: &str) -> Result<()> {
-    for (what, filter, fields) in [
-        ("picture", "_showinfo_", &[" s:"][..]),
-        ("sound", "_ashowinfo_", &[" chlayout:", " rate:"][..]),
+fn judge(pictures: &str, sound: &str) -> Result<()> {
+    for (what, said, filter, fields) in [
+        ("picture", pictures, "_showinfo_", &[" s:"][..]),
+        ("sound", sound, "_ashowinfo_", &[" chlayout:", " rate:"][..]),
     ] {
         let lines = said
             .lines()
@@ -60,29 +62,17 @@ mod tests {
                 "[Parsed_ashowinfo_0 @ 0x2] n:0 pts:0 pts_time:{time} fmt:fltp channels:2 chlayout:stereo rate:{rate}"
             )
         };
-        let lines = [
-            picture("0", "320x180"),
-            sound("0", 48_000),
-            picture("1", "320x180"),
-            sound("1.5", 24_000),
-        ];
-        let error = judge(&lines.join("\n")).unwrap_err();
+        let pictures = [picture("0", "320x180"), picture("1", "320x180")].join("\n");
+        let sounds = [sound("0", 48_000), sound("1.5", 24_000)].join("\n");
+        let error = judge(&pictures, &sounds).unwrap_err();
         assert_eq!(
             error.to_string(),
             "the format of the sound changed: expected stereo 48000, found stereo 24000"
         );
         assert_eq!(Failure::of(&error).place, Some(Place::Media(1.5)));
-        let lines = [
-            picture("0", "320x180"),
-            sound("0", 48_000),
-            picture("2", "640x360"),
-        ];
-        assert!(
-            judge(&lines.join("\n"))
-                .unwrap_err()
-                .to_string()
-                .contains("of the picture changed")
-        );
-        assert!(judge(&sound("0", 48_000)).is_err());
+        let pictures = [picture("0", "320x180"), picture("2", "640x360")].join("\n");
+        let error = judge(&pictures, &sounds).unwrap_err();
+        assert!(error.to_string().contains("of the picture changed"));
+        assert!(judge("", &sounds).is_err());
     }
 }
