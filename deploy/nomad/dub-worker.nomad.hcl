@@ -28,8 +28,17 @@ job "dub-worker" {
 
       config {
         # Nomad restarts by count, not by exit code: 2, 11 and 14 would only come back, so they wait for a person.
+        # The shell passes the signal on and waits for the drain.
         command = "/bin/sh"
-        args    = ["-c", "/usr/local/bin/worker; code=$?; case $code in 2|11|14) exec sleep infinity;; esac; exit $code"]
+        args = ["-c", <<-EOF
+          trap 'kill -TERM $pid' TERM
+          /usr/local/bin/worker & pid=$!
+          wait $pid; code=$?
+          while kill -0 $pid 2>/dev/null; do wait $pid; code=$?; done
+          case $code in 2 | 11 | 14) sleep infinity & pid=$!; wait $pid ;; esac
+          exit $code
+        EOF
+        ]
       }
 
       env {

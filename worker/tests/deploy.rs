@@ -4,7 +4,10 @@
     reason = "a test may fail where its preparations fail"
 )]
 
+mod tools;
+
 use std::collections::BTreeSet;
+use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -27,26 +30,24 @@ fn words<'a>(text: &'a str, prefix: &str) -> BTreeSet<&'a str> {
         .collect()
 }
 
-/// Runs a tool of the place that a file is for; where it is missing that is said, and fails in CI.
-fn tool(program: &str, arguments: &[&str], dir: &Path) -> Option<String> {
-    let output = match Command::new(program)
-        .args(arguments)
-        .current_dir(dir)
-        .output()
-    {
-        Ok(output) => output,
-        Err(error) => {
-            eprintln!("SKIPPED: {program}: {error}");
-            return None;
-        }
-    };
-    let text = format!(
-        "{}{}",
-        String::from_utf8_lossy(&output.stdout),
-        String::from_utf8_lossy(&output.stderr)
-    );
-    assert!(output.status.success(), "{program} {arguments:?}:\n{text}");
-    Some(text)
+/// A tool of the place that a file is for accepts it; what it said.
+fn accepts(program: impl AsRef<OsStr>, arguments: &[&str], promised: bool) -> Option<String> {
+    let program = program.as_ref();
+    let (content, said) = tools::judge(program, arguments, "", promised)?;
+    assert!(content, "{} {arguments:?}:\n{said}", program.display());
+    Some(said)
+}
+
+/// A program of the Python that `cargo xtask setup` makes.
+fn of_python(name: &str) -> PathBuf {
+    let made = Path::new(env!("CARGO_TARGET_TMPDIR")).join("../python/bin");
+    let given = std::env::var_os("E2E_PYTHON").filter(|value| !value.is_empty());
+    let given = given.and_then(|python| Some(PathBuf::from(python).parent()?.to_owned()));
+    given.unwrap_or(made).join(name)
+}
+
+fn path(file: &str) -> String {
+    deploy().join(file).display().to_string()
 }
 
 #[test]
@@ -76,7 +77,7 @@ fn every_option_that_is_set_exists() {
     let known: BTreeSet<_> = command
         .get_arguments()
         .filter_map(|arg| arg.get_env()?.to_str())
-        // The MediaMTX script's own.
+        // The scripts' own.
         .chain(["WORKER_BIN"])
         .collect();
     for file in [
@@ -84,6 +85,7 @@ fn every_option_that_is_set_exists() {
         "mediamtx/dub-worker-on-ready",
         "nomad/dub-worker.nomad.hcl",
         "kubernetes/dub-worker.yaml",
+        "slurm/dub-worker.sbatch",
     ] {
         let text = read(file);
         let named = words(&text, "WORKER_");
@@ -111,13 +113,92 @@ fn the_dashboard_is_json_and_every_panel_asks_for_something() {
 
 #[test]
 fn prometheus_accepts_its_files() {
-    let dir = deploy().join("prometheus");
-    for arguments in [
-        ["check", "config", "prometheus.yml"],
-        ["check", "rules", "rules.yml"],
-        ["test", "rules", "rules_test.yml"],
+    for (arguments, file) in [
+        (["check", "config"], "prometheus/prometheus.yml"),
+        (["check", "rules"], "prometheus/rules.yml"),
+        (["test", "rules"], "prometheus/rules_test.yml"),
     ] {
-        tool("promtool", &arguments, &dir);
+        accepts("promtool", &[&arguments[..], &[&path(file)]].concat(), true);
+    }
+}
+
+#[test]
+fn kubernetes_accepts_its_file() {
+    let file = path("kubernetes/dub-worker.yaml");
+    let program = of_python("kubernetes-validate");
+    accepts(program, &["--strict", "--quiet", &file], true);
+}
+
+/// The file is HCL, with one job of one group of one task, and what the task runs drains and waits.
+#[test]
+fn nomads_file_is_read_and_its_command_drains_and_waits_for_a_person() {
+    let file = path("nomad/dub-worker.nomad.hcl");
+    let reader = of_python("hcl2tojson");
+    if let Some((content, said)) = tools::judge(reader, &[&file], "", true) {
+        assert!(content, "{said}");
+        let job: serde_json::Value = serde_json::from_str(&said).unwrap();
+        let task = job["job"][0].pointer("/\"dub-worker\"/group/0/\"worker\"/task/0/\"worker\"");
+        let task = task.unwrap_or_else(|| panic!("there is no task in {job}"));
+        assert_eq!(task["kill_signal"], "\"SIGTERM\"");
+    }
+
+    let text = read("nomad/dub-worker.nomad.hcl");
+    let (_, script) = text.split_once("<<-EOF\n").unwrap();
+    let (script, _) = script.split_once("EOF\n").unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let fake = dir.path().join("worker");
+    let script = script.replace("/usr/local/bin/worker", fake.to_str().unwrap());
+    let run = |body: &str| {
+        program(&fake, body);
+        timeout(Command::new("sh").args(["-c", &script]), 1, To::One)
+    };
+    for code in [0, 10, 12, 13] {
+        assert_eq!(run(&format!("exit {code}")), code);
+    }
+    for code in [2, 11, 14] {
+        assert_eq!(
+            run(&format!("exit {code}")),
+            124,
+            "{code} waits for a person"
+        );
+    }
+    run(DRAINS);
+    assert!(dir.path().join("worker.end").exists(), "it has drained");
+}
+
+#[test]
+fn every_place_treats_exit_codes_the_same() {
+    use worker::exit::{INPUT, OUTPUT, STS_GONE, STS_REFUSED, UNSUITABLE_INPUT, USAGE};
+    let again = [INPUT, OUTPUT, STS_GONE];
+    let person = [USAGE, UNSUITABLE_INPUT, STS_REFUSED];
+    let list = |codes: [u8; 3], between: &str| codes.map(|code| code.to_string()).join(between);
+    for (file, wanted) in [
+        (
+            "systemd/dub-worker@.service",
+            format!("RestartPreventExitStatus={}\n", list(person, " ")),
+        ),
+        (
+            "mediamtx/dub-worker-on-ready",
+            format!("{})", list(again, " | ")),
+        ),
+        (
+            "nomad/dub-worker.nomad.hcl",
+            format!("{})", list(person, " | ")),
+        ),
+        (
+            "kubernetes/dub-worker.yaml",
+            format!("[{}]", list(person, ", ")),
+        ),
+        (
+            "slurm/slurm.conf.part",
+            format!("RequeueExit={}\n", list(again, ",")),
+        ),
+        (
+            "slurm/slurm.conf.part",
+            format!("RequeueExitHold={}\n", list(person, ",")),
+        ),
+    ] {
+        assert!(read(file).contains(&wanted), "{file} has no {wanted:?}");
     }
 }
 
@@ -132,54 +213,72 @@ fn systemd_accepts_its_unit_and_finds_it_hardened() {
     let path = dir.path().join("dub-worker@news.service");
     fs::write(&path, unit).unwrap();
     let path = path.to_str().unwrap();
-    if let Some(said) = tool("systemd-analyze", &["verify", path], dir.path()) {
+    if let Some(said) = accepts("systemd-analyze", &["verify", path], false) {
         assert!(said.trim().is_empty(), "{said}");
         let hardened = ["security", "--offline=true", "--threshold=20", path];
-        tool("systemd-analyze", &hardened, dir.path());
+        accepts("systemd-analyze", &hardened, false);
     }
+}
+
+/// Writes a shell script.
+fn program(path: &Path, body: &str) {
+    use std::os::unix::fs::PermissionsExt as _;
+    fs::write(path, format!("#!/bin/sh\n{body}\n")).unwrap();
+    fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
+}
+
+/// Who is sent a signal.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum To {
+    One,
+    Group,
+}
+
+/// Says how often it was told to stop, which takes it a moment.
+const DRAINS: &str = "stop() { trap 'echo again >> $0.end' TERM; sleep 0.4 & wait $!; echo drained >> $0.end; exit 0; }
+trap stop TERM; while :; do sleep 0.1; done";
+
+/// Runs a command for so many seconds at most, then sends SIGTERM: its exit code, 124 if that was needed.
+fn timeout(command: &Command, seconds: u64, to: To) -> i32 {
+    let mut limited = Command::new("timeout");
+    if to == To::One {
+        limited.arg("--foreground");
+    }
+    limited.args(["-s", "TERM", "-k", "10", &seconds.to_string()]);
+    limited.arg(command.get_program()).args(command.get_args());
+    for (name, value) in command.get_envs() {
+        limited.env(name, value.unwrap_or_default());
+    }
+    limited.status().unwrap().code().unwrap()
 }
 
 /// The script that MediaMTX starts: which exit code is tried again, and that a signal drains.
 #[test]
-fn the_mediamtx_script_tries_again_only_what_may_get_well() {
+fn the_mediamtx_script_tries_again_only_what_may_recover() {
     let dir = tempfile::tempdir().unwrap();
     let tried = dir.path().join("tried");
     let fake = dir.path().join("worker");
-    let run = |body: &str| {
-        fs::write(
-            &fake,
-            format!(
-                "#!/bin/sh\necho \"$WORKER_STREAM_ID\" >> {}\n{body}\n",
-                tried.display()
-            ),
-        )
-        .unwrap();
+    let run = |body: &str, to| {
+        let note = format!("echo \"$WORKER_STREAM_ID\" >> {}", tried.display());
+        program(&fake, &format!("{note}\n{body}"));
         let _ = fs::remove_file(&tried);
-        use std::os::unix::fs::PermissionsExt as _;
-        fs::set_permissions(&fake, fs::Permissions::from_mode(0o755)).unwrap();
-        let script = deploy().join("mediamtx/dub-worker-on-ready");
-        let mut command = Command::new("timeout");
-        let status = command
-            .args(["-s", "TERM", "-k", "10", "2"])
-            .arg(script)
-            .env("WORKER_BIN", &fake)
-            .env("G1", "news")
-            .status()
-            .unwrap();
-        (status.code().unwrap(), fs::read_to_string(&tried).unwrap())
+        let mut script = Command::new(deploy().join("mediamtx/dub-worker-on-ready"));
+        script.env("WORKER_BIN", &fake).env("G1", "news");
+        (timeout(&script, 2, to), fs::read_to_string(&tried).unwrap())
     };
     for code in [0, 1, 2, 11, 14] {
-        assert_eq!(run(&format!("exit {code}")), (code, "news\n".to_owned()));
+        let body = format!("exit {code}");
+        assert_eq!(run(&body, To::One), (code, "news\n".to_owned()));
     }
-    // `timeout` says 124 when it had to send its signal.
-    let wait = "trap 'echo drained >> $0.end; exit 0' TERM; while :; do sleep 0.1; done";
-    assert_eq!(run(wait).0, 124);
-    assert!(
-        dir.path().join("worker.end").exists(),
-        "the worker has drained"
-    );
+    // `timeout` says 124 when it had to send its signal. MediaMTX sends its own to the whole group.
+    for to in [To::One, To::Group] {
+        let _ = fs::remove_file(dir.path().join("worker.end"));
+        assert_eq!(run(DRAINS, to).0, 124);
+        let end = fs::read_to_string(dir.path().join("worker.end")).unwrap();
+        assert_eq!(end, "drained\n", "told once, and drained: {to:?}");
+    }
     assert_eq!(
-        run("exit 10").0,
+        run("exit 10", To::One).0,
         124,
         "waits for its next try until it is stopped"
     );

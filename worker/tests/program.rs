@@ -5,6 +5,8 @@
     reason = "a test may fail where its preparations fail"
 )]
 
+mod tools;
+
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -313,7 +315,94 @@ fn systemd_is_told() {
     wait("STOPPING=1");
 }
 
-/// What is wrong, said so that it can be put right: option, value, what is allowed; exit code 2.
+/// Prometheus' own linter complains about the names that were given to us, and about nothing else.
+#[test]
+fn promtool_complains_only_about_names_that_are_given() {
+    let mut running = start(worker(), free_port(), Stdio::null());
+    let answer = page(&mut running, "/metrics", is_ok);
+    let body = answer.split_once("\r\n\r\n").unwrap().1;
+    let Some((_, said)) = tools::judge("promtool", &["check", "metrics"], body, true) else {
+        return;
+    };
+    let given = [
+        "worker_av_sync_delta_ms",
+        "worker_av_sync_abs_delta_ms",
+        "worker_sts_rtt_ms",
+    ];
+    let other: Vec<_> = said
+        .lines()
+        .filter(|line| !given.iter().any(|name| line.starts_with(name)))
+        .collect();
+    assert!(other.is_empty(), "{other:#?}");
+    assert!(
+        given.iter().all(|name| said.contains(name)),
+        "not read: {said}"
+    );
+}
+
+/// An RTSP server that has one answer to whoever wants a stream.
+fn refusing_camera(answer: &'static str) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            let lines = BufReader::new(stream.try_clone().unwrap()).lines();
+            let (mut options, mut number) = (false, String::new());
+            for line in lines.map_while(Result::ok) {
+                if line.is_empty() {
+                    let answer = if options { "200 OK" } else { answer };
+                    let realm = "WWW-Authenticate: Basic realm=\"camera\"";
+                    let head = format!("RTSP/1.0 {answer}\r\n{number}\r\n{realm}\r\n\r\n");
+                    let _ = stream.write_all(head.as_bytes());
+                } else if line.ends_with(" RTSP/1.0") {
+                    options = line.starts_with("OPTIONS");
+                } else if line.starts_with("CSeq") {
+                    number = line;
+                }
+            }
+        }
+    });
+    address
+}
+
+/// Four ways an input is not there, each in words that lead to its cause.
+#[test]
+fn input_errors_are_told_apart() {
+    let nobody = free_port();
+    let cases = [
+        (
+            "rtsp://no-such-host.invalid/x".to_owned(),
+            "no-such-host.invalid",
+        ),
+        (format!("rtsp://{nobody}/x"), "refused"),
+        (
+            format!("rtsp://u:geheim@{}/x", refusing_camera("401 Unauthorized")),
+            "401",
+        ),
+        (
+            format!("rtsp://{}/x", refusing_camera("404 Not Found")),
+            "404",
+        ),
+    ];
+    for (url, wanted) in cases {
+        let mut command = worker();
+        command.args(["--input-url", &url]);
+        let mut running = start(command, free_port(), Stdio::piped());
+        let stderr = BufReader::new(running.child.stderr.take().unwrap());
+        let told = stderr
+            .lines()
+            .map_while(Result::ok)
+            .find(|line| line.contains("input_retry") || line.contains("\"failed\""));
+        let told = told.unwrap_or_default();
+        assert!(
+            told.contains(wanted),
+            "{url}: {told:?} does not say {wanted:?}"
+        );
+        assert!(!told.contains("geheim"), "{told}");
+    }
+}
+
+/// What is wrong, said so that it can be fixed: option, value, what is allowed; exit code 2.
 #[test]
 fn wrong_inputs_are_refused() {
     let dir = tempfile::tempdir().unwrap();

@@ -43,7 +43,13 @@ pub(crate) fn command() -> anyhow::Result<()> {
 
 /// MediaMTX or the default server: one of the two has to be whole.
 fn needs(host: &Host) -> Vec<Need> {
-    let mut needs = vec![Need::Build, Need::Run, Need::Python];
+    let mut needs = vec![Need::Build, Need::Run];
+    // The flake does without the others.
+    needs.extend(
+        Need::OPTIONAL
+            .into_iter()
+            .filter(|need| !host.in_nix_shell() || *need == Need::Python),
+    );
     if host.mediamtx().is_none() {
         needs.push(Need::DefaultServer);
     }

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use crate::failure::CannotRun;
+use crate::failure::{CannotRun, Interrupted};
 use crate::flags::{MediaOptions, MediaServer};
 use crate::host::Host;
 use crate::requirements::{Need, Requirement, requirements};
@@ -42,6 +42,27 @@ pub(crate) fn ensure(needs: &[Need]) -> anyhow::Result<()> {
             .into())
         }
         setup::Permission::Denied(reason) => Err(CannotRun(advice(&host, &absent, &reason)).into()),
+    }
+}
+
+/// Makes sure that the needs are met where they can be; `otherwise` says what becomes of it where they
+/// cannot. In CI that is an error. The flake does without all of them but Python.
+pub(crate) fn ensure_optional(need: Need, otherwise: &str) -> anyhow::Result<()> {
+    if Host::detect().in_nix_shell() {
+        return Ok(());
+    }
+    forgive(ensure(&[need]), otherwise)
+}
+
+/// Outside CI only an interruption is an error.
+pub(crate) fn forgive(result: anyhow::Result<()>, otherwise: &str) -> anyhow::Result<()> {
+    let in_ci = std::env::var_os("CI").is_some_and(|value| !value.is_empty());
+    match result {
+        Err(error) if !in_ci && !error.is::<Interrupted>() => {
+            crate::say::tell!("warning: {otherwise}: {error:#}");
+            Ok(())
+        }
+        result => result,
     }
 }
 
@@ -125,7 +146,8 @@ mod tests {
     #[test]
     fn a_bare_machine_misses_all_but_what_was_not_asked_for() {
         let host = FakeMachine::bare_debian().host();
-        let needs = [Need::Build, Need::Run, Need::DefaultServer, Need::Python];
+        let mut needs = vec![Need::Build, Need::Run, Need::DefaultServer];
+        needs.extend(Need::OPTIONAL);
         let absent = missing(&host, &needs);
         let all = requirements().filter(|r| r.need != Need::MediaMtx).count();
         assert_eq!(absent.len(), all);

@@ -30,15 +30,8 @@ pub(crate) fn prepare_for(scenarios: &[String]) -> anyhow::Result<()> {
 
 /// Makes it if it is not here. Outside CI only an interruption is an error.
 pub(crate) fn prepare() -> anyhow::Result<()> {
-    match make() {
-        Err(error) if !in_ci() && !error.is::<Interrupted>() => {
-            crate::say::tell!(
-                "warning: without python-socketio, tests against it are skipped: {error:#}"
-            );
-            Ok(())
-        }
-        made => made,
-    }
+    let otherwise = "without python-socketio, tests against it are skipped";
+    preflight::forgive(make(), otherwise)
 }
 
 /// Makes it if it is not here.
@@ -79,10 +72,6 @@ fn given() -> Option<PathBuf> {
     std::env::var_os(INTERPRETER_ENV)
         .filter(|path| !path.is_empty())
         .map(PathBuf::from)
-}
-
-fn in_ci() -> bool {
-    std::env::var_os("CI").is_some_and(|value| !value.is_empty())
 }
 
 /// Where it is.

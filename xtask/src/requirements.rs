@@ -37,6 +37,13 @@ pub(crate) enum Need {
     MediaMtx,
     /// To test against an STS service written in Python; see `python`.
     Python,
+    /// To check what is in `deploy/` with the tools of its places; without it their checks are skipped.
+    Deploy,
+}
+
+impl Need {
+    /// Where it is missing something is skipped, and said so; in CI it must be there.
+    pub(crate) const OPTIONAL: [Self; 2] = [Self::Python, Self::Deploy];
 }
 
 /// One thing the system must provide.
@@ -93,6 +100,7 @@ const OURS: &[Requirement] = &[
     program("nginx", Need::DefaultServer, Some("nginx"), None, "RTMP half of the default media server"),
     program("mediamtx", Need::MediaMtx, None, Some("mediamtx"), "the reference media server"),
     program("python3", Need::Python, Some("python3"), Some("python3"), "runs an STS service as others write it"),
+    program("promtool", Need::Deploy, Some("prometheus"), None, "checks alert rules and metrics"),
     // Libraries to compile against.
     library("openssl", "libssl-dev", "openssl", "TLS to the STS service"),
     library("gstreamer-1.0", "libgstreamer1.0-dev", "gst_all_1.gstreamer", "media"),
@@ -240,11 +248,12 @@ mod tests {
     }
 
     #[test]
-    fn only_the_default_server_is_unknown_to_nix() {
+    fn only_what_the_flake_does_without_is_unknown_to_nix() {
+        let without = [Need::DefaultServer, Need::Deploy];
         for requirement in requirements() {
             assert_eq!(
                 requirement.nix.is_none(),
-                requirement.need == Need::DefaultServer,
+                without.contains(&requirement.need),
                 "{}",
                 requirement.name()
             );

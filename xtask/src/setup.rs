@@ -50,7 +50,8 @@ pub(crate) fn command(options: &Setup) -> anyhow::Result<()> {
         return Ok(());
     }
     // MediaMTX has no package; without it the default server is used, so that one must be whole.
-    let mut needs = vec![Need::Build, Need::Run, Need::Python];
+    let mut needs = vec![Need::Build, Need::Run];
+    needs.extend(Need::OPTIONAL);
     if host.mediamtx().is_none() {
         needs.push(Need::DefaultServer);
     }

@@ -68,6 +68,10 @@ fn prepare(parts: &[Part]) -> anyhow::Result<()> {
     {
         python::prepare()?;
     }
+    if parts.contains(&Part::Unit) {
+        let otherwise = "files in deploy/ are not checked by their tools";
+        preflight::ensure_optional(Need::Deploy, otherwise)?;
+    }
     Ok(())
 }
 

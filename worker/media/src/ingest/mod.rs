@@ -8,6 +8,7 @@
 mod chain;
 mod offer;
 mod picture;
+mod reason;
 mod stamp;
 mod telling;
 
@@ -128,6 +129,8 @@ pub const CHANNEL_CAPACITY: usize = 4096;
 
 /// Texts of `rtspsrc` 1.22 and 1.26 that are told apart; a test provokes each.
 pub mod texts {
+    /// Nobody answers; why is left open.
+    pub const NO_CONNECTION: &str = "Failed to connect";
     /// The server does not have the stream.
     pub const NOT_FOUND: &str = "(404)";
     /// The server has forgotten the session.
@@ -206,7 +209,15 @@ impl Drop for Ingest {
 
 fn watch_bus(pipeline: &gst::Pipeline, url: &MediaUrl, offer: &Offer, telling: &Telling) {
     let (offer, telling) = (offer.clone(), telling.clone());
+    let secret = url.secret().to_owned();
     bus::watch(pipeline, url, move |fact| match fact {
+        BusFact::Error { text, .. } if text.contains(texts::NO_CONNECTION) => {
+            let telling = telling.clone();
+            reason::find(&secret, text, move |reason| {
+                let error = IngestError::Broken(reason);
+                telling.end(IngestFact::Failed { error });
+            });
+        }
         BusFact::Error { text, .. } => telling.end(IngestFact::Failed {
             error: classify(text),
         }),
