@@ -147,7 +147,11 @@ fn nomads_file_is_read_and_its_command_drains_and_waits_for_a_person() {
     let (script, _) = script.split_once("EOF\n").unwrap();
     let dir = tempfile::tempdir().unwrap();
     let fake = dir.path().join("worker");
-    let script = script.replace("/usr/local/bin/worker", fake.to_str().unwrap());
+    let installed = script
+        .split_whitespace()
+        .find(|word| word.ends_with("/worker"))
+        .unwrap();
+    let script = script.replace(installed, fake.to_str().unwrap());
     let run = |body: &str| {
         program(&fake, body);
         timeout(Command::new("sh").args(["-c", &script]), 1, To::One)
