@@ -55,7 +55,9 @@ pub fn correct(pcm: &mut Pcm, correction: Option<Correction>, before: f32, rate:
         for (at, frame) in pcm.samples.chunks_exact_mut(pcm.channels).enumerate() {
             let share = (at as f32 / ramp as f32).min(1.0);
             let gain = before + (gain - before) * share;
-            frame.iter_mut().for_each(|sample| *sample *= gain);
+            for sample in frame {
+                *sample *= gain;
+            }
         }
     }
     if correction.is_some() {
