@@ -196,7 +196,10 @@ fn a_handshake_is_no_proof_and_the_schedule_goes_on() {
 
 /// Delays before the attempts, in seconds, and whether the session ended for want of the service.
 fn schedule(world: &World<Sts>) -> (Vec<u64>, bool) {
-    let timeline = world.timeline.as_ref().unwrap();
+    let timeline = world
+        .timeline
+        .as_ref()
+        .expect("a scripted world keeps its timeline");
     let delays = timeline.iter().filter_map(|line| {
         let scheduled = line.contains("reconnect_scheduled");
         let ms = line.split("delay_ms=").nth(1).filter(|_| scheduled)?;
