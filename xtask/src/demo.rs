@@ -1,8 +1,6 @@
 //! The main job, once, for a person to watch.
 
-use std::process::Command;
-
-use crate::flags::{Demo, MediaOptions};
+use crate::flags::Demo;
 use crate::process::run;
 use crate::programs::Profile;
 use crate::{e2e, preflight, programs};
@@ -11,12 +9,7 @@ use crate::{e2e, preflight, programs};
 pub(crate) fn command(options: &Demo) -> anyhow::Result<()> {
     preflight::ensure_media(&options.media)?;
     programs::build(Profile::Dev)?;
-    run("the demo", &mut demo(&options.media, Profile::Dev)?)
-}
-
-/// The demo program with its settings; it is built already.
-pub(crate) fn demo(media: &MediaOptions, profile: Profile) -> anyhow::Result<Command> {
-    let mut command = programs::program("demo", profile)?;
-    e2e::media_environment(&mut command, media)?;
-    Ok(command)
+    let mut demo = programs::program("demo", Profile::Dev)?;
+    e2e::media_environment(&mut demo, &options.media)?;
+    run("the demo", &mut demo)
 }

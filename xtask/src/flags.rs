@@ -33,7 +33,7 @@ pub(crate) enum Command {
     Fixtures(Fixtures),
     /// Check the house rules that the compiler does not know
     Tidy,
-    /// Measure CPU and memory of the worker on one minute of video, beside plain ffmpeg
+    /// Measure the worker beside ffmpeg and gst-launch on the same streams, and how many run at once
     Bench(Bench),
     /// Repeat end-to-end scenarios and tell how many runs were green
     Soak(Soak),
@@ -148,6 +148,18 @@ pub(crate) struct Fixtures {
 pub(crate) struct Bench {
     #[command(flatten)]
     pub(crate) media: MediaOptions,
+    /// Bit rates to compare at, in Mbit/s; 0 is the clip as it is
+    #[arg(long, value_name = "MBIT", value_delimiter = ',', default_values_t = [0, 8, 100])]
+    pub(crate) megabits: Vec<u32>,
+    /// Length of each measurement, after the start-up
+    #[arg(long, value_name = "SECONDS", default_value_t = 45, value_parser = clap::value_parser!(u32).range(6..=3600))]
+    pub(crate) seconds: u32,
+    /// Most streams at once to try; 0 leaves that part out
+    #[arg(long, value_name = "N", default_value_t = 50)]
+    pub(crate) streams: u8,
+    /// Print the result as JSON
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 #[derive(Debug, Args)]

@@ -118,19 +118,6 @@ pub(crate) fn run_watched(
     Ok((status, kept.join("\n")))
 }
 
-/// Like `run`, with something to do meanwhile; `during` gets the child's process id and returns
-/// when the child has ended or there is nothing more to do.
-pub(crate) fn run_observed(
-    what: &str,
-    command: &mut Command,
-    during: impl FnOnce(&mut Child),
-) -> anyhow::Result<()> {
-    let status = SUPERVISOR
-        .run_with(command, during)
-        .with_context(|| what.to_owned())?;
-    judge(what, status)
-}
-
 /// Turns an unhappy end into an error.
 pub(crate) fn judge(what: &str, status: ExitStatus) -> anyhow::Result<()> {
     match (status.code(), status.signal()) {

@@ -1,6 +1,5 @@
 //! What writes media: clips, answers, copies, publishers.
 
-use std::ffi::OsStr;
 use std::path::Path;
 
 use crate::Call;
@@ -378,14 +377,37 @@ pub fn record(url: &str, seconds: u32, to: &Path) -> Call {
         .arg(to)
 }
 
-/// Writes FLV to nowhere, the container the worker publishes, to see what that costs: copied, or with
-/// the audio encoded once.
-pub fn remux_for_cost(from: &Path, encode_audio: bool) -> Call {
-    let call = Call::ffmpeg().input(from);
+/// Publishes a file over RTSP in real time, copied, again and again.
+pub fn publish_again_and_again(from: &Path, url: &str) -> Call {
+    Call::ffmpeg()
+        .with("-re -stream_loop -1")
+        .input(from)
+        .with(COPY)
+        .with("-f rtsp -rtsp_transport tcp")
+        .arg(url)
+}
+
+/// Passes a stream on from RTSP to RTMP, copied or with the audio encoded again, and writes how far it is
+/// to `progress` now and then.
+pub fn pass_on(from: &str, encode_audio: bool, progress: &Path, to: &str) -> Call {
+    let call = Call::ffmpeg().with("-progress").arg(progress);
+    let call = call.with("-rtsp_transport tcp").input(from);
     let call = if encode_audio {
         call.with("-c:v copy -c:a aac")
     } else {
         call.with(COPY)
     };
-    call.with("-f flv").arg(OsStr::new("/dev/null"))
+    call.with("-f flv").arg(to)
+}
+
+/// A clip of so many megabits a second, with the sound of another: noise, which does not compress.
+pub fn heavy(sound: &Path, megabits: u32, to: &Path) -> Call {
+    Call::ffmpeg()
+        .with("-f lavfi -i nullsrc=size=1280x720:rate=30:duration=20,noise=alls=100:allf=t")
+        .input(sound)
+        .with("-map 0:v -map 1:a -t 20 -pix_fmt yuv420p -c:v libx264 -preset ultrafast -g 60 -bf 0")
+        .with(format!(
+            "-b:v {megabits}M -maxrate {megabits}M -bufsize {megabits}M -c:a copy"
+        ))
+        .arg(to)
 }

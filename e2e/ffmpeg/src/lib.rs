@@ -11,8 +11,8 @@ mod read;
 pub use call::Call;
 pub use encode::{
     CameraSound, Change, Codec, Picture, RawSound, Recode, Rework, Stretch, TestClip, change, clip,
-    copy, encode_answer, encode_for_camera, publish, reclock, recode, record, remux_for_cost,
-    rework, test_clip,
+    copy, encode_answer, encode_for_camera, heavy, pass_on, publish, publish_again_and_again,
+    reclock, recode, record, rework, test_clip,
 };
 pub use read::{
     Detail, Track, decode_sound, film_strip, formats, hash_frames, hash_track, pictures, play,

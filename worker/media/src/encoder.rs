@@ -160,17 +160,13 @@ impl Drop for Encoder {
     }
 }
 
-/// One AAC frame of silence, to fill holes of the input with.
-pub fn silent_frame(format: &AacFormat) -> Result<AacFrame, MediaError> {
-    let mut encoder = Encoder::start(format)?;
-    let frames = encoder.push(&vec![
-        0.0;
-        4 * FRAME_SAMPLES as usize * format.channels as usize
-    ])?;
-    frames
-        .last()
-        .cloned()
-        .ok_or_else(|| MediaError::at(PLACE)("silence gave no frame"))
+/// One AAC frame of silence, to fill holes of the input with: all its spectrum is zero, which is written
+/// the same at every rate (ISO 14496-3, 4.4.2.1).
+pub fn silent_frame(channels: u32) -> AacFrame {
+    AacFrame::from(match channels {
+        1 => &[0x00, 0xc8, 0x00, 0x80, 0x23, 0x80][..],
+        _ => &[0x21, 0x00, 0x49, 0x90, 0x02, 0x19, 0x00, 0x23, 0x80][..],
+    })
 }
 
 #[cfg(test)]

@@ -314,7 +314,7 @@ impl Input {
     fn take_format(&mut self, format: AacFormat) -> Result<(), WorkerError> {
         match &self.format {
             None => {
-                self.silent_frame = Some(encoder::silent_frame(&format)?);
+                self.silent_frame = Some(encoder::silent_frame(format.channels));
                 self.format = Some(format);
                 Ok(())
             }
