@@ -19,11 +19,11 @@ const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// What libraries read from the environment, and only when a process starts. What is set already stays.
 const SETTINGS: [(&str, &str); 4] = [
-    // One heap for all threads, and large pieces go back to the system at once: 25 MB less.
+    // One heap for all threads, and large pieces go back to the system at once: 18 MB less.
     ("MALLOC_ARENA_MAX", "1"),
     ("MALLOC_MMAP_THRESHOLD_", "131072"),
     ("MALLOC_TRIM_THRESHOLD_", "131072"),
-    // A desktop's proxy settings are not asked for: they take two threads.
+    // A desktop's proxy settings are not asked for: they take a thread.
     ("GIO_USE_PROXY_RESOLVER", "dummy"),
 ];
 
