@@ -181,7 +181,8 @@ pub fn join(before: &[f32], next: &mut [f32], channels: usize, rate: u32) -> boo
 /// Steps below -46 dBFS are masked by anything.
 const CLICK_FLOOR: f32 = 0.005;
 
-/// Resamples `pcm` to `frames` sample frames: the slew that keeps lips in sync.
+/// Makes `pcm` `frames` sample frames long: the correction that keeps lips in sync. A pause takes it up
+/// where there is one that is long enough; else all of it is resampled.
 ///
 /// Windowed sinc, 32 taps; meant for ratios within a few percent of 1.
 pub fn stretch(pcm: &Pcm, frames: usize) -> Pcm {
@@ -193,6 +194,18 @@ pub fn stretch(pcm: &Pcm, frames: usize) -> Pcm {
         } else {
             pcm.clone()
         };
+    }
+    if let Some(middle) = pause(pcm, 4 * input.abs_diff(frames)) {
+        let mut samples = pcm.samples.clone();
+        let at = middle * channels;
+        if frames > input {
+            let more = std::iter::repeat_n(0.0, (frames - input) * channels);
+            samples.splice(at..at, more);
+        } else {
+            let half = (input - frames) / 2 * channels;
+            samples.drain(at - half..at - half + (input - frames) * channels);
+        }
+        return Pcm { samples, channels };
     }
     let table = sinc_table();
     let ratio = input as f64 / frames as f64;
@@ -211,6 +224,23 @@ pub fn stretch(pcm: &Pcm, frames: usize) -> Pcm {
     }
     Pcm { samples, channels }
 }
+
+/// The middle of the longest stretch without a sound, if it is at least so many frames.
+fn pause(pcm: &Pcm, least: usize) -> Option<usize> {
+    let (mut longest, mut from) = (0..0, 0);
+    let frames = pcm.samples.chunks_exact(pcm.channels);
+    for (at, frame) in frames.enumerate() {
+        if frame.iter().any(|sample| sample.abs() > INAUDIBLE) {
+            from = at + 1;
+        } else if at + 1 - from > longest.len() {
+            longest = from..at + 1;
+        }
+    }
+    (longest.len() >= least.max(1)).then_some(usize::midpoint(longest.start, longest.end))
+}
+
+/// -80 dBFS: the hiss of a codec between words is more.
+const INAUDIBLE: f32 = 1e-4;
 
 /// The sound of one channel at `N` points spread evenly between the samples `at` and `at + 1`.
 pub(crate) fn between<const N: usize>(pcm: &Pcm, at: usize, channel: usize) -> [f32; N] {
@@ -444,5 +474,32 @@ mod tests {
                 .chunks(2)
                 .all(|f| (f[0] - 0.25).abs() < 1e-4 && (f[1] + 0.5).abs() < 1e-4)
         );
+    }
+
+    #[test]
+    fn a_pause_takes_up_the_correction_and_what_sounds_stays_as_it_is() {
+        let sound = |range: std::ops::Range<usize>| range.map(|n| (n as f32 * 0.3).sin());
+        let samples: Vec<f32> = sound(0..4_000)
+            .chain(vec![0.0; 2_000])
+            .chain(sound(0..4_000))
+            .collect();
+        let pcm = Pcm {
+            samples,
+            channels: 1,
+        };
+        for frames in [10_400, 9_600, 10_001, 9_999] {
+            let out = stretch(&pcm, frames);
+            assert_eq!(out.frames(), frames);
+            assert_eq!(out.samples[..4_000], pcm.samples[..4_000], "{frames}");
+            assert_eq!(
+                out.samples[frames - 4_000..],
+                pcm.samples[6_000..],
+                "{frames}"
+            );
+        }
+        // Too short for so much.
+        let out = stretch(&pcm, 10_600);
+        assert_eq!(out.frames(), 10_600);
+        assert_ne!(out.samples[..4_000], pcm.samples[..4_000]);
     }
 }

@@ -11,6 +11,9 @@ const JUMP: i64 = 500_000_000;
 /// Audio that begins so much after the picture has silence before it.
 const LATE_BEGIN: i64 = 500_000_000;
 
+/// An error that the output leaves as it is.
+const LEFT_ALONE: i64 = 5_000_000;
+
 /// What becomes of a frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Fit {
@@ -128,10 +131,16 @@ impl Sound {
 
     /// Fills a hole with whole frames and remembers the rest.
     fn owe(&mut self, end: i64, hole: i64) {
-        let owed = hole + self.debt;
         if hole.abs() < self.frame / 2 {
             return; // No hole: the debt waits for one.
         }
+        // More than a little has been corrected since.
+        let debt = if self.debt.abs() <= LEFT_ALONE {
+            self.debt
+        } else {
+            0
+        };
+        let owed = hole + debt;
         let frames = ((owed + self.frame / 2) / self.frame).max(0);
         self.debt = owed - frames * self.frame;
         self.fill(end, frames);
