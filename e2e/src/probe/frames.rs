@@ -4,12 +4,12 @@
 //! repeated or dropped on the way, and length prefixes may become start codes. Of audio the whole
 //! coded frame counts (it is the same only where audio is copied).
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::fmt;
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 use e2e_ffmpeg::Track;
 use similar::{Algorithm, DiffOp, capture_diff_slices};
 
@@ -59,7 +59,7 @@ impl CodedFrames {
     }
 
     /// ffmpeg tells what counts of each packet by its hash, ffprobe at which packets decoding can
-    /// start. The times are those of the container, untouched, in both.
+    /// start: the same packets in the same order. (Times may differ by where a TS begins.)
     fn read(path: &Path, track: Track) -> Result<Self> {
         let told = e2e_ffmpeg::hash_track(path, track).run();
         let told = told.with_context(|| path.display().to_string())?;
@@ -67,44 +67,39 @@ impl CodedFrames {
             Track::Pictures => "v:0",
             Track::Sound => "a:0",
         };
-        let keys: HashSet<i64> = ffprobe::packets(path, stream, PATIENCE)?
-            .into_iter()
-            .filter(ffprobe::Packet::is_key)
-            .filter_map(|packet| Some(micros(packet.pts_time? * 1e3)))
-            .collect();
+        let packets = ffprobe::packets(path, stream, PATIENCE)?;
         let text = String::from_utf8_lossy(&told);
         let base = text.lines().find_map(|line| line.strip_prefix("#tb 0: "));
         let (over, under) = base
             .and_then(|base| base.split_once('/'))
             .context("no time base")?;
         let tick_ms = over.parse::<f64>()? / under.parse::<f64>()? * 1e3;
-        let frames = text
-            .lines()
-            .filter(|line| !line.starts_with('#'))
-            .map(|line| {
-                let fields: Vec<_> = line.split(',').map(str::trim).collect();
-                let [_, _, pts, _, size, hash, ..] = fields.as_slice() else {
-                    bail!("ffmpeg wrote {line:?}");
-                };
-                let pts_ms = pts.parse::<f64>()? * tick_ms;
-                let frame = CodedFrame {
-                    pts_ms,
-                    keyframe: keys.contains(&micros(pts_ms)),
-                    hash: bytes(hash).with_context(|| format!("ffmpeg wrote {line:?}"))?,
-                };
-                Ok((*size != "0").then_some(frame))
-            });
+        let lines: Vec<_> = text.lines().filter(|line| !line.starts_with('#')).collect();
+        ensure!(
+            lines.len() == packets.len(),
+            "ffmpeg tells of {} packets, ffprobe of {}",
+            lines.len(),
+            packets.len()
+        );
+        let frames = lines.iter().zip(&packets).map(|(line, packet)| {
+            let fields: Vec<_> = line.split(',').map(str::trim).collect();
+            let [_, _, pts, _, size, hash, ..] = fields.as_slice() else {
+                bail!("ffmpeg wrote {line:?}");
+            };
+            let pts_ms = pts.parse::<f64>()? * tick_ms;
+            let frame = CodedFrame {
+                pts_ms,
+                keyframe: packet.is_key(),
+                hash: bytes(hash).with_context(|| format!("ffmpeg wrote {line:?}"))?,
+            };
+            Ok((*size != "0").then_some(frame))
+        });
         Ok(Self(
             frames
                 .filter_map(Result::transpose)
                 .collect::<Result<_>>()?,
         ))
     }
-}
-
-/// A time that is the same however it was written.
-fn micros(ms: f64) -> i64 {
-    (ms * 1e3 / 10.0).round() as i64
 }
 
 fn bytes(hex: &str) -> Option<[u8; 32]> {
