@@ -424,6 +424,9 @@ impl Evidence {
         fact("clip", clip.to_string_lossy().into_owned());
         fact("published", published);
         fact("worker reading after", reading);
+        if let Some(heard) = self.summary() {
+            fact("heard", heard.to_owned());
+        }
         if let Err(reason) = &self.recording {
             fact("no recording", reason.clone());
         }
@@ -560,6 +563,11 @@ impl Evidence {
             .into_iter()
             .map(|segment| segment.verdict)
             .collect())
+    }
+
+    /// What was heard of the run, in the worker's own last words.
+    pub fn summary(&self) -> Option<&str> {
+        self.log.events("summary").last()?.text("summary")
     }
 
     /// A counter or gauge of the worker.

@@ -43,6 +43,15 @@ pub enum Work {
     Silence,
     /// This many times as long.
     Resize(f64),
+    /// See [`sts_protocol::AudioMode::Speech`]; silence in ms before and behind it.
+    Speech {
+        /// New length over old.
+        ratio: f64,
+        /// Before it.
+        before_ms: u64,
+        /// Behind it.
+        behind_ms: u64,
+    },
     /// As many bytes, none of which a decoder understands.
     Corrupt,
 }
@@ -57,6 +66,14 @@ impl Job {
             AudioMode::Mark => Work::Mark,
             AudioMode::Silence => Work::Silence,
             AudioMode::Resize => Work::Resize(config.ratio.unwrap_or(1.0)),
+            AudioMode::Speech => {
+                let silence = config.silence_ms.unwrap_or(80);
+                Work::Speech {
+                    ratio: config.ratio.unwrap_or(1.22),
+                    before_ms: silence + config.late_ms.unwrap_or(0),
+                    behind_ms: silence,
+                }
+            }
             AudioMode::Corrupt => Work::Corrupt,
         };
         Some(Self {
@@ -108,6 +125,15 @@ pub fn render(audio: &Audio, job: Job) -> Result<Audio, AudioError> {
         Work::Mark => pcm.mark(),
         Work::Silence => pcm.silence(),
         Work::Resize(ratio) => pcm.resize(ratio),
+        Work::Speech {
+            ratio,
+            before_ms,
+            behind_ms,
+        } => {
+            pcm.resize(ratio);
+            pcm.mark();
+            pcm.surround(before_ms, behind_ms);
+        }
     }
     let (format, data) = match job.format {
         ReplyFormat::Wav => ("wav", pcm.to_wav()),
@@ -275,6 +301,21 @@ mod tests {
         let audio = run(Work::Resize(1.08), ReplyFormat::Wav);
         assert_eq!(audio.duration_ms, 2_160);
         assert_eq!(sound(&audio).frames(), 103_680);
+    }
+
+    #[test]
+    fn speech_is_marked_and_lies_between_silences() {
+        let work = Work::Speech {
+            ratio: 1.25,
+            before_ms: 300,
+            behind_ms: 100,
+        };
+        let pcm = sound(&run(work, ReplyFormat::Wav));
+        assert_eq!(pcm.frames(), 14_400 + 120_000 + 4_800);
+        let silent =
+            |from: usize, to: usize| pcm.samples[2 * from..2 * to].iter().all(|s| *s == 0.0);
+        assert!(silent(0, 14_400) && silent(134_400, 139_200) && !silent(14_400, 14_900));
+        assert!(level(&pcm, mark::TONE_HZ) > 0.08);
     }
 
     #[test]

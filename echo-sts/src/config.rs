@@ -122,12 +122,28 @@ pub struct Cli {
     pub seed: u64,
 
     /// What comes back as dubbed audio
-    #[arg(long, env = "ECHO_STS_AUDIO_MODE", value_name = "MODE", value_enum, default_value_t = Mode::Echo)]
+    #[arg(long, env = "ECHO_STS_AUDIO_MODE", value_name = "MODE", value_enum, default_value_t = Mode::Echo, requires_if("resize", "lengths"))]
     pub audio_mode: Mode,
 
-    /// For --audio-mode resize: new length over old, 0.1 to 10
-    #[arg(long, env = "ECHO_STS_AUDIO_RATIO", value_name = "RATIO", value_parser = ratio, required_if_eq("audio_mode", "resize"))]
+    /// For --audio-mode resize: new length over old, 0.1 to 10; for speech the mean of it [default: 1.22]
+    #[arg(long, env = "ECHO_STS_AUDIO_RATIO", value_name = "RATIO", value_parser = ratio, group = "lengths")]
     pub audio_ratio: Option<f64>,
+
+    /// For --audio-mode resize and speech: instead, new lengths over old, one after the other
+    #[arg(long, env = "ECHO_STS_AUDIO_RATIOS", value_name = "RATIO,…", value_parser = ratio, value_delimiter = ',', group = "lengths")]
+    pub audio_ratios: Vec<f64>,
+
+    /// For --audio-mode speech: standard deviation of the ratio, 0 to 1 [default: 0.12]
+    #[arg(long, env = "ECHO_STS_AUDIO_SPREAD", value_name = "SPREAD", value_parser = spread)]
+    pub audio_spread: Option<f64>,
+
+    /// For --audio-mode speech: silence at each end, up to 10000 [default: 80]
+    #[arg(long, env = "ECHO_STS_AUDIO_SILENCE_MS", value_name = "MS", value_parser = clap::value_parser!(u64).range(..=10_000))]
+    pub audio_silence_ms: Option<u64>,
+
+    /// For --audio-mode speech: how much later than that it starts, up to 10000 [default: 0]
+    #[arg(long, env = "ECHO_STS_AUDIO_LATE_MS", value_name = "MS", value_parser = clap::value_parser!(u64).range(..=10_000))]
+    pub audio_late_ms: Option<u64>,
 
     /// How many fragments the audio mode lasts before it is echo again [default: all]
     #[arg(long, env = "ECHO_STS_AUDIO_COUNT", value_name = "N")]
@@ -202,6 +218,8 @@ pub enum Mode {
     Silence,
     /// Longer or shorter by --audio-ratio
     Resize,
+    /// Like mark, as long as speech happens to be, with silence at its ends
+    Speech,
     /// Bytes no decoder understands
     Corrupt,
     /// No answer at all
@@ -261,6 +279,7 @@ impl From<&Cli> for Config {
             Mode::Mark => AudioMode::Mark,
             Mode::Silence => AudioMode::Silence,
             Mode::Resize => AudioMode::Resize,
+            Mode::Speech => AudioMode::Speech,
             Mode::Corrupt => AudioMode::Corrupt,
             Mode::Hold => AudioMode::Hold,
         };
@@ -288,6 +307,11 @@ impl From<&Cli> for Config {
                 stream_id: None,
                 mode,
                 ratio: cli.audio_ratio,
+                ratios: cli.audio_ratios.clone(),
+                spread: cli.audio_spread,
+                seed: Some(cli.seed).filter(|_| mode == AudioMode::Speech),
+                silence_ms: cli.audio_silence_ms,
+                late_ms: cli.audio_late_ms,
                 count: cli.audio_count,
                 format,
             },
@@ -310,6 +334,13 @@ fn ratio(text: &str) -> Result<f64, String> {
         .ok()
         .filter(|ratio| (0.1..=10.0).contains(ratio))
         .ok_or_else(|| "needs a number from 0.1 to 10".to_owned())
+}
+
+fn spread(text: &str) -> Result<f64, String> {
+    text.parse()
+        .ok()
+        .filter(|spread| (0.0..=1.0).contains(spread))
+        .ok_or_else(|| "needs a number from 0 to 1".to_owned())
 }
 
 /// Reads rules exactly as the control event would.
@@ -391,6 +422,32 @@ mod tests {
     }
 
     #[test]
+    fn speech_is_as_long_as_the_options_say() {
+        let audio = |args: &[&str]| parse(args).map(|config| config.audio);
+        let plain = audio(&["--audio-mode=speech"]).unwrap();
+        assert_eq!(
+            (plain.ratio, plain.spread, plain.seed),
+            (None, None, Some(0))
+        );
+        let list = audio(&["--audio-mode=speech", "--audio-ratios=0.4,1.6"]).unwrap();
+        assert_eq!(list.ratios, [0.4, 1.6]);
+        assert!(audio(&["--audio-mode=resize", "--audio-ratios=0.4"]).is_ok());
+        let both = [
+            "--audio-mode=speech",
+            "--audio-ratios=0.4",
+            "--audio-ratio=1",
+        ];
+        for refused in [
+            &both[..],
+            &["--audio-ratios=0.4,11"],
+            &["--audio-spread=1.1"],
+            &["--audio-silence-ms=10001"],
+        ] {
+            assert!(audio(refused).is_err(), "{refused:?}");
+        }
+    }
+
+    #[test]
     fn a_server_can_be_started_misbehaving() {
         let rules = r#"[{"trigger":"nth_fragment","value":2,"error_code":"GPU_OOM"}]"#;
         let config = parse(&[
@@ -414,11 +471,10 @@ mod tests {
         assert_eq!(
             config.audio,
             AudioConfig {
-                stream_id: None,
-                mode: AudioMode::Resize,
                 ratio: Some(1.08),
                 count: Some(3),
                 format: Some(ReplyFormat::PcmS16le),
+                ..AudioConfig::new(AudioMode::Resize)
             }
         );
         assert!(config.backpressure.enabled && config.errors.enabled);

@@ -26,6 +26,7 @@ pub mod service;
 pub mod session;
 pub mod simulation;
 mod tally;
+mod words;
 
 pub use config::{Cli, Config};
 pub use journal::Journal;

@@ -13,8 +13,10 @@ use sts_protocol::{
 };
 
 use crate::{
+    audio,
     simulation::{Fate, Level, Plan, Simulation, Subject},
     tally::Tally,
+    words::{self, TRANSCRIPT, TRANSLATED_TEXT},
 };
 
 mod parts;
@@ -24,11 +26,6 @@ use parts::{Fragment, Work};
 
 /// Time since the server started.
 pub type At = Duration;
-
-/// Every answer's `transcript`.
-pub const TRANSCRIPT: &str = "[ECHO] original speech";
-/// Every answer's `translated_text`.
-pub const TRANSLATED_TEXT: &str = "[ECHO] translated speech";
 
 /// How many fragment ids a session remembers in order to notice duplicates.
 const REMEMBERED_IDS: usize = 4_096;
@@ -210,6 +207,9 @@ impl Session {
             sequence: data.sequence_number,
             nth,
             received: at,
+            from_ms: data.metadata.and_then(|m| m.pts_ns).unwrap_or(0) / 1_000_000,
+            length_ms: data.audio.duration_ms,
+            speaks: false,
             work: Work::Waiting(Box::new(data.audio)),
         };
         let mut ack = StsAck {
@@ -482,8 +482,12 @@ impl Session {
                     (processing_time_ms * 4 / 10, processing_time_ms / 10);
                 message.status = ProcessedStatus::Success;
                 message.dubbed_audio = Some(*audio);
-                message.transcript = Some(TRANSCRIPT.to_owned());
-                message.translated_text = Some(TRANSLATED_TEXT.to_owned());
+                let say = |word, plain: &str| match fragment.speaks {
+                    true => words::seconds(word, fragment.from_ms, fragment.length_ms),
+                    false => plain.to_owned(),
+                };
+                message.transcript = Some(say("Second", TRANSCRIPT));
+                message.translated_text = Some(say("Segundo", TRANSLATED_TEXT));
                 message.stage_timings = Some(StageTimings {
                     asr_ms,
                     translation_ms,
@@ -562,6 +566,7 @@ fn begin(fragment: &mut Fragment, at: At, plan: Plan, out: &mut Vec<Effect>) -> 
             return false;
         }
         Fate::Render(job) => {
+            fragment.speaks = matches!(job.work, audio::Work::Speech { .. });
             out.push(Effect::Render {
                 sequence: fragment.sequence,
                 audio,

@@ -9,7 +9,7 @@ use sts_protocol::{
     Condition, ErrorRule, ErrorSimulation, FragmentError, LatencyConfig, Refusal,
 };
 
-use crate::audio::Job;
+use crate::audio::{Job, Work};
 
 /// Most streams that can have settings of their own.
 const MAX_STREAMS: usize = 1_024;
@@ -186,7 +186,7 @@ impl Simulation {
             None => self
                 .layers(stream)
                 .find_map(|layer| layer.audio.as_mut())
-                .map_or(Fate::Echo, Sound::next),
+                .map_or(Fate::Echo, |sound| sound.next(subject.sequence)),
         };
         Plan { delay, fate }
     }
@@ -288,14 +288,38 @@ fn splitmix(state: u64) -> u64 {
 }
 
 impl Sound {
-    fn next(&mut self) -> Fate {
+    /// The length of fragment `sequence`: the next of a list, else for speech one around `mean`, by seed
+    /// and number only. The sum of twelve even draws is normal enough.
+    fn ratio(&self, sequence: u64, mean: f64) -> f64 {
+        if let Some(among) = (self.config.ratios.len() as u64).checked_sub(1) {
+            return self.config.ratios[(sequence % (among + 1)) as usize];
+        }
+        if self.config.mode != AudioMode::Speech {
+            return mean;
+        }
+        let seed = self.config.seed.unwrap_or(0);
+        let even = |n: u64| {
+            let place = sequence.wrapping_mul(12).wrapping_add(n);
+            let draw = splitmix(seed.wrapping_add(place.wrapping_mul(GOLDEN)));
+            (draw >> 11) as f64 / (1_u64 << 53) as f64
+        };
+        let normal: f64 = (0..12).map(even).sum::<f64>() - 6.0;
+        (mean + normal * self.config.spread.unwrap_or(0.12)).clamp(0.1, 10.0)
+    }
+
+    fn next(&mut self, sequence: u64) -> Fate {
         if self.config.count.is_some_and(|count| self.used >= count) {
             return Fate::Echo;
         }
         self.used += 1;
         match (self.config.mode, Job::of(&self.config)) {
             (AudioMode::Hold, _) => Fate::Hold,
-            (_, Some(job)) => Fate::Render(job),
+            (_, Some(mut job)) => {
+                if let Work::Speech { ratio, .. } | Work::Resize(ratio) = &mut job.work {
+                    *ratio = self.ratio(sequence, *ratio);
+                }
+                Fate::Render(job)
+            }
             (_, None) => Fate::Echo,
         }
     }

@@ -15,6 +15,7 @@ use std::time::Duration;
 use dub_engine::captions::{Cue, VTT_HEADER, cues, vtt};
 
 use crate::config::Config;
+use crate::observe::{Fact, Observer};
 
 /// Cues that are kept, whatever the retention is.
 const MOST_CUES: usize = 10_000;
@@ -42,6 +43,8 @@ pub struct Captions {
 #[derive(Debug)]
 struct State {
     cues: VecDeque<Cue>,
+    /// Of segments that are being mixed.
+    promised: VecDeque<(u64, Vec<Cue>)>,
     retention: Duration,
     /// End of the first cue in the file.
     oldest_written: Option<Duration>,
@@ -64,7 +67,7 @@ impl Captions {
     ///
     /// # Errors
     /// When the directory cannot be made or the file not be written.
-    pub fn new(config: &Config) -> Result<Self, String> {
+    pub fn new(config: &Config, observer: &Observer) -> Result<Self, String> {
         let writer = match &config.captions_dir {
             None => None,
             Some(dir) => {
@@ -72,11 +75,12 @@ impl Captions {
                 let text = |error: std::io::Error| format!("{}: {error}", path.display());
                 fs::create_dir_all(dir).map_err(text)?;
                 replace(&path, VTT_HEADER).map_err(text)?;
-                Some(Writer::start(path.clone()).map_err(text)?)
+                Some(Writer::start(path.clone(), observer.clone()).map_err(text)?)
             }
         };
         let state = State {
             cues: VecDeque::new(),
+            promised: VecDeque::new(),
             retention: config.segment_retention.max(LEAST_RETENTION),
             oldest_written: None,
             writer,
@@ -87,11 +91,21 @@ impl Captions {
         })
     }
 
-    /// A dubbed segment goes out, heard from `start` to `end` of the output.
-    pub fn add(&self, batch: u64, start: Duration, end: Duration, words: &Words) {
+    /// A segment is going to be dubbed, to be heard from `start` to `end` of the output.
+    pub fn promise(&self, batch: u64, start: Duration, end: Duration, words: &Words) {
         let new = cues(batch, start, end, &words.translated, &words.transcript);
         if !new.is_empty() {
-            self.state().add(new);
+            self.state().promised.push_back((batch, new));
+        }
+    }
+
+    /// A segment lies in the output, with its dub or, after all, without.
+    pub fn mixed(&self, batch: u64, dubbed: bool) {
+        let mut state = self.state();
+        while let Some((promised, cues)) = state.promised.pop_front_if(|(p, _)| *p <= batch) {
+            if promised == batch && dubbed {
+                state.add(cues);
+            }
         }
     }
 
@@ -167,7 +181,7 @@ impl State {
 }
 
 impl Writer {
-    fn start(path: PathBuf) -> std::io::Result<Self> {
+    fn start(path: PathBuf, observer: Observer) -> std::io::Result<Self> {
         let (orders, queue) = mpsc::sync_channel::<Write>(QUEUE);
         let (finished, done) = mpsc::sync_channel(1);
         std::thread::Builder::new()
@@ -182,7 +196,10 @@ impl Writer {
                     if let Err(error) = result
                         && !std::mem::replace(&mut failed, true)
                     {
-                        tracing::warn!(event = "captions_failed", path = %path.display(), %error, "captions are not written");
+                        observer.fact(&Fact::CaptionsFailed {
+                            path: &path,
+                            error: &error.to_string(),
+                        });
                     }
                 }
                 let _ = finished.send(());
@@ -209,6 +226,7 @@ fn replace(path: &Path, text: &str) -> std::io::Result<()> {
 mod tests {
     use super::*;
     use crate::cli::Cli;
+    use crate::observe::Status;
     use clap::Parser as _;
 
     fn captions(dir: &Path) -> Captions {
@@ -219,7 +237,12 @@ mod tests {
             "--segment-retention",
             "1m",
         ];
-        Captions::new(&Config::from(&Cli::try_parse_from(args).unwrap())).unwrap()
+        open(&args).unwrap()
+    }
+
+    fn open(args: &[&str]) -> Result<Captions, String> {
+        let config = Config::from(&Cli::try_parse_from(args).unwrap());
+        Captions::new(&config, &Observer::new(Status::default(), None))
     }
 
     fn say(captions: &Captions, batch: u64) {
@@ -228,7 +251,33 @@ mod tests {
             translated: format!("dicho {batch} & <b>."),
         };
         let at = Duration::from_secs(batch * 6);
-        captions.add(batch, at, at + Duration::from_secs(6), &words);
+        captions.promise(batch, at, at + Duration::from_secs(6), &words);
+        captions.mixed(batch, true);
+    }
+
+    #[test]
+    fn what_is_not_heard_is_not_shown() {
+        let captions = open(&["worker"]).unwrap();
+        let words = Words {
+            translated: "dicho".to_owned(),
+            ..Words::default()
+        };
+        let second = Duration::from_secs(1);
+        for batch in 0..4 {
+            captions.promise(
+                batch,
+                second * batch as u32,
+                second * (batch as u32 + 1),
+                &words,
+            );
+        }
+        captions.mixed(0, true);
+        assert_eq!(captions.vtt().matches("dicho").count(), 1, "only promised");
+        captions.mixed(1, false);
+        captions.mixed(3, true);
+        let shown: Vec<_> = captions.state().cues.iter().map(|cue| cue.batch).collect();
+        assert_eq!(shown, [0, 3]);
+        assert!(captions.state().promised.is_empty());
     }
 
     #[test]
@@ -262,8 +311,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("file");
         fs::write(&file, "").unwrap();
-        let args = ["worker", "--captions", file.to_str().unwrap()];
-        let config = Config::from(&Cli::try_parse_from(args).unwrap());
-        assert!(Captions::new(&config).is_err());
+        let refused = open(&["worker", "--captions", file.to_str().unwrap()]);
+        assert!(refused.unwrap_err().contains("file"));
     }
 }

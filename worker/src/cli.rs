@@ -114,9 +114,21 @@ pub struct Cli {
     #[arg(long, env = "WORKER_DUB_LOUDNESS", value_enum, default_value_t = DubLoudness::Match)]
     pub dub_loudness: DubLoudness,
 
-    /// Length of a segment: 1s to 60s
+    /// Length of a segment, about that with --segment-cut pause: 1s to 60s
     #[arg(long, env = "WORKER_SEGMENT_DURATION", default_value = "6s", value_parser = value::segment_duration)]
     pub segment_duration: Duration,
+
+    /// Where segments end: at the clock, or where the speaker pauses
+    #[arg(long, env = "WORKER_SEGMENT_CUT", value_enum, default_value_t = SegmentCut::Grid)]
+    pub segment_cut: SegmentCut,
+
+    /// With --segment-cut pause, shortest segment: 1s to --segment-duration
+    #[arg(long, env = "WORKER_SEGMENT_MIN", default_value = "3s", value_parser = value::segment_duration)]
+    pub segment_min: Duration,
+
+    /// With --segment-cut pause, longest segment: --segment-duration to 60s; the stream is late by so much
+    #[arg(long, env = "WORKER_SEGMENT_MAX", default_value = "10s", value_parser = value::segment_duration)]
+    pub segment_max: Duration,
 
     /// Directory for segment files, written as {dir}/{stream_id}/… [default: worker-segments-<user id> in the system's temporary directory, for this user alone]
     #[arg(long, env = "WORKER_SEGMENT_DIR")]
@@ -232,6 +244,15 @@ pub enum StsGone {
     Exit,
     /// The stream goes on with its original audio; another attempt every 32 s.
     Original,
+}
+
+/// What decides where segments end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum SegmentCut {
+    /// Every --segment-duration.
+    Grid,
+    /// The quietest moment between --segment-min and --segment-max; the grid where nobody pauses.
+    Pause,
 }
 
 /// How dubbed audio goes out.

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use dub_engine::{DubFitConfig, DubFitMode, DubLoudness, Gone};
+use dub_engine::{DubFitConfig, DubFitMode, DubLoudness, Gone, SegmentCut};
 use dub_media::MediaUrl;
 use sts_client::Ca;
 
@@ -29,6 +29,8 @@ pub struct Config {
     pub sts: StsConfig,
     /// Length of a segment.
     pub segment_duration: Duration,
+    /// What decides where segments end.
+    pub segment_cut: SegmentCut,
     /// Directory of all streams' segment files; `None` writes none.
     pub segment_root: Option<SegmentRoot>,
     /// Directory for captions; `None` writes none.
@@ -164,6 +166,13 @@ impl From<&Cli> for Config {
                 breaker_cooldown: cli.breaker_cooldown,
             },
             segment_duration: cli.segment_duration,
+            segment_cut: match cli.segment_cut {
+                cli::SegmentCut::Grid => SegmentCut::Grid,
+                cli::SegmentCut::Pause => SegmentCut::Pause {
+                    min: cli.segment_min,
+                    max: cli.segment_max,
+                },
+            },
             segment_root: (!cli.segment_retention.is_zero()).then_some(segment_root),
             captions_dir: cli.captions.clone(),
             segment_retention: cli.segment_retention,

@@ -115,7 +115,7 @@ fn start(config: Config, observer: &Observer) -> Result<(), WorkerError> {
         let signals = Signals::new()
             .map_err(|error| WorkerError::Unexpected(format!("signals: {error}")))?;
         let handle = metrics::install(&config.stream_id).map_err(WorkerError::Unexpected)?;
-        let captions = Captions::new(&config).map_err(|error| {
+        let captions = Captions::new(&config, observer).map_err(|error| {
             WorkerError::Usage(format!("--captions {error}; allowed: a directory that can be written"))
         })?;
         observer.started();

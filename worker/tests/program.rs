@@ -116,6 +116,34 @@ fn page(running: &mut Running, page: &str, wanted: impl Fn(&str) -> bool) -> Str
     }
 }
 
+#[test]
+fn captions_are_there_as_json_and_as_webvtt() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut command = worker();
+    command.env("WORKER_CAPTIONS", dir.path().join("new"));
+    let mut running = start(command, free_port(), Stdio::null());
+    let json = page(&mut running, "/captions", is_ok);
+    assert!(json.contains("content-type: application/json"), "{json}");
+    let body = json.split("\r\n\r\n").nth(1).unwrap();
+    let body: serde_json::Value = serde_json::from_str(body).unwrap();
+    assert_eq!(body, serde_json::json!({"stream_id": "stream", "cues": []}));
+    let vtt = page(&mut running, "/captions.vtt", is_ok);
+    let asked = page(
+        &mut running,
+        "/captions HTTP/1.1\r\nAccept: text/vtt\r\nX-Rest:",
+        is_ok,
+    );
+    for answer in [&vtt, &asked] {
+        assert!(
+            answer.contains("content-type: text/vtt; charset=utf-8"),
+            "{answer}"
+        );
+        assert!(answer.ends_with("\r\n\r\nWEBVTT\n\n"), "{answer}");
+    }
+    let file = fs::read_to_string(dir.path().join("new/stream.vtt")).unwrap();
+    assert_eq!(file, "WEBVTT\n\n");
+}
+
 fn is_ok(answer: &str) -> bool {
     answer.starts_with("HTTP/1.1 200")
 }

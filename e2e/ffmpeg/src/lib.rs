@@ -16,5 +16,5 @@ pub use encode::{
 };
 pub use read::{
     Detail, Track, decode_sound, film_strip, formats, hash_frames, hash_track, pictures, play,
-    probe, version, watch_frames,
+    probe, subtitles, version, watch_frames,
 };

@@ -72,6 +72,14 @@ pub fn decode_sound(media: &Path) -> Call {
         .with("-map 0:a:0 -c:a pcm_f32le -f f32le -")
 }
 
+/// The cues of a file of captions as SubRip, on standard output.
+pub fn subtitles(media: &Path) -> Call {
+    Call::ffmpeg()
+        .with("-xerror")
+        .input(media)
+        .with("-map 0:s:0 -c:s subrip -f srt -")
+}
+
 /// Every picture of the first video track once, through `filter` (a graph that ends in `size` grey
 /// bytes), on standard output; `showinfo` tells the time of each on standard error.
 pub fn pictures(media: &Path, filter: &str) -> Call {

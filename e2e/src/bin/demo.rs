@@ -74,6 +74,7 @@ fn demo(options: Options) -> Result<()> {
         .sts(sts)
         .trace(Arc::clone(&traces))
         .tell(tell)
+        .worker(|options| options.captions = true)
         .run(|_| Ok(()));
     let told = evidence.and_then(|evidence| summary(&evidence, own_clip));
     let gone = traces.gone.lock().unwrap_or_else(PoisonError::into_inner);
@@ -119,6 +120,9 @@ fn summary(evidence: &Evidence, own_clip: bool) -> Result<()> {
         metrics.count("worker_audio_fragments_total", &[("status", "sent")])?,
         metrics.count("worker_audio_fragments_total", &[("status", "processed")])?,
     );
+    if let Some(heard) = evidence.summary() {
+        println!("heard      {heard}");
+    }
     if let Some(clock) = clock {
         let sync = clock.sync();
         println!(

@@ -2,7 +2,7 @@
 
 use super::encode::{self, Encoder};
 use super::picture::Card;
-use super::{music, sound};
+use super::{music, sound, talk};
 use crate::story::quietly;
 use anyhow::{Context, Result, ensure};
 use sha2::{Digest, Sha256};
@@ -20,6 +20,8 @@ pub enum AudioKind {
     Clock,
     /// A steady sine of this many hertz at half of full scale.
     Tone(f64),
+    /// Somebody who talks and pauses: [`talk`].
+    Talk,
 }
 
 /// A clip's sound: AAC-LC, whole frames of 1024 samples, primed so that the
@@ -94,6 +96,14 @@ impl ClipSpec {
         audio.kbps = 192;
         Self {
             audio: Some(audio),
+            ..Self::clock(seconds)
+        }
+    }
+
+    /// The same picture with somebody who talks and pauses.
+    pub fn talk(seconds: u32) -> Self {
+        Self {
+            audio: Some(AudioSpec::new(AudioKind::Talk)),
             ..Self::clock(seconds)
         }
     }
@@ -234,6 +244,7 @@ pub fn samples(spec: &ClipSpec) -> Vec<f32> {
         AudioKind::Tone(hz) => (0..count)
             .map(|at| [0.5 * (hz * at as f64 / rate * TAU).sin(); 2])
             .collect(),
+        AudioKind::Talk => talk::render(audio.rate, count),
     };
     if audio.kind == AudioKind::Clock {
         let length = (sound::BEEP_SECONDS * rate).ceil() as usize;

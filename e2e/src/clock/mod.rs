@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! ClipSpec ─▶ render ─▶ picture (layout, canvas, font)  ─▶ raw frames  ─┐
-//!                   └─▶ sound   (sound, music)          ─▶ raw samples ─┴▶ ffmpeg ─▶ clip.mp4
+//!                   └─▶ sound   (sound, music, talk)    ─▶ raw samples ─┴▶ ffmpeg ─▶ clip.mp4
 //! ```
 //!
 //! Geometry and pitches live in [`layout`] and [`sound`] and nowhere else: the
@@ -17,6 +17,7 @@ pub mod layout;
 mod music;
 mod picture;
 pub mod sound;
+pub mod talk;
 
 pub use clip::{
     AudioKind, AudioSpec, ClipSpec, cached, cached_in, fixture, render, render_edited, samples,

@@ -36,7 +36,7 @@ fn hertz(semitones_above_c3: i32) -> f64 {
 }
 
 /// A well mixed number for each index: the tune's dice, the same every time.
-fn dice(index: u64) -> u64 {
+pub(super) fn dice(index: u64) -> u64 {
     let mut x = index.wrapping_add(0x9e37_79b9_7f4a_7c15);
     x = (x ^ x >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     x = (x ^ x >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);

@@ -1,6 +1,7 @@
 //! Evidence from outside the worker, parsed into types a scenario can ask.
 
 pub mod audio;
+pub mod captions;
 pub mod clock;
 pub mod ffprobe;
 pub mod format;

@@ -15,6 +15,8 @@ const WIDTH: u32 = 128;
 const HEIGHT: u32 = 72;
 /// More pictures than this are a film.
 const MOST: u32 = 40;
+/// Bytes of captions; a minute has three thousand.
+const MOST_CAPTIONS: usize = 1 << 20;
 
 /// Pictures side by side in one image.
 #[derive(Debug, Serialize)]
@@ -32,6 +34,17 @@ pub(super) fn recording(directory: &Path) -> Option<PathBuf> {
     let recordings =
         ["flv", "ts", "mp4", "mkv"].map(|kind| directory.join(format!("output.{kind}")));
     recordings.into_iter().find(|path| path.is_file())
+}
+
+/// Captions that lie in this directory, as a page carries them: a page from a disk may load no file.
+pub(super) fn captions(directory: &Path) -> Option<String> {
+    let entries = std::fs::read_dir(directory).ok()?.filter_map(Result::ok);
+    let path = entries
+        .map(|entry| entry.path())
+        .find(|path| path.extension().is_some_and(|kind| kind == "vtt"))?;
+    let text = std::fs::read(path).ok()?;
+    let fits = text.len() <= MOST_CAPTIONS;
+    fits.then(|| format!("data:text/vtt;base64,{}", STANDARD.encode(text)))
 }
 
 /// Puts a recording into a container that browsers play; what is coded stays as it is.

@@ -143,7 +143,7 @@ pub fn build(directory: &Path) -> Result<(Part, Numbers)> {
     let (lines, skipped) = lines(&log, &timeline.axis, &shared);
     let name = directory.file_name().unwrap_or_default().to_string_lossy();
     let data = json!({
-        "name": name, "part": head, "numbers": numbers, "film": film, "video": video,
+        "name": name, "part": head, "numbers": numbers, "film": film, "video": video, "captions": media::captions(directory),
         "files": files(directory), "counts": counts::counts(&scrape, &log, &journal),
         "log": lines, "skipped": skipped, "shared": shared,
         "strays": log.strays.iter().take(MOST_LINES).collect::<Vec<_>>(),

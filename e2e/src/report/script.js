@@ -243,9 +243,14 @@
     rows(['what', 'metrics', 'log', 'journal', ''], all.map(([what, ...sides]) => h('tr', {}, h('td', {}, what), sides.map((it) => h('td', { class: 'n' }, it ?? '–')),
       h('td', {}, new Set(sides.filter((it) => it !== null)).size > 1 ? h('span', { class: 'badge warn' }, 'differ') : ''))))) : '');
 
-  const film = ({ film: strip, video }) => {
+  const film = ({ film: strip, video, captions }) => {
     if (!video) return '';
     const player = h('video', { src: href(video), controls: true, preload: 'none', playsinline: true });
+    if (captions) {
+      const track = h('track', { kind: 'captions', label: 'dub', srclang: 'und', default: true });
+      track.src = captions;
+      player.append(track);
+    }
     const thumb = (_, n) => {
       const picture = h('button', { type: 'button', class: 'thumb', 'aria-label': `Play from ${n * strip.every} s` });
       Object.assign(picture.style, { width: `${strip.width}px`, height: `${strip.height}px`, backgroundImage: `url(${strip.uri})`, backgroundPosition: `${-n * strip.width}px 0` });

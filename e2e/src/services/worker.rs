@@ -36,6 +36,8 @@ pub struct WorkerOptions {
     pub duck_db: Option<f64>,
     /// Length of a segment.
     pub segment_duration: Option<Duration>,
+    /// Write captions among the artifacts, where the report finds them.
+    pub captions: bool,
     /// How long segment files are kept.
     pub segment_retention: Option<Duration>,
     /// How long a fragment may stay unanswered.
@@ -64,6 +66,7 @@ impl WorkerOptions {
             passthrough: false,
             duck_db: None,
             segment_duration: None,
+            captions: false,
             segment_retention: None,
             sts_timeout: None,
             max_inflight: None,
@@ -93,6 +96,10 @@ impl WorkerOptions {
             ),
             ("WORKER_SEGMENT_DURATION", span(self.segment_duration)),
             ("WORKER_SEGMENT_DIR", Some(segment_dir(place))),
+            (
+                "WORKER_CAPTIONS",
+                self.captions.then(|| place.artifacts.display().to_string()),
+            ),
             ("WORKER_SEGMENT_RETENTION", span(self.segment_retention)),
             ("WORKER_STS_TIMEOUT_MS", ms(self.sts_timeout)),
             (
@@ -188,6 +195,14 @@ impl Worker {
             spawn = spawn.env(name, value);
         }
         place.group.spawn(&spawn)
+    }
+
+    /// What another of its pages shows, such as `/captions`: the status code and the body.
+    ///
+    /// # Errors
+    /// When nobody answers in time.
+    pub fn page(&self, path: &str) -> Result<(u16, String)> {
+        http_get(&self.metrics_url.replace("/metrics", path))
     }
 
     pub fn process(&self) -> &Process {

@@ -252,6 +252,9 @@ pub enum AudioMode {
     Silence,
     /// Longer or shorter by `ratio`.
     Resize,
+    /// Like `mark`, as long as speech happens to be: drawn around `ratio` with `spread`, silence at the
+    /// ends, perhaps late.
+    Speech,
     /// Bytes no decoder understands.
     Corrupt,
     /// No answer at all.
@@ -276,9 +279,41 @@ pub struct AudioConfig {
     pub stream_id: Option<String>,
     /// The mode.
     pub mode: AudioMode,
-    /// For `resize`: new length over old, 0.1..=10.
+    /// For `resize`: new length over old, 0.1..=10. For `speech`: the mean of it, 1.22 when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ratio: Option<f64>,
+    /// For `resize` and `speech`: instead, new lengths over old, one after the other by sequence number and
+    /// from the start again; up to 1000.
+    #[serde(
+        default,
+        skip_serializing_if = "Vec::is_empty",
+        deserialize_with = "null_default"
+    )]
+    pub ratios: Vec<f64>,
+    /// For `speech`: standard deviation of the ratio, 0..=1; 0.12 when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub spread: Option<f64>,
+    /// For `speech`: the same seed draws the same lengths.
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "whole_opt"
+    )]
+    pub seed: Option<u64>,
+    /// For `speech`: silence at each end in ms, up to 10000; 80 when absent.
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "whole_opt"
+    )]
+    pub silence_ms: Option<u64>,
+    /// For `speech`: how much later than that it starts, in ms, up to 10000.
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "whole_opt"
+    )]
+    pub late_ms: Option<u64>,
     /// How many fragments this mode lasts; then it is `echo` again. Unlimited when absent.
     #[serde(
         default,
@@ -287,7 +322,7 @@ pub struct AudioConfig {
     )]
     pub count: Option<u64>,
     /// Coding of the answer. `echo` without it returns the bytes as they came;
-    /// `mark`, `silence` and `resize` default to `wav`.
+    /// `mark`, `silence`, `resize` and `speech` default to `wav`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub format: Option<ReplyFormat>,
 }
@@ -301,18 +336,31 @@ impl AudioConfig {
         }
     }
 
-    /// Checks that `ratio` is there for `resize` and sensible.
+    /// Checks that a ratio is there for `resize`, and that every number is sensible.
     ///
     /// # Errors
     /// `INVALID_CONFIG` when it is not.
     pub fn validate(&self) -> Result<(), Refusal> {
-        match (self.mode, self.ratio) {
-            (AudioMode::Resize, None) => Err(Refusal::invalid("ratio: resize needs it")),
-            (_, Some(ratio)) if !(0.1..=10.0).contains(&ratio) => Err(Refusal::invalid(format!(
-                "ratio: {ratio} is not within 0.1..=10"
-            ))),
-            _ => Ok(()),
+        let refuse = |text: String| Err(Refusal::invalid(text));
+        if self.mode == AudioMode::Resize && self.ratio.is_none() && self.ratios.is_empty() {
+            return refuse("ratio: resize needs it, or ratios".to_owned());
         }
+        let mut ratios = self.ratio.iter().chain(&self.ratios);
+        if let Some(ratio) = ratios.find(|ratio| !(0.1..=10.0).contains(*ratio)) {
+            return refuse(format!("ratio: {ratio} is not within 0.1..=10"));
+        }
+        if self.ratios.len() > 1_000 {
+            return refuse("ratios: more than 1000 are not allowed".to_owned());
+        }
+        if let Some(spread) = self.spread.filter(|spread| !(0.0..=1.0).contains(spread)) {
+            return refuse(format!("spread: {spread} is not within 0..=1"));
+        }
+        for (name, ms) in [("silence_ms", self.silence_ms), ("late_ms", self.late_ms)] {
+            if let Some(ms) = ms.filter(|ms| *ms > 10_000) {
+                return refuse(format!("{name}: {ms} is not within 0..=10000"));
+            }
+        }
+        Ok(())
     }
 }
 

@@ -55,6 +55,23 @@ impl Pcm {
         }
     }
 
+    /// Digital silence before and behind it; what is between fades in and out.
+    pub(crate) fn surround(&mut self, before_ms: u64, behind_ms: u64) {
+        let (frames, rate) = (self.frames() as f64, f64::from(self.rate));
+        let ramp = (mark::RAMP_SECONDS * rate).max(1.0);
+        let all = self.samples.chunks_exact_mut(self.channels as usize);
+        for (i, frame) in all.enumerate() {
+            let i = i as f64;
+            let gain = ((i + 0.5).min(frames - i - 0.5) / ramp).min(1.0);
+            frame.iter_mut().for_each(|sample| *sample *= gain as f32);
+        }
+        let samples =
+            |ms: u64| (ms * u64::from(self.rate) / 1_000 * u64::from(self.channels)) as usize;
+        let (before, behind) = (samples(before_ms), samples(behind_ms));
+        self.samples.splice(..0, std::iter::repeat_n(0.0, before));
+        self.samples.extend(std::iter::repeat_n(0.0, behind));
+    }
+
     /// As long, but digital silence.
     pub(crate) fn silence(&mut self) {
         self.samples.fill(0.0);

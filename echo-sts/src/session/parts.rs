@@ -76,6 +76,11 @@ pub(super) struct Fragment {
     pub(super) sequence: u64,
     pub(super) nth: u64,
     pub(super) received: At,
+    /// Where its sound begins in the stream, if the worker has said so.
+    pub(super) from_ms: u64,
+    pub(super) length_ms: u64,
+    /// The answer says which seconds of the stream it stands for.
+    pub(super) speaks: bool,
     pub(super) work: Work,
 }
 

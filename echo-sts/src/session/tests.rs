@@ -269,6 +269,45 @@ fn rendered_audio_is_waited_for_and_delays_what_follows() {
 }
 
 #[test]
+fn speech_says_which_seconds_it_stands_for() {
+    let mut world = World::new(&init()).with(&audio(AudioMode::Speech, Some(1)));
+    let metadata = |pts_ns| {
+        Some(sts_protocol::FragmentMetadata {
+            pts_ns: Some(pts_ns),
+            ..Default::default()
+        })
+    };
+    for (sequence, pts_ns) in [(0, 12_000_000_000), (1, 18_000_000_000)] {
+        let mut data = fragment(sequence);
+        data.audio.duration_ms = 2_000;
+        data.metadata = metadata(pts_ns);
+        let mut out = Vec::new();
+        world
+            .session
+            .data(world.now, data, &mut world.sim, &mut out);
+    }
+    let mut out = Vec::new();
+    let audio = fragment(0).audio;
+    world
+        .session
+        .rendered(world.now, 0, Ok(audio), &mut world.sim, &mut out);
+    let said: Vec<_> = out
+        .iter()
+        .filter_map(|effect| match effect {
+            Effect::Emit(StsMessage::Processed(p)) => {
+                Some((p.transcript.as_deref()?, p.translated_text.as_deref()?))
+            }
+            _ => None,
+        })
+        .collect();
+    let plain = (TRANSCRIPT, TRANSLATED_TEXT);
+    assert_eq!(
+        said,
+        [("Second 12. Second 13.", "Segundo 12. Segundo 13."), plain]
+    );
+}
+
+#[test]
 fn audio_that_cannot_be_rendered_fails_that_fragment() {
     let mut world = World::new(&init()).with(&audio(AudioMode::Silence, None));
     world.send(fragment(0));

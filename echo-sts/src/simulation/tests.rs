@@ -197,6 +197,58 @@ fn a_mode_that_changes_the_sound_becomes_a_job() {
     assert_eq!(simulation.plan("s", fragment(0)).fate, Fate::Render(job));
 }
 
+/// Lengths that the first `count` fragments of a stream get.
+fn lengths(config: &AudioConfig, count: u64) -> Vec<f64> {
+    let mut simulation = set(&[Setting::Audio(config.clone())]);
+    let length = |n| match simulation.plan("s", fragment(n)).fate {
+        Fate::Render(Job {
+            work: Work::Speech { ratio, .. },
+            ..
+        }) => ratio,
+        other => panic!("no speech: {other:?}"),
+    };
+    (0..count).map(length).collect()
+}
+
+#[test]
+fn speech_has_the_lengths_its_seed_draws() {
+    let speech = |seed| AudioConfig {
+        seed: Some(seed),
+        ..AudioConfig::new(AudioMode::Speech)
+    };
+    let drawn = lengths(&speech(1), 2_000);
+    let mean = drawn.iter().sum::<f64>() / 2_000.0;
+    let spread = (drawn.iter().map(|r| (r - mean).powi(2)).sum::<f64>() / 2_000.0).sqrt();
+    assert!((mean - 1.22).abs() < 0.01, "{mean}");
+    assert!((spread - 0.12).abs() < 0.01, "{spread}");
+    // Two thirds within one deviation, 95 % within two: drawn as real lengths are, not evenly.
+    let within = |k: f64| {
+        drawn
+            .iter()
+            .filter(|r| (*r - mean).abs() < k * spread)
+            .count()
+    };
+    assert!((1_280..1_450).contains(&within(1.0)), "{}", within(1.0));
+    assert!((1_870..1_940).contains(&within(2.0)), "{}", within(2.0));
+    assert_eq!(lengths(&speech(1), 40), drawn[..40], "the same again");
+    assert_ne!(lengths(&speech(2), 40), drawn[..40]);
+    let other = AudioConfig {
+        ratio: Some(0.9),
+        spread: Some(0.0),
+        ..speech(1)
+    };
+    assert_eq!(lengths(&other, 3), [0.9; 3]);
+}
+
+#[test]
+fn lengths_of_a_list_follow_one_another() {
+    let list = AudioConfig {
+        ratios: vec![0.4, 1.6],
+        ..AudioConfig::new(AudioMode::Speech)
+    };
+    assert_eq!(lengths(&list, 5), [0.4, 1.6, 0.4, 1.6, 0.4]);
+}
+
 #[test]
 fn a_streams_own_setting_wins_until_everyone_gets_another_of_that_kind() {
     let stream = Scope::Stream("mine".to_owned());

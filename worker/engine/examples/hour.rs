@@ -26,9 +26,8 @@ fn main() {
         Pts::from_nanos(0),
     );
     let mut segmenter = Segmenter::new(SegmenterConfig {
-        duration: Duration::from_secs(6),
-        min_remainder: Duration::from_secs(1),
         max_wait: Duration::from_secs(20),
+        ..SegmenterConfig::default()
     });
     let mut session = Session::new(SessionConfig::default());
     let (mut dts, mut sync) = (DtsAssigner::new(), AvSync::new(AvSyncConfig::default()));
@@ -72,6 +71,7 @@ fn main() {
                     segmenter.audio(AudioFrame {
                         pts,
                         duration: Duration::from_nanos(FRAME as u64),
+                        level: None,
                         payload: (),
                     });
                 }

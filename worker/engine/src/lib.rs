@@ -8,7 +8,8 @@
 //! |---|---|
 //! | [`input`] | the input's life: connecting, retrying, silence, the end |
 //! | [`timeline`] | where every unit of both tracks lies in media time |
-//! | [`segment`] | where the 6 s cuts fall and which media belongs to which segment |
+//! | [`segment`] | where the cuts fall and which media belongs to which segment |
+//! | [`pause`] | where speakers breathe |
 //! | [`dts`] | decode timestamps for access units that arrive with PTS only |
 //! | [`session`] | one STS stream: connect, init, send, hold, give up, fall back, reconnect, end |
 //! | [`breaker`], [`backoff`], [`backpressure`], [`in_flight`] | the small machines the session is made of |
@@ -49,6 +50,7 @@ pub mod loudness;
 pub mod machine;
 pub mod message_limit;
 pub mod output;
+pub mod pause;
 pub mod playout;
 pub mod segment;
 pub mod session;
@@ -69,8 +71,8 @@ pub use loudness::{Correction, DubLoudness, Loudness, LoudnessChange, LoudnessGu
 pub use output::{Admission, HandedOver, Leaving, OutputLife, OutputOrder};
 pub use playout::{Pair, Playout, PlayoutConfig};
 pub use segment::{
-    AudioFrame, Buffered, DroppedBeforeStart, Segment, SegmentKind, Segmenter, SegmenterConfig,
-    VideoUnit,
+    AudioFrame, Buffered, CutAt, DroppedBeforeStart, Segment, SegmentCut, SegmentKind, Segmenter,
+    SegmenterConfig, VideoUnit,
 };
 pub use session::{End, Gone, Input, Output, Resolution, Session, SessionConfig, WakeReason};
 pub use time::{At, Pts};

@@ -1,8 +1,12 @@
 //! Where boundaries fall, and which access unit and audio frame belongs to which segment.
 //!
 //! The grid starts at the first video keyframe, `T0`; what precedes it is dropped from both tracks.
-//! Boundary `k` is `T0 + k * duration`, computed by multiplication, so the grid never drifts.
+//! Line `k` is `T0 + k * duration`, computed by multiplication, so the grid never drifts.
 //!
+//! - Segments end at the lines. With [`SegmentCut::Pause`] they end at the quietest moment between `min`
+//!   and `max`, near the line that makes a segment of about `duration`; where there is no pause, at that
+//!   line. It is always decided when both tracks have come as far as `max`: segments of changing length
+//!   are then ready with the same delay, and the output never waits for a longer one.
 //! - An audio frame belongs to the segment its midpoint falls in, so a cut is at the frame start
 //!   nearest to the boundary.
 //! - Video comes in decode order and stays in it: the cut is before the first unit whose PTS reaches
@@ -15,6 +19,7 @@
 //!   several segments.
 //! - Cells of the grid in which neither track has media are skipped.
 
+use crate::pause::{self, Level};
 use crate::time::{Pts, nanos_of};
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -22,11 +27,28 @@ use std::time::Duration;
 /// A track never holds more than this many times `duration + max_wait`.
 const BACKLOG: u32 = 5;
 
+/// What decides where segments end.
+#[derive(Copy, Clone, Debug, Default, Eq, PartialEq)]
+pub enum SegmentCut {
+    /// The clock.
+    #[default]
+    Grid,
+    /// The speaker: the quietest moment, in a segment from `min` to `max` long.
+    Pause {
+        /// At most the configured duration.
+        min: Duration,
+        /// At least the configured duration.
+        max: Duration,
+    },
+}
+
 /// The rules of cutting.
 #[derive(Clone, Debug)]
 pub struct SegmenterConfig {
-    /// Length of a full segment.
+    /// Length of a full segment; about that with [`SegmentCut::Pause`].
     pub duration: Duration,
+    /// Where segments end.
+    pub cut: SegmentCut,
     /// A remainder shorter than this is a tail and not worth sending.
     pub min_remainder: Duration,
     /// How far one track may run beyond a boundary before the segment is cut without the other.
@@ -37,6 +59,7 @@ impl Default for SegmenterConfig {
     fn default() -> Self {
         Self {
             duration: Duration::from_secs(6),
+            cut: SegmentCut::Grid,
             min_remainder: Duration::from_secs(1),
             max_wait: Duration::from_secs(6),
         }
@@ -61,6 +84,8 @@ pub struct AudioFrame<A> {
     pub pts: Pts,
     /// Length.
     pub duration: Duration,
+    /// How loud it is; `None`: not measured.
+    pub level: Option<Level>,
     /// The driver's own.
     pub payload: A,
 }
@@ -86,15 +111,28 @@ pub enum SegmentKind {
     Tail,
 }
 
+/// Why a segment ends where it ends.
+#[derive(Copy, Clone, Debug, Eq, PartialEq)]
+pub enum CutAt {
+    /// A line of the grid.
+    Grid,
+    /// A pause in the speech.
+    Pause,
+    /// Nothing follows.
+    End,
+}
+
 /// A stretch of media between two cuts.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Segment<V, A> {
     /// Its number since the start of the worker.
     pub batch: u64,
-    /// Its place on the grid.
+    /// The boundary before it.
     pub start: Pts,
     /// The boundary; for the last one, where its media ends.
     pub end: Pts,
+    /// What the boundary is.
+    pub cut: CutAt,
     /// How long it is.
     pub kind: SegmentKind,
     /// Access units in decode order.
@@ -125,8 +163,8 @@ pub struct Buffered {
 #[derive(Clone, Debug)]
 struct Grid {
     origin: Pts,
-    /// Index of the open cell.
-    cell: u64,
+    /// Where the open segment starts.
+    start: Pts,
     /// Largest video PTS so far.
     video_reach: Option<Pts>,
     /// Largest audio end so far.
@@ -134,10 +172,27 @@ struct Grid {
 }
 
 impl Grid {
-    fn boundary(&self, cell: u64, duration: Duration) -> Pts {
-        let nanos = i128::from(cell) * i128::from(nanos_of(duration));
+    fn line(&self, line: i128, duration: Duration) -> Pts {
+        let nanos = line.saturating_mul(i128::from(nanos_of(duration)));
         self.origin
             .shifted(i64::try_from(nanos).unwrap_or(i64::MAX))
+    }
+
+    /// The line at `pts` or before it.
+    fn line_before(&self, pts: Pts, duration: Duration) -> Pts {
+        let off = i128::from(pts.offset_from(self.origin));
+        self.line(off.div_euclid(i128::from(nanos_of(duration))), duration)
+    }
+
+    /// The line nearest to where a segment of `duration` would end; of two the earlier.
+    fn aim(&self, duration: Duration) -> Pts {
+        let whole = self.start + duration;
+        let before = self.line_before(whole, duration);
+        if whole.offset_from(before) * 2 > nanos_of(duration) {
+            before + duration
+        } else {
+            before
+        }
     }
 }
 
@@ -157,6 +212,10 @@ impl<V, A> Segmenter<V, A> {
     /// Waits for the first keyframe. A duration of zero is taken as 1 ms.
     pub fn new(mut config: SegmenterConfig) -> Self {
         config.duration = config.duration.max(Duration::from_millis(1));
+        if let SegmentCut::Pause { min, max } = &mut config.cut {
+            *min = (*min).clamp(Duration::from_millis(1), config.duration);
+            *max = (*max).max(config.duration);
+        }
         Self {
             config,
             grid: None,
@@ -185,7 +244,7 @@ impl<V, A> Segmenter<V, A> {
         }
         let Some(grid) = &mut self.grid else { return };
         // Leading pictures of an open GOP refer to what came before the keyframe.
-        if unit.pts < grid.origin && !unit.keyframe && grid.cell == 0 {
+        if unit.pts < grid.origin && !unit.keyframe && grid.start == grid.origin {
             self.dropped.video += 1;
             return;
         }
@@ -265,7 +324,7 @@ impl<V, A> Segmenter<V, A> {
         let audio_reach = self.audio.iter().map(AudioFrame::end).max();
         self.grid = Some(Grid {
             origin,
-            cell: 0,
+            start: origin,
             video_reach: None,
             audio_reach,
         });
@@ -286,23 +345,58 @@ impl<V, A> Segmenter<V, A> {
     /// Cuts the open segment if it is complete; `false` if not.
     fn cut_if_complete(&mut self) -> bool {
         let Some(grid) = &self.grid else { return false };
-        let boundary = grid.boundary(grid.cell + 1, self.config.duration);
+        let horizon = self.horizon(grid);
         let reach = |reach: Option<Pts>, to: Pts| reach.is_some_and(|at| at >= to);
-        let both = reach(grid.video_reach, boundary) && reach(grid.audio_reach, boundary);
-        let patience = boundary + self.config.max_wait;
+        let both = reach(grid.video_reach, horizon) && reach(grid.audio_reach, horizon);
+        let patience = horizon + self.config.max_wait;
         let overdue = reach(grid.video_reach, patience) || reach(grid.audio_reach, patience);
         if (both || overdue || self.is_backlogged())
             && !(self.video.is_empty() && self.audio.is_empty())
         {
-            self.cut(boundary);
+            self.cut(self.boundary(grid, horizon));
             return true;
         }
         false
     }
 
+    /// The latest end of the open segment, where it is decided.
+    fn horizon(&self, grid: &Grid) -> Pts {
+        match self.config.cut {
+            SegmentCut::Grid => grid.aim(self.config.duration),
+            SegmentCut::Pause { max, .. } => grid.start + max,
+        }
+    }
+
+    /// Where the open segment ends, at `latest` at the latest.
+    fn boundary(&self, grid: &Grid, latest: Pts) -> (Pts, CutAt) {
+        let duration = self.config.duration;
+        let aim = grid.aim(duration);
+        let SegmentCut::Pause { min, .. } = self.config.cut else {
+            return (aim, CutAt::Grid);
+        };
+        let earliest = grid.start + min;
+        let latest = latest.max(earliest);
+        // Off the grid a line may be too near or too far; then another, or just the length.
+        let lines = [aim, aim + duration, aim - duration];
+        let aim = lines
+            .into_iter()
+            .find(|line| (earliest..=latest).contains(line));
+        let aim = aim.unwrap_or((grid.start + duration).min(latest));
+        let frames = self.audio.iter().filter(|frame| frame.pts >= grid.start);
+        let frames = frames.take_while(|frame| frame.pts <= latest);
+        match pause::quietest(frames, earliest, latest, aim) {
+            Some(pause) => (pause, CutAt::Pause),
+            None => (aim, CutAt::Grid),
+        }
+    }
+
     /// Whether a track that is far behind has piled up more than is worth holding.
     fn is_backlogged(&self) -> bool {
-        let most = (self.config.duration + self.config.max_wait) * BACKLOG;
+        let longest = match self.config.cut {
+            SegmentCut::Grid => self.config.duration,
+            SegmentCut::Pause { max, .. } => max,
+        };
+        let most = (longest + self.config.max_wait) * BACKLOG;
         let span = |first: Option<Pts>, last: Option<Pts>| match (first, last) {
             (Some(first), Some(last)) => last.since(first) >= most,
             _ => false,
@@ -317,8 +411,8 @@ impl<V, A> Segmenter<V, A> {
         )
     }
 
-    /// Cuts at `boundary`, or skips to the next cell with media if there is none before it.
-    fn cut(&mut self, boundary: Pts) {
+    /// Cuts at `boundary`, or skips to the next line with media behind it if there is none before.
+    fn cut(&mut self, (boundary, why): (Pts, CutAt)) {
         let units = self.video.iter().position(|unit| unit.pts >= boundary);
         let frames = self
             .audio
@@ -327,45 +421,49 @@ impl<V, A> Segmenter<V, A> {
         let units = units.unwrap_or(self.video.len());
         let frames = frames.unwrap_or(self.audio.len());
         if units == 0 && frames == 0 {
-            self.skip_to_media();
+            self.skip_to_media(boundary);
             return;
         }
-        self.emit(units, frames, boundary, SegmentKind::Full);
+        self.emit(units, frames, (boundary, why), SegmentKind::Full);
         if let Some(grid) = &mut self.grid {
-            grid.cell += 1;
+            grid.start = boundary;
         }
     }
 
-    fn skip_to_media(&mut self) {
+    fn skip_to_media(&mut self, boundary: Pts) {
         let video = self.video.front().map(|unit| unit.pts);
         let audio = self.audio.front().map(AudioFrame::midpoint);
         let next = video.into_iter().chain(audio).min();
         let (Some(grid), Some(next)) = (&mut self.grid, next) else {
             return;
         };
-        let cell = next.since(grid.origin).as_nanos() / self.config.duration.as_nanos();
-        grid.cell = u64::try_from(cell).unwrap_or(u64::MAX).max(grid.cell + 1);
+        grid.start = grid.line_before(next, self.config.duration).max(boundary);
     }
 
     /// One step of [`finish`](Self::finish): a full segment, or everything that is left.
     fn cut_remaining(&mut self) {
         let Some(grid) = &self.grid else { return };
-        let start = grid.boundary(grid.cell, self.config.duration);
-        let boundary = grid.boundary(grid.cell + 1, self.config.duration);
-        let video_beyond = self.video.iter().any(|unit| unit.pts >= boundary);
+        let (start, horizon) = (grid.start, self.horizon(grid));
+        let video_beyond = self.video.iter().any(|unit| unit.pts >= horizon);
         let audio_end = self
             .audio
             .iter()
             .map(AudioFrame::end)
             .max()
             .unwrap_or(start);
-        let audio_beyond = self.audio.iter().any(|frame| frame.midpoint() >= boundary)
-            && audio_end >= boundary + self.config.min_remainder;
+        let (joins, min) = match self.config.cut {
+            SegmentCut::Grid => (self.config.min_remainder, Duration::ZERO),
+            SegmentCut::Pause { min, .. } => (Duration::ZERO, min),
+        };
+        let audio_beyond = self.audio.iter().any(|frame| frame.midpoint() >= horizon)
+            && audio_end >= horizon + joins;
+        let end = audio_end.max(self.video_end()).max(start.shifted(1));
         if video_beyond || audio_beyond {
+            // What is left then is worth sending too, if a pause allows it.
+            let boundary = self.boundary(grid, horizon.min(end - min));
             self.cut(boundary);
             return;
         }
-        let end = audio_end.max(self.video_end()).max(start.shifted(1));
         let length = end.since(start);
         let kind = if length >= self.config.duration {
             SegmentKind::Full
@@ -374,7 +472,8 @@ impl<V, A> Segmenter<V, A> {
         } else {
             SegmentKind::Tail
         };
-        self.emit(self.video.len(), self.audio.len(), end, kind);
+        let all = (self.video.len(), self.audio.len());
+        self.emit(all.0, all.1, (end, CutAt::End), kind);
     }
 
     /// Where the held video ends: the last PTS plus the last frame interval.
@@ -392,12 +491,13 @@ impl<V, A> Segmenter<V, A> {
         *last + interval.clamp(Duration::from_nanos(1), Duration::from_secs(1))
     }
 
-    fn emit(&mut self, units: usize, frames: usize, end: Pts, kind: SegmentKind) {
+    fn emit(&mut self, units: usize, frames: usize, end: (Pts, CutAt), kind: SegmentKind) {
         let Some(grid) = &self.grid else { return };
         self.done.push_back(Segment {
             batch: self.next_batch,
-            start: grid.boundary(grid.cell, self.config.duration),
-            end,
+            start: grid.start,
+            end: end.0,
+            cut: end.1,
             kind,
             video: self.video.drain(..units).collect(),
             audio: self.audio.drain(..frames).collect(),

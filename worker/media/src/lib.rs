@@ -10,6 +10,7 @@ pub mod audio;
 pub mod bus;
 mod decoder;
 pub mod duck;
+mod ear;
 pub mod egress;
 mod element;
 pub mod encoder;

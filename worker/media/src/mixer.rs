@@ -59,6 +59,11 @@ pub struct Mixed {
 }
 
 impl Mixed {
+    /// Whether the dub, where there was one, is what is heard.
+    pub fn is_dubbed(&self) -> bool {
+        !matches!(self.trouble, Some(MixTrouble::Dub(_)))
+    }
+
     /// No audio at all.
     fn failed(error: MediaError) -> Self {
         Self {

@@ -11,7 +11,7 @@ use clap::parser::ValueSource;
 use clap::{ArgMatches, Command, CommandFactory as _, FromArgMatches as _};
 use dub_media::MediaUrl;
 
-use super::{Cli, value};
+use super::{Cli, SegmentCut, value};
 
 /// Largest configuration file, and largest secret.
 const LARGEST: u64 = 1 << 20;
@@ -76,7 +76,34 @@ pub fn load(args: impl Iterator<Item = OsString>) -> Result<Loaded, Refused> {
             |token| Ok(token.to_owned()),
         )?);
     }
+    lengths(&cli, |name| {
+        in_file.contains_key(name)
+            || matches!(
+                matches.value_source(&name.replace('-', "_")),
+                Some(ValueSource::CommandLine | ValueSource::EnvVariable)
+            )
+    })?;
     Ok(Loaded { cli, shown })
+}
+
+/// Checks that the lengths of segments rise. A default that does not matter offends nobody.
+fn lengths(cli: &Cli, given: impl Fn(&str) -> bool) -> Result<(), Refused> {
+    let matters = |name| cli.segment_cut == SegmentCut::Pause || given(name);
+    let duration = cli.segment_duration;
+    let (name, value, allowed) = if cli.segment_min > duration && matters("segment-min") {
+        ("segment-min", cli.segment_min, "at most")
+    } else if cli.segment_max < duration && matters("segment-max") {
+        ("segment-max", cli.segment_max, "at least")
+    } else {
+        return Ok(());
+    };
+    let text = humantime::format_duration;
+    Err(refuse(&format!(
+        "invalid value '{}' for '--{name} <{}>': allowed: {allowed} --segment-duration, which is {}",
+        text(value),
+        name.replace('-', "_").to_uppercase(),
+        text(duration)
+    )))
 }
 
 fn refuse(message: &str) -> Refused {
@@ -323,6 +350,51 @@ mod tests {
             .unwrap()
             .cli;
         assert_eq!((&*cli.stream_id, cli.sts_max_inflight), ("other", 5));
+    }
+
+    #[test]
+    fn the_lengths_of_segments_rise() {
+        let pause = |args: &[&str]| loaded(&[&["--segment-cut=pause"], args].concat()).map(|_| ());
+        assert_eq!(pause(&[]), Ok(()));
+        assert_eq!(pause(&["--segment-min=6s", "--segment-max=6s"]), Ok(()));
+        for (args, parts) in [
+            (
+                &["--segment-min=7s"][..],
+                ["--segment-min", "7s", "at most", "6s"],
+            ),
+            (
+                &["--segment-max=5s"],
+                ["--segment-max", "5s", "at least", "6s"],
+            ),
+            (
+                &["--segment-duration=2s"],
+                ["--segment-min", "3s", "at most", "2s"],
+            ),
+            (
+                &["--segment-duration=11s"],
+                ["--segment-max", "10s", "at least", "11s"],
+            ),
+            (
+                &["--segment-max=61s"],
+                ["--segment-max", "61s", "1s to 1m", "61s"],
+            ),
+        ] {
+            let message = pause(args).unwrap_err();
+            assert!(parts.iter().all(|part| message.contains(part)), "{message}");
+        }
+        // On the grid the defaults do not matter, what is asked for does.
+        assert!(loaded(&["--segment-duration=2s"]).is_ok());
+        assert!(loaded(&["--segment-duration=30s"]).is_ok());
+        assert!(loaded(&["--segment-min=7s"]).is_err());
+        let dir = tempfile::tempdir().unwrap();
+        let path = file(
+            &dir,
+            "w.toml",
+            "segment-cut = \"pause\"\nsegment-min = \"8s\"\n",
+        );
+        assert!(loaded(&["--config", &path]).is_err());
+        let args = ["--config", &path, "--segment-min=4s"];
+        assert_eq!(loaded(&args).unwrap().cli.segment_min.as_secs(), 4);
     }
 
     #[test]

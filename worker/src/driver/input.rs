@@ -5,10 +5,11 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use dub_engine::input::{InputEnd, InputLife, InputOrder, Loss};
+use dub_engine::pause::{Level, SILENCE};
 use dub_engine::timeline::{AlignedBy, DropReason, Note, Timeline};
 use dub_engine::{
-    At, AudioFrame, DroppedBeforeStart, Placed, Pts, Segment, Segmenter, SegmenterConfig,
-    TimelineConfig, Track, VideoUnit,
+    At, AudioFrame, DroppedBeforeStart, Placed, Pts, Segment, SegmentCut, Segmenter,
+    SegmenterConfig, TimelineConfig, Track, VideoUnit,
 };
 use tokio::sync::mpsc;
 
@@ -33,6 +34,9 @@ pub(super) const AUDIO_GAP: Duration = Duration::from_millis(500);
 /// A video unit with the time it arrived.
 pub(super) type VideoPayload = (AccessUnit, At);
 
+/// An audio frame with its level.
+type AudioPayload = (AacFrame, Option<Level>);
+
 /// The input of one stream, over as many connections as it takes.
 pub(super) struct Input {
     config: Config,
@@ -45,7 +49,7 @@ pub(super) struct Input {
     ingest: Option<Ingest>,
     /// How the last connection ended, as the media side said it.
     error: Option<IngestError>,
-    timeline: Option<Timeline<VideoPayload, AacFrame>>,
+    timeline: Option<Timeline<VideoPayload, AudioPayload>>,
     segmenter: Segmenter<VideoPayload, AacFrame>,
     format: Option<AacFormat>,
     bundled: Option<Duration>,
@@ -65,6 +69,7 @@ impl Input {
         let (sender, facts) = mpsc::channel(CHANNEL_CAPACITY);
         let segmenter = Segmenter::new(SegmenterConfig {
             duration: config.segment_duration,
+            cut: config.segment_cut,
             min_remainder: Duration::from_secs(1),
             max_wait: AUDIO_WAIT,
         });
@@ -174,10 +179,11 @@ impl Input {
                 time,
                 arrived,
                 frame,
+                level,
             } => {
                 self.life.unit(at, Track::Audio);
                 let arrived = self.at(arrived);
-                self.timeline().audio(arrived, time, frame);
+                self.timeline().audio(arrived, time, (frame, level));
             }
             IngestFact::Report {
                 track,
@@ -252,6 +258,7 @@ impl Input {
                     let ingest = Ingest::start(
                         &self.config.input_url,
                         self.config.rtsp_latency,
+                        self.config.segment_cut != SegmentCut::Grid,
                         connection,
                         self.sender.clone(),
                     );
@@ -348,7 +355,7 @@ impl Input {
         Duration::from_nanos(frame.unsigned_abs())
     }
 
-    fn timeline(&mut self) -> &mut Timeline<VideoPayload, AacFrame> {
+    fn timeline(&mut self) -> &mut Timeline<VideoPayload, AudioPayload> {
         let config = TimelineConfig {
             report_wait: REPORT_WAIT.min(self.config.segment_duration * 9 / 10),
             patience: self.config.av_offset.max(LEAST_PATIENCE),
@@ -387,12 +394,16 @@ impl Input {
                     continue;
                 }
                 Placed::Audio { pts, payload } => (pts, Some(payload)),
-                Placed::Silence { pts } => (pts, self.silent_frame.clone()),
+                Placed::Silence { pts } => {
+                    let silence = self.silent_frame.clone();
+                    (pts, silence.map(|frame| (frame, Some(SILENCE))))
+                }
             };
-            if let Some(payload) = payload {
+            if let Some((payload, level)) = payload {
                 self.segmenter.audio(AudioFrame {
                     pts,
                     duration,
+                    level,
                     payload,
                 });
             }

@@ -10,7 +10,7 @@ mod signals;
 
 use std::time::{Duration, Instant};
 
-use dub_engine::{At, DtsAssigner, End, Pts, Segment, SegmentKind, VideoUnit};
+use dub_engine::{At, CutAt, DtsAssigner, End, Pts, Segment, SegmentKind, VideoUnit};
 
 use self::dubbing::{Dubbing, Fragment, Order};
 use self::input::{Input, VideoPayload};
@@ -158,10 +158,11 @@ impl Driver {
                     self.dubbing.checked(At::new(self.clock.elapsed()), decoded);
                 }
                 Some(mixed) = self.output.mixed.recv() => {
-                    let batch = mixed.batch;
+                    let (batch, dubbed) = (mixed.batch, mixed.is_dubbed());
                     let file = self.output.take(At::new(self.clock.elapsed()), mixed, &self.observer)?;
                     if let Some(batch) = batch {
                         self.dubbing.mixed(batch);
+                        self.captions.mixed(batch, dubbed);
                     }
                     if let Some((batch, m4a)) = file {
                         self.write(SegmentFile::Dubbed { batch, m4a });
@@ -257,7 +258,7 @@ impl Driver {
                 if let Some((start, end)) = self.output.span(batch) {
                     let origin = *self.origin.get_or_insert(start);
                     let (start, end) = (start.since(origin), end.since(origin));
-                    self.captions.add(batch, start, end, &words);
+                    self.captions.promise(batch, start, end, &words);
                 }
                 self.output.publish(at, batch, dubbed, &self.observer)?;
             }
@@ -294,6 +295,11 @@ impl Driver {
                 SegmentKind::Full => "full",
                 SegmentKind::Remainder => "remainder",
                 SegmentKind::Tail => "tail",
+            },
+            cut: match segment.cut {
+                CutAt::Grid => "grid",
+                CutAt::Pause => "pause",
+                CutAt::End => "end",
             },
             duration: segment.end.since(start),
             video: segment.video.len(),

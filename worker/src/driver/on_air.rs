@@ -125,12 +125,18 @@ impl<V> OnAir<V> {
         Some(std::mem::take(&mut one.segment.audio))
     }
 
-    /// A segment's audio lies in the output: the segment, and when it was decided.
-    pub(super) fn mixed(&mut self, batch: u64, delta: i64) -> Option<(&Travelling<V>, At)> {
+    /// A segment's audio lies in the output, this much behind its video, a dub really dubbed or not: the
+    /// segment, and when it was decided.
+    pub(super) fn mixed(
+        &mut self,
+        batch: u64,
+        (delta, heard): (i64, bool),
+    ) -> Option<(&Travelling<V>, At)> {
         let one = self.find(batch)?;
         let Stage::Decided { at, dubbed } = one.stage else {
             return None;
         };
+        let dubbed = dubbed && heard;
         one.stage = Stage::Mixed { dubbed, delta };
         Some((one, at))
     }
@@ -172,7 +178,7 @@ impl<V> OnAir<V> {
 mod tests {
     use std::time::Duration;
 
-    use dub_engine::SegmentKind;
+    use dub_engine::{CutAt, SegmentKind};
 
     use super::*;
 
@@ -188,12 +194,14 @@ mod tests {
         let frame = |n: i64| AudioFrame {
             pts: Pts::from_millis(start + n * 20),
             duration: FRAME,
+            level: None,
             payload: AacFrame::from([batch as u8]),
         };
         Segment {
             batch,
             start: Pts::from_millis(start),
             end: Pts::from_millis(start + 200),
+            cut: CutAt::Grid,
             kind: SegmentKind::Full,
             video: (0..units).map(unit).collect(),
             audio: (0..10).map(frame).collect(),
@@ -227,10 +235,10 @@ mod tests {
         assert!(!on_air.has_undecided());
         assert_eq!(on_air.next(), None, "not mixed");
         for batch in [0, 1, 2] {
-            let (one, decided) = on_air.mixed(batch, batch as i64).unwrap();
+            let (one, decided) = on_air.mixed(batch, (batch as i64, true)).unwrap();
             assert_eq!(decided, At::from_millis(700 + batch));
             assert_eq!(one.captured, At::from_millis(batch * 200));
-            assert!(on_air.mixed(batch, 0).is_none(), "twice");
+            assert!(on_air.mixed(batch, (0, true)).is_none(), "twice");
         }
         let (mut units, mut begun) = (Vec::new(), Vec::new());
         while let Some(next) = on_air.next() {
@@ -245,6 +253,18 @@ mod tests {
         let expected = [(0, 0, true, 1), (1, 1, false, 5), (2, 2, false, 6)];
         assert_eq!(begun, expected);
         assert!(on_air.is_empty());
+    }
+
+    #[test]
+    fn a_dub_that_cannot_be_heard_after_all_is_none() {
+        let mut on_air = OnAir::new();
+        for heard in [true, false] {
+            cut(&mut on_air, segment(0, 0, 1));
+            on_air.decided(At::ZERO, 0, Some(Pcm::silence(1, 1)), false);
+            on_air.mixed(0, (0, heard)).unwrap();
+            let (_, begun) = on_air.pop();
+            assert_eq!(begun.map(|begun| begun.dubbed), Some(heard));
+        }
     }
 
     #[test]

@@ -170,7 +170,7 @@ impl Publisher {
             }
             self.audio.push_back((place.nanos(), frame.payload));
         }
-        self.pair_ready(at, batch, delta, observer);
+        self.pair_ready(at, batch, (delta, false), observer);
         Ok(())
     }
 
@@ -184,6 +184,7 @@ impl Publisher {
         for event in &mixed.events {
             observer.event(event);
         }
+        let dubbed = mixed.is_dubbed();
         match mixed.trouble {
             Some(MixTrouble::Original(reason)) => {
                 observer.fact(&Fact::OriginalUndecodable {
@@ -205,12 +206,12 @@ impl Publisher {
             self.life.flushed();
             return Ok(None);
         };
-        self.pair_ready(at, batch, mixed.delta, observer);
+        self.pair_ready(at, batch, (mixed.delta, dubbed), observer);
         Ok(mixed.dubbed_m4a.map(|m4a| (batch, m4a)))
     }
 
-    fn pair_ready(&mut self, at: At, batch: u64, delta: i64, observer: &Observer) {
-        let Some((one, decided)) = self.segments.mixed(batch, delta) else {
+    fn pair_ready(&mut self, at: At, batch: u64, sound: (i64, bool), observer: &Observer) {
+        let Some((one, decided)) = self.segments.mixed(batch, sound) else {
             return;
         };
         self.playout.pair_ready(

@@ -2,10 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::time::Duration;
 
 use dub_engine::input::InputNews;
 use dub_engine::timeline::{DropReason, Note};
+use dub_engine::{Event, OriginalReason};
 use dub_media::segment_files::FileFact;
 use metrics::{counter, gauge, histogram};
 
@@ -78,6 +80,7 @@ pub enum Fact<'a> {
     SegmentReady {
         batch: u64,
         kind: &'a str,
+        cut: &'a str,
         duration: Duration,
         video: usize,
         audio: usize,
@@ -91,6 +94,8 @@ pub enum Fact<'a> {
     },
     /// The segment's own audio is damaged.
     OriginalUndecodable { batch: Option<u64>, reason: &'a str },
+    /// The file of captions cannot be written; told once.
+    CaptionsFailed { path: &'a Path, error: &'a str },
     /// The dub could not be fitted after all.
     DubUnusable { batch: Option<u64>, reason: &'a str },
     /// A signal asks to stop.
@@ -182,6 +187,7 @@ impl Observer {
             Fact::SegmentReady {
                 batch,
                 kind,
+                cut,
                 duration,
                 video,
                 audio,
@@ -191,7 +197,7 @@ impl Observer {
                     counter!(names::SEGMENTS, "kind" => kind).increment(u64::from(units > 0));
                 }
                 line! {
-                    self, info, "segment_ready", "segment is complete", batch, kind,
+                    self, info, "segment_ready", "segment is complete", batch, kind, cut,
                     duration_ms = ms(duration), video_units = video, audio_frames = audio
                 }
             }
@@ -224,9 +230,23 @@ impl Observer {
                 self, warn, "original_undecodable",
                 "the input's own audio is damaged, the segment is silent", batch, error = reason
             },
-            Fact::DubUnusable { batch, reason } => line! {
-                self, warn, "dub_unusable", "the dub cannot be fitted, the original is heard", batch, error = reason
-            },
+            Fact::CaptionsFailed { path, error } => {
+                let path = path.display().to_string();
+                line! {
+                    self, warn, "captions_failed",
+                    "captions are not written, GET /captions still has them", path, error
+                }
+            }
+            Fact::DubUnusable { batch, reason } => {
+                if let Some(batch) = batch {
+                    let reason = OriginalReason::BadAudio;
+                    self.heard()
+                        .event(&Event::SegmentOriginal { batch, reason });
+                }
+                line! {
+                    self, warn, "dub_unusable", "the dub cannot be fitted, the original is heard", batch, error = reason
+                }
+            }
             Fact::StopRequested { signal } => {
                 self.input(false, None);
                 self.board.health(|health, _| health.draining());

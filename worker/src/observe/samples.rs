@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -297,6 +298,7 @@ fn facts(observer: &Observer) {
         Fact::SegmentReady {
             batch,
             kind: "full",
+            cut: "grid",
             duration: ms(6000),
             video: 180,
             audio: 281,
@@ -310,6 +312,10 @@ fn facts(observer: &Observer) {
         Fact::OriginalUndecodable {
             batch: Some(batch),
             reason: "no audio found",
+        },
+        Fact::CaptionsFailed {
+            path: Path::new("/captions/news.vtt"),
+            error: "No space left on device (os error 28)",
         },
         Fact::DubUnusable {
             batch: Some(batch),

@@ -276,6 +276,44 @@ fn a_failed_run_looks_failed_and_its_page_works() {
 }
 
 #[test]
+fn captions_lie_over_the_recording() {
+    let directory = tempfile::tempdir().unwrap();
+    left_behind(directory.path(), &failed());
+    std::fs::copy(
+        crate::testclip::path(crate::testclip::FLV),
+        directory.path().join("output.flv"),
+    )
+    .unwrap();
+    // As the worker escapes them.
+    let vtt = "WEBVTT\n\n00:00:01.000 --> 00:00:01.500\nSegundo 1.\n\n00:00:02.000 --> 00:00:03.000\na &lt;b&gt; &amp; c\n\n";
+    std::fs::write(directory.path().join("news.vtt"), vtt).unwrap();
+    super::build(directory.path()).unwrap();
+    let Some(mut page) = Browser::open(&directory.path().join(super::FILE)) else {
+        return;
+    };
+    let end = Instant::now() + PATIENCE;
+    while page.value("document.querySelector('track').readyState") != 2 {
+        assert!(Instant::now() < end, "the captions do not load");
+    }
+    let cues = "[...document.querySelector('video').textTracks[0].cues].map((it) => `${it.startTime} ${it.endTime} ${it.text}`).join('|')";
+    assert_eq!(page.value(cues), "1 1.5 Segundo 1.|2 3 a &lt;b&gt; &amp; c");
+    page.value("const player = document.querySelector('video'); player.muted = true; player.load(); player.currentTime = 2.5");
+    let shown = "[...(document.querySelector('video').textTracks[0].activeCues ?? [])].map((it) => it.getCueAsHTML().textContent).join()";
+    while page.value(shown) != "a <b> & c" {
+        assert!(
+            Instant::now() < end,
+            "not shown at its time: {}",
+            page.value(shown)
+        );
+    }
+    page.value("player.currentTime = 1.75");
+    while page.value(shown) != "" {
+        assert!(Instant::now() < end, "shown between its times");
+    }
+    assert_eq!(page.complaints, [""; 0]);
+}
+
+#[test]
 fn the_list_of_runs_shows_what_failed() {
     let root = tempfile::tempdir().unwrap();
     left_behind(&root.path().join("broken"), &failed());

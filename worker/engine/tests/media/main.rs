@@ -3,5 +3,6 @@
 mod av_sync;
 mod dts;
 mod dub_fit;
+mod pause;
 mod playout;
 mod segment;

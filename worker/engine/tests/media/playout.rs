@@ -60,6 +60,25 @@ fn pairs(latencies: impl IntoIterator<Item = i64>) -> Vec<Made> {
     latencies.into_iter().enumerate().map(make).collect()
 }
 
+/// Pairs of 3 to 10 s, cut where somebody pauses: each is there when the longest would be over.
+fn spoken(seed: u64, latencies: impl IntoIterator<Item = i64>) -> Vec<Made> {
+    let mut rng = StdRng::seed_from_u64(seed);
+    let (mut start, mut newest) = (0, 0);
+    let make = |latency: i64| {
+        let length = rng.random_range(3_000..=10_000);
+        newest = newest.max(start + 10_000 + latency);
+        let made = Made {
+            start,
+            length,
+            captured: start,
+            ready: newest,
+        };
+        start += length;
+        made
+    };
+    latencies.into_iter().map(make).collect()
+}
+
 /// Plays pairs and checks on the way what must hold in any run: real time at its normal pace or at
 /// most 4 % faster, no unit before the one in front of it, no jump but for a stall.
 fn play(made: Vec<Made>) -> Run {
@@ -569,5 +588,22 @@ fn any_latency_at_all_keeps_the_rules() {
         }));
         let run = play(made);
         assert_eq!(run.latencies.len(), 60, "seed {seed}");
+        let latencies = (0..60).map(|_| rng.random_range(0..spread));
+        let run = play(spoken(seed, latencies));
+        assert_eq!(run.latencies.len(), 60, "seed {seed}");
     }
+}
+
+#[test]
+fn segments_of_any_length_leave_evenly() {
+    let run = play(spoken(9, [300; 200]));
+    assert_eq!(run.stalls, []);
+    let even = |latency: &Duration| *latency == run.latencies[0];
+    assert!(run.latencies.iter().all(even), "{:?}", run.latencies);
+    // Handed out as soon as they are over they would not.
+    let mut hasty = spoken(9, [300; 200]);
+    for made in &mut hasty {
+        made.ready = made.start + made.length + 300;
+    }
+    assert!(!play(hasty).stalls.is_empty());
 }

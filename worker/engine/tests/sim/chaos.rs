@@ -50,9 +50,16 @@ pub(crate) fn world(seed: u64) -> World<Chaos> {
         .choose(&mut rng)
         .unwrap_or(&6_000);
     let count = rng.random_range(1..=30);
+    // Cut where speakers pause, segments come as long as they happen to be.
+    let spoken = rng.random_bool(0.4);
     let mut now = 0;
     for batch in 0..count {
-        now += if rng.random_bool(0.1) { 0 } else { every };
+        let next = if spoken {
+            rng.random_range(every / 2..=every * 5 / 3)
+        } else {
+            every
+        };
+        now += if rng.random_bool(0.1) { 0 } else { next };
         let sendable = !rng.random_bool(0.05);
         world.agenda.tell(
             At::from_millis(now),

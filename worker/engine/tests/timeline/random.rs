@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use dub_engine::{AudioFrame, DtsAssigner, Pts, Segmenter, SegmenterConfig, VideoUnit};
+use dub_engine::{AudioFrame, DtsAssigner, Pts, SegmentCut, Segmenter, SegmenterConfig, VideoUnit};
 use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
 
@@ -125,15 +125,27 @@ fn sender_quiet(sender: &Sender) -> i64 {
 
 /// Decoding times strictly increase, and segments follow each other.
 fn in_order(run: &Run) -> Result<(), String> {
+    let pause = SegmentCut::Pause {
+        min: Duration::from_secs(3),
+        max: Duration::from_secs(10),
+    };
+    cut_in_order(run, SegmentCut::Grid)?;
+    cut_in_order(run, pause)
+}
+
+fn cut_in_order(run: &Run, cut: SegmentCut) -> Result<(), String> {
     let mut segmenter = Segmenter::new(SegmenterConfig {
+        cut,
         max_wait: Duration::from_secs(20),
         ..SegmenterConfig::default()
     });
     let mut dts = DtsAssigner::new();
     let (mut last, mut end) = (None, None);
     let mut segments = Vec::new();
-    for out in &run.out {
+    for (n, out) in run.out.iter().enumerate() {
         let pts = Pts::from_nanos(out.pts);
+        // Now and then somebody takes a breath.
+        let level = if n % 150 < 120 { -2_000 } else { -6_000 };
         match out.kind {
             'v' => segmenter.video(VideoUnit {
                 pts,
@@ -143,6 +155,7 @@ fn in_order(run: &Run) -> Result<(), String> {
             _ => segmenter.audio(AudioFrame {
                 pts,
                 duration: Duration::from_nanos(FRAME as u64),
+                level: Some(level),
                 payload: (),
             }),
         }

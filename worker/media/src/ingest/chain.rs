@@ -1,13 +1,15 @@
 //! From RTP to access units and AAC frames: what is linked behind `rtspsrc`.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use dub_engine::Track;
+use dub_engine::pause::Level;
 use gst::prelude::*;
 
 use super::super::aac::{AacFormat, FRAME_SAMPLES};
+use super::super::ear::Ear;
 use super::super::element::{Element, make};
 use super::super::{AacFrame, AccessUnit, MediaError, encoder};
 use super::offer::{completed, copied_format, media_of};
@@ -29,6 +31,7 @@ pub(super) fn watch_pads(
     pipeline: &gst::Pipeline,
     stamps: &Stamps,
     telling: &Telling,
+    listen: bool,
 ) {
     let (pipeline, stamps, telling) = (pipeline.downgrade(), stamps.clone(), telling.clone());
     let pads = Arc::new(AtomicU32::new(0));
@@ -49,6 +52,7 @@ pub(super) fn watch_pads(
             pad,
             stamps: &stamps,
             telling: &telling,
+            listen,
         };
         let linked = match (media.as_str(), encoding.as_str()) {
             ("video", "H264") => {
@@ -78,6 +82,8 @@ struct Chains<'a> {
     pad: &'a gst::Pad,
     stamps: &'a Stamps,
     telling: &'a Telling,
+    /// Whether the loudness of audio matters.
+    listen: bool,
 }
 
 impl Chains<'_> {
@@ -135,6 +141,7 @@ impl Chains<'_> {
         }
         let sink = make(Element::Appsink)?;
         let (stamps, telling) = (self.stamps.clone(), self.telling.clone());
+        let level = self.level()?;
         on_sample(&sink, move |sample| {
             let Some((frame, buffer)) = frame_of(&sample) else {
                 return;
@@ -144,6 +151,7 @@ impl Chains<'_> {
                 time,
                 arrived,
                 frame,
+                level: level(&sample),
             });
         });
         self.link(&[make(depayloader)?, make(Element::Aacparse)?, raw, sink])
@@ -167,6 +175,7 @@ impl Chains<'_> {
         // The encoder stamps its output one frame late and gives one frame of nothing first.
         let late = format.nanos(u64::from(FRAME_SAMPLES));
         let telling = self.telling.clone();
+        let level = self.level()?;
         on_sample(&sink, move |sample| {
             let Some((frame, buffer)) = frame_of(&sample) else {
                 return;
@@ -175,6 +184,7 @@ impl Chains<'_> {
                 time: time_of(buffer).map(|time| time - late),
                 arrived: Instant::now(),
                 frame,
+                level: level(&sample),
             });
         });
         let chain = [
@@ -198,6 +208,12 @@ impl Chains<'_> {
         self.enter(&decoder)?;
         start(&chain)?;
         start(&[decoder])
+    }
+
+    /// What tells the level of each frame, if it matters.
+    fn level(&self) -> Result<impl Fn(&gst::Sample) -> Option<Level> + Send + use<>, MediaError> {
+        let ear = self.listen.then(Ear::new).transpose()?.map(Mutex::new);
+        Ok(move |sample: &gst::Sample| ear.as_ref()?.lock().ok()?.level(sample))
     }
 
     fn link(&self, chain: &[gst::Element]) -> Result<(), MediaError> {

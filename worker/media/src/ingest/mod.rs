@@ -15,6 +15,7 @@ mod telling;
 use std::time::{Duration, Instant};
 
 use dub_engine::Track;
+use dub_engine::pause::Level;
 use dub_engine::timeline::Picture;
 use gst::prelude::*;
 use tokio::sync::mpsc;
@@ -55,6 +56,8 @@ pub enum IngestFact {
         time: Option<i64>,
         arrived: Instant,
         frame: AacFrame,
+        /// How loud it is, if that was asked for and it can be decoded.
+        level: Option<Level>,
     },
     /// A sender report: `time` on the track is `ntp` on the sender's clock.
     Report {
@@ -147,10 +150,11 @@ pub mod texts {
 
 impl Ingest {
     /// Connects to `url`. Everything that follows, failures included, comes through
-    /// `sender`, tagged with `connection`.
+    /// `sender`, tagged with `connection`. `listen`: audio frames come with their level.
     pub fn start(
         url: &MediaUrl,
         latency: Duration,
+        listen: bool,
         connection: u32,
         sender: mpsc::Sender<(u32, IngestFact)>,
     ) -> Result<Self, MediaError> {
@@ -175,7 +179,7 @@ impl Ingest {
         let offer = Offer::watch(&source, &telling);
         let stamps = Stamps::default();
         stamps.watch_reports(&source, &offer, &telling);
-        chain::watch_pads(&source, &pipeline, &stamps, &telling);
+        chain::watch_pads(&source, &pipeline, &stamps, &telling, listen);
         watch_bus(&pipeline, url, &offer, &telling);
 
         // Failures also come over the bus, with a better text.
