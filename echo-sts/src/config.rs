@@ -390,7 +390,7 @@ mod tests {
             (
                 "--audio-mode",
                 "loud",
-                "possible values: echo, mark, silence, resize, corrupt, hold",
+                "possible values: echo, mark, silence, resize, speech, corrupt, hold",
             ),
             ("--audio-ratio", "11", "needs a number from 0.1 to 10"),
             ("--audio-format", "mp3", "possible values: wav, pcm_s16le"),

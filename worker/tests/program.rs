@@ -247,13 +247,14 @@ fn idle_scrapers_take_nothing_from_the_stream() {
         .map_while(|_| TcpStream::connect(running.metrics).ok())
         .collect();
     assert_eq!(idle.len(), 300);
-    let metrics = page(&mut running, "/metrics", is_ok);
-    let open = metrics
-        .lines()
-        .find(|line| line.starts_with("process_open_fds"))
-        .unwrap();
-    let open: f64 = open.rsplit(' ').next().unwrap().parse().unwrap();
-    assert!(open < 100.0, "{open} descriptors");
+    // Those that are one too many are closed as fast as the machine allows.
+    page(&mut running, "/metrics", |text| {
+        let open = text
+            .lines()
+            .find(|line| line.starts_with("process_open_fds"))
+            .and_then(|line| line.rsplit(' ').next());
+        open.is_some_and(|open| open.parse::<f64>().unwrap() < 100.0)
+    });
     assert_eq!(ends_by(&mut running, Signal::SIGTERM), Some(0));
 }
 
