@@ -482,9 +482,12 @@ impl Session {
                     (processing_time_ms * 4 / 10, processing_time_ms / 10);
                 message.status = ProcessedStatus::Success;
                 message.dubbed_audio = Some(*audio);
-                let say = |word, plain: &str| match fragment.speaks {
-                    true => words::seconds(word, fragment.from_ms, fragment.length_ms),
-                    false => plain.to_owned(),
+                let say = |word, plain: &str| {
+                    if fragment.speaks {
+                        words::seconds(word, fragment.from_ms, fragment.length_ms)
+                    } else {
+                        plain.to_owned()
+                    }
                 };
                 message.transcript = Some(say("Second", TRANSCRIPT));
                 message.translated_text = Some(say("Segundo", TRANSLATED_TEXT));

@@ -63,7 +63,9 @@ impl Pcm {
         for (i, frame) in all.enumerate() {
             let i = i as f64;
             let gain = ((i + 0.5).min(frames - i - 0.5) / ramp).min(1.0);
-            frame.iter_mut().for_each(|sample| *sample *= gain as f32);
+            for sample in frame {
+                *sample *= gain as f32;
+            }
         }
         let samples =
             |ms: u64| (ms * u64::from(self.rate) / 1_000 * u64::from(self.channels)) as usize;

@@ -134,7 +134,9 @@ mod tests {
         );
         assert_eq!(cut(&sound(-2_000, &[])), None, "noise");
         let mut unmeasured = sound(-2_000, &[(6_000, 6_400, -6_000)]);
-        unmeasured.iter_mut().for_each(|frame| frame.level = None);
+        for frame in &mut unmeasured {
+            frame.level = None;
+        }
         assert_eq!(cut(&unmeasured), None);
         // The same pause in a quiet recording.
         assert_eq!(cut(&sound(-5_000, &[(6_000, 6_400, -6_600)])), Some(6_080));

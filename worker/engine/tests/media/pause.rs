@@ -169,12 +169,12 @@ fn what_is_left_is_not_cut_into_a_rest_nobody_dubs() {
     let video = pictures(312);
     let mut segmenter = cutting(PAUSE);
     // All at once: nothing is cut before the end.
-    video
-        .iter()
-        .for_each(|picture| segmenter.video(picture.clone()));
-    audio
-        .iter()
-        .for_each(|sound| segmenter.audio(sound.clone()));
+    for picture in &video {
+        segmenter.video(picture.clone());
+    }
+    for sound in &audio {
+        segmenter.audio(sound.clone());
+    }
     segmenter.finish();
     let cuts = drain(&mut segmenter);
     assert_complete(&cuts, &video, &audio, 0);
