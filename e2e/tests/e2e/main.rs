@@ -16,12 +16,14 @@ mod av_sync;
 mod backpressure;
 mod cameras;
 mod circuit_breaker;
+mod dub_lengths;
 mod dubbed_audio;
 mod edge_cases;
 mod fragment_tracker;
 mod full_pipeline;
 mod hostile_sts;
 mod late_answer;
+mod pause_cut;
 mod python_sts;
 mod reconnection;
 mod smoke;
@@ -53,6 +55,18 @@ fn main() -> ExitCode {
             about: "answers of any usual kind and about the right length are used, others refused",
             light: false,
             run: dubbed_audio::run,
+        },
+        Scenario {
+            name: "dub_lengths",
+            about: "answers as long as real speech is are heard, in place and at their pitch, with captions",
+            light: false,
+            run: dub_lengths::run,
+        },
+        Scenario {
+            name: "pause_cut",
+            about: "segments end where the speaker pauses, music is cut by the clock; latency stays even",
+            light: false,
+            run: pause_cut::run,
         },
         Scenario {
             name: "circuit_breaker",
