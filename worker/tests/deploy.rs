@@ -38,12 +38,14 @@ fn accepts(program: impl AsRef<OsStr>, arguments: &[&str], promised: bool) -> Op
     Some(said)
 }
 
-/// A program of the Python that `cargo xtask setup` makes.
-fn of_python(name: &str) -> PathBuf {
-    let made = Path::new(env!("CARGO_TARGET_TMPDIR")).join("../python/bin");
+/// The Python that `cargo xtask setup` makes, and one of its programs: they do not start by themselves,
+/// because the environment was moved to where it is.
+fn of_python(name: &str) -> (PathBuf, String) {
+    let made = Path::new(env!("CARGO_TARGET_TMPDIR")).join("../python/bin/python3");
     let given = std::env::var_os("E2E_PYTHON").filter(|value| !value.is_empty());
-    let given = given.and_then(|python| Some(PathBuf::from(python).parent()?.to_owned()));
-    given.unwrap_or(made).join(name)
+    let python = given.map_or(made, PathBuf::from);
+    let program = python.with_file_name(name).display().to_string();
+    (python, program)
 }
 
 fn path(file: &str) -> String {
@@ -125,18 +127,20 @@ fn prometheus_accepts_its_files() {
 #[test]
 fn kubernetes_accepts_its_file() {
     let file = path("kubernetes/dub-worker.yaml");
-    let program = of_python("kubernetes-validate");
-    accepts(program, &["--strict", "--quiet", &file], true);
+    let (python, program) = of_python("kubernetes-validate");
+    accepts(python, &[&program, "--strict", "--quiet", &file], true);
 }
 
 /// The file is HCL, with one job of one group of one task, and what the task runs drains and waits.
 #[test]
 fn nomads_file_is_read_and_its_command_drains_and_waits_for_a_person() {
     let file = path("nomad/dub-worker.nomad.hcl");
-    let reader = of_python("hcl2tojson");
-    if let Some((content, said)) = tools::judge(reader, &[&file], "", true) {
+    let (python, reader) = of_python("hcl2tojson");
+    if let Some((content, said)) = tools::judge(python, &[&reader, &file], "", true) {
         assert!(content, "{said}");
-        let job: serde_json::Value = serde_json::from_str(&said).unwrap();
+        // What it says on standard error comes behind it.
+        let mut values = serde_json::Deserializer::from_str(&said).into_iter();
+        let job: serde_json::Value = values.next().expect("a job").unwrap();
         let task = job["job"][0].pointer("/\"dub-worker\"/group/0/\"worker\"/task/0/\"worker\"");
         let task = task.unwrap_or_else(|| panic!("there is no task in {job}"));
         assert_eq!(task["kill_signal"], "\"SIGTERM\"");
