@@ -204,7 +204,8 @@ fn latency_is_back(evidence: &Evidence) -> Result<()> {
     let (before, last) = (latencies[LATE as usize - 1], latencies[latencies.len() - 1]);
     let most = latencies.iter().copied().fold(0.0, f64::max);
     wire::within("latency after the stall", most - before, 4_000.0, 5_000.0)?;
-    wire::within("latency at the end", last - before, -500.0, 250.0)?;
+    // What the start cost, on a busy machine a second, is won back with it.
+    wire::within("latency at the end", last - before, -1_500.0, 250.0)?;
     let records = evidence.log.events("catch_up_started");
     let times = records
         .filter(|record| after_the_stall(record, "catch_up_started"))
