@@ -66,6 +66,6 @@ mod tests {
         assert_eq!(cues[1].start, 3_613.5);
         assert!(cues[1].text.contains("& c"), "{cues:?}");
         std::fs::write(&path, "no captions").unwrap();
-        assert!(read(&path).is_ok_and(|cues| cues.is_empty()) || read(&path).is_err());
+        assert!(read(&path).unwrap_or_default().is_empty());
     }
 }

@@ -19,6 +19,7 @@
 mod alignment;
 mod evidence;
 mod line;
+mod markers;
 mod rtp_time;
 mod sound;
 
@@ -29,6 +30,7 @@ pub use self::alignment::AlignedBy;
 use self::alignment::{Alignment, Verdict};
 use self::evidence::Evidence;
 use self::line::Line;
+pub use self::markers::Markers;
 pub use self::rtp_time::RtpTime;
 use self::sound::{Fit, Sound};
 use crate::time::{At, Pts, nanos_of};
