@@ -1,7 +1,7 @@
 //! Time stretching: another speed at the same pitch, by GStreamer's `scaletempo`.
 //!
 //! The element overlaps pieces of 30 ms where they fit each other best. Of what was compared it is the
-//! cleanest that is cheap enough; the figures are in ADR 12. It takes the speed from the rate of the
+//! cleanest that is cheap enough; the figures are in ADR 14. It takes the speed from the rate of the
 //! segment that its buffers lie in, and keeps its last piece to itself, so some silence is put behind.
 
 use std::time::{Duration, Instant};
