@@ -21,8 +21,11 @@ use std::time::Duration;
 const NANOS: i128 = 1_000_000_000;
 /// Pairs whose clock ratio is remembered. The median of five shrugs off two steps or gaps.
 const RATIOS: usize = 5;
-/// Ratios needed before drift is believed.
+/// Ratios that must agree before drift is believed.
 const EVIDENCE: usize = 3;
+/// Ratios agree within this of their median. What is left of a hole after it was filled with whole
+/// frames differs from hole to hole, a clock does not.
+const AGREEMENT_PPM: u64 = 1_000;
 /// Drift below this (parts per million) is left to the dead band: a pair of 6 s is off by 6 ms.
 const DRIFT_FLOOR_PPM: i64 = 1_000;
 /// Drift above this is no clock but a broken timeline.
@@ -197,7 +200,12 @@ impl AvSync {
         let mut sorted: Vec<i64> = self.drift_ppm.iter().copied().collect();
         sorted.sort_unstable();
         let median = sorted[sorted.len() / 2];
-        if (DRIFT_FLOOR_PPM..=DRIFT_CEILING_PPM).contains(&median.abs()) {
+        let agreeing = sorted
+            .iter()
+            .filter(|ratio| ratio.abs_diff(median) <= AGREEMENT_PPM);
+        if agreeing.count() >= EVIDENCE
+            && (DRIFT_FLOOR_PPM..=DRIFT_CEILING_PPM).contains(&median.abs())
+        {
             median
         } else {
             0

@@ -124,6 +124,28 @@ fn jitter_of_timestamps_is_left_alone() {
 }
 
 #[test]
+fn what_is_left_of_filled_holes_is_no_drift() {
+    // Segments of 2 s; holes filled with whole frames of 1024 samples leave up to 10.7 ms each.
+    let left_ns = [0, 0, 0, 6_771_000, 9_458_000, -6_771_000, 0, 0];
+    let mut start = 0;
+    let run = run(left_ns.iter().map(|left| {
+        start += left;
+        let piece = (start, 96_000);
+        start += 2_000_000_000;
+        piece
+    }));
+    for (batch, left) in left_ns.iter().enumerate() {
+        let off = run.plans[batch].delta + left;
+        assert!(
+            off.abs() < 100_000,
+            "pair {batch}: {} ms",
+            run.delta_ms(batch)
+        );
+    }
+    assert_eq!(run.corrections(), 3);
+}
+
+#[test]
 fn half_a_percent_of_drift_is_followed() {
     for permille in [-5_i64, 5] {
         // An hour. Positive: the audio clock runs fast, more samples than media time.
