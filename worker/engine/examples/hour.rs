@@ -85,7 +85,8 @@ fn main() {
                 .audio
                 .first()
                 .map_or(segment.start, |frame| frame.pts);
-            sync.plan(batch, start, segment.audio.len() as u64 * 1_024);
+            let samples = segment.audio.len() as u64 * 1_024;
+            sync.plan(batch, start, samples, segment.audio_step());
             let ready = Input::SegmentReady {
                 batch,
                 sendable: true,

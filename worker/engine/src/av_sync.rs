@@ -83,7 +83,7 @@ pub struct AvSync {
     origin: Option<Pts>,
     /// Samples put out since the origin.
     produced: u64,
-    /// Start and samples of the piece before.
+    /// Start of the piece before, without the steps inside it, and its samples.
     last: Option<(Pts, u64)>,
     /// Media time per sample time of recent pieces, as parts per million above 1.
     drift_ppm: VecDeque<i64>,
@@ -104,8 +104,9 @@ impl AvSync {
     }
 
     /// Plans a pair's audio: `samples` at the output rate, the first at `audio_start` by its own
-    /// timestamps. A pair whose audio has a hole inside is planned piece by piece.
-    pub fn plan(&mut self, batch: u64, audio_start: Pts, samples: u64) -> AudioPlan {
+    /// timestamps, which step by `step` ns somewhere inside. The step is made up for in this pair, whose
+    /// silence can take it up. A pair whose audio has a large hole inside is planned piece by piece.
+    pub fn plan(&mut self, batch: u64, audio_start: Pts, samples: u64, step: i64) -> AudioPlan {
         let origin = *self.origin.get_or_insert(audio_start);
         let start = self.position(origin);
         let mut delta = start.offset_from(audio_start);
@@ -119,16 +120,16 @@ impl AvSync {
                 Duration::from_nanos(self.position(origin).since(start).as_nanos() as u64);
             self.events.push_back(Event::AvGapFilled { batch, silence });
         }
-        self.learn_drift(audio_start, samples);
+        self.learn_drift(audio_start, samples, step);
 
-        let change = self.change(delta, samples);
+        let change = self.change(delta.saturating_sub(step), samples);
         let output_samples = samples.saturating_add_signed(change);
         self.produced += output_samples;
         if change != 0 {
             let slewed_ns = self.nanos_in(change);
             self.events.push_back(Event::AvCorrection {
                 batch,
-                delta_ns: delta,
+                delta_ns: delta.saturating_sub(step),
                 slewed_ns,
             });
         }
@@ -175,8 +176,8 @@ impl AvSync {
     }
 
     /// Compares the timestamps' advance with the samples that came in between.
-    fn learn_drift(&mut self, audio_start: Pts, samples: u64) {
-        let previous = self.last.replace((audio_start, samples));
+    fn learn_drift(&mut self, audio_start: Pts, samples: u64, step: i64) {
+        let previous = self.last.replace((audio_start.shifted(step), samples));
         let Some((start, count)) = previous else {
             return;
         };

@@ -141,6 +141,20 @@ pub struct Segment<V, A> {
     pub audio: Vec<AudioFrame<A>>,
 }
 
+impl<V, A> Segment<V, A> {
+    /// Audio whose frames stand further apart, or closer, than this has a step; less is a time stamp's
+    /// rounding.
+    const STEP: i64 = 5_000_000;
+
+    /// By how much (ns) the audio's timestamps step inside: what is left of holes that were filled with
+    /// whole frames.
+    pub fn audio_step(&self) -> i64 {
+        let neighbours = self.audio.windows(2);
+        let steps = neighbours.map(|pair| pair[1].pts.offset_from(pair[0].end()));
+        steps.filter(|step| step.abs() > Self::STEP).sum()
+    }
+}
+
 /// Media that preceded the first keyframe.
 #[derive(Copy, Clone, Debug, Default, Eq, PartialEq)]
 pub struct DroppedBeforeStart {

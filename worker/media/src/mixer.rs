@@ -31,6 +31,8 @@ pub struct MixJob {
     pub end: Pts,
     /// Media time of the first audio frame.
     pub audio_start: Option<Pts>,
+    /// By how much (ns) the timestamps of its audio step inside.
+    pub audio_step: i64,
     /// The segment's own audio.
     pub frames: Vec<AacFrame>,
     /// The frame before them in the same stream.
@@ -271,6 +273,7 @@ impl State {
             job.batch,
             job.audio_start.unwrap_or(job.start),
             samples as u64,
+            job.audio_step,
         );
         let mut events: Vec<Event> = std::iter::from_fn(|| self.sync.poll_event()).collect();
         self.origin.get_or_insert(plan.start.nanos());

@@ -105,12 +105,14 @@ impl<V> OnAir<V> {
             at,
             dubbed: dubbed.is_some(),
         };
+        let audio_step = one.segment.audio_step();
         let audio = std::mem::take(&mut one.segment.audio);
         Some(MixJob {
             batch,
             start: one.segment.start,
             end: one.segment.end,
             audio_start: audio.first().map(|frame| frame.pts),
+            audio_step,
             frames: audio.into_iter().map(|frame| frame.payload).collect(),
             preroll: one.preroll.take(),
             dubbed,

@@ -33,6 +33,15 @@ impl Run {
 /// Plans pieces given as (start in ns, samples), and checks what must hold for any input: one grid
 /// without a gap or a step back, exact to the sample, slewed by no more than 2 %.
 fn run(pieces: impl IntoIterator<Item = (i64, u64)>) -> Run {
+    run_with_steps(
+        pieces
+            .into_iter()
+            .map(|(start, samples)| (start, samples, 0)),
+    )
+}
+
+/// The same with what the timestamps step by inside each piece.
+fn run_with_steps(pieces: impl IntoIterator<Item = (i64, u64, i64)>) -> Run {
     let config = AvSyncConfig::default();
     let (deadband, gap) = (
         config.deadband.as_nanos() as i64,
@@ -45,8 +54,8 @@ fn run(pieces: impl IntoIterator<Item = (i64, u64)>) -> Run {
     };
     let mut origin = None;
     let mut produced = 0_i128;
-    for (batch, (start, samples)) in pieces.into_iter().enumerate() {
-        let plan = sync.plan(batch as u64, Pts::from_nanos(start), samples);
+    for (batch, (start, samples, step)) in pieces.into_iter().enumerate() {
+        let plan = sync.plan(batch as u64, Pts::from_nanos(start), samples, step);
         let origin = *origin.get_or_insert(start);
         let grid = i128::from(origin) + produced * 1_000_000_000 / i128::from(RATE);
         assert_eq!(
@@ -141,6 +150,32 @@ fn what_is_left_of_filled_holes_is_no_drift() {
             "pair {batch}: {} ms",
             run.delta_ms(batch)
         );
+    }
+    assert_eq!(run.corrections(), 3);
+}
+
+#[test]
+fn a_step_inside_a_pair_is_made_up_for_in_it() {
+    let steps = [0, 6_771_000, 0, 9_458_000, -6_771_000, 0, 4_000_000];
+    let mut start = 0;
+    let run = run_with_steps(steps.map(|step| {
+        let piece = (start, SEGMENT, step);
+        start += SEGMENT_NS + step;
+        piece
+    }));
+    for (batch, step) in steps.iter().enumerate() {
+        assert!(
+            run.plans[batch].delta.abs() < 100_000,
+            "{} ms",
+            run.delta_ms(batch)
+        );
+        let longer = run.plans[batch].output_samples as i64 - SEGMENT as i64;
+        let want = if step.abs() <= 5_000_000 {
+            0
+        } else {
+            step * RATE / 1_000_000_000
+        };
+        assert!((longer - want).abs() <= 1, "pair {batch}: {longer} samples");
     }
     assert_eq!(run.corrections(), 3);
 }

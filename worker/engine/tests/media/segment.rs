@@ -220,6 +220,21 @@ fn audio_may_start_up_to_half_a_frame_early() {
 }
 
 #[test]
+fn steps_inside_the_audio_are_told_rounding_is_not() {
+    let mut segmenter = segmenter();
+    segmenter.video(unit(0, 0));
+    // Frames with their timestamps rounded to 1 ms; 6.7 ms of a hole left after frame 20.
+    for n in 0..40 {
+        let mut frame = frame(n, if n < 20 { 0 } else { 6_700_000 });
+        frame.pts = Pts::from_nanos(frame.pts.nanos() / 1_000_000 * 1_000_000);
+        segmenter.audio(frame);
+    }
+    let cuts = finish(&mut segmenter, Vec::new());
+    let step = cuts[0].audio_step();
+    assert!((5_700_000..7_700_000).contains(&step), "{step}");
+}
+
+#[test]
 fn the_grid_does_not_drift_in_a_day() {
     // One frame a second is enough to see the cuts; a duration that is no whole number of frames.
     let duration = Duration::from_nanos(6_006_006_007);

@@ -126,6 +126,7 @@ impl Bench {
             start: at(first),
             end: at(first + frames.len()),
             audio_start: Some(at(first)),
+            audio_step: 0,
             frames: frames.to_vec(),
             preroll: first.checked_sub(1).map(|before| all[before].clone()),
             dubbed: None,
