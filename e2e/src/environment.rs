@@ -386,11 +386,8 @@ impl Environment {
             self.media_server()
                 .wait_reader(&self.input_path(), patience)?;
         }
-        let now = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .unwrap_or_default();
         let Some(camera) = &self.camera else {
-            return Ok((began.elapsed(), now.as_secs_f64() * 1e3));
+            return Ok((began.elapsed(), unix_ms(Instant::now())));
         };
         let read = self.through_server.then(|| began.elapsed());
         camera.go()?;

@@ -203,7 +203,13 @@ impl Story {
         let starting = Instant::now();
         let worker = environment.start_worker(&options)?;
         let started = starting.elapsed();
-        let (reading, first_packet_ms) = environment.wait_playing(READING_PATIENCE)?;
+        let (reading, first_packet_ms) = match environment.wait_playing(READING_PATIENCE) {
+            // It may have ended before it read anything.
+            Err(_) if self.exit != 0 && worker.process().exit().is_some() => {
+                (starting.elapsed(), unix_ms(starting))
+            }
+            playing => playing?,
+        };
         let reading_after = started + reading;
         let sent_at = Instant::now();
         (self.tell)("publishing");

@@ -93,7 +93,7 @@ impl Chains<'_> {
         let pictures = filter("video/x-h264", "avc", Some("au"))?;
         let sink = make(Element::Appsink)?;
         let (stamps, telling) = (self.stamps.clone(), self.telling.clone());
-        on_sample(&sink, move |sample| {
+        on_sample(&sink, self.telling, move |sample| {
             let (Some(buffer), Some(caps)) = (sample.buffer_owned(), sample.caps_owned()) else {
                 return;
             };
@@ -142,7 +142,7 @@ impl Chains<'_> {
         let sink = make(Element::Appsink)?;
         let (stamps, telling) = (self.stamps.clone(), self.telling.clone());
         let level = self.level()?;
-        on_sample(&sink, move |sample| {
+        on_sample(&sink, self.telling, move |sample| {
             let Some((frame, buffer)) = frame_of(&sample) else {
                 return;
             };
@@ -176,7 +176,7 @@ impl Chains<'_> {
         let late = format.nanos(u64::from(FRAME_SAMPLES));
         let telling = self.telling.clone();
         let level = self.level()?;
-        on_sample(&sink, move |sample| {
+        on_sample(&sink, self.telling, move |sample| {
             let Some((frame, buffer)) = frame_of(&sample) else {
                 return;
             };
@@ -311,13 +311,20 @@ fn frame_of(sample: &gst::Sample) -> Option<(AacFrame, &gst::BufferRef)> {
     Some((AacFrame::from(map.as_slice()), buffer))
 }
 
-fn on_sample(sink: &gst::Element, on_sample: impl Fn(gst::Sample) + Send + 'static) {
+fn on_sample(
+    sink: &gst::Element,
+    telling: &Telling,
+    on_sample: impl Fn(gst::Sample) + Send + 'static,
+) {
     let Some(sink) = sink.downcast_ref::<gst_app::AppSink>() else {
         return;
     };
     sink.set_property("sync", false);
+    telling.chain_begins();
+    let telling = telling.clone();
     sink.set_callbacks(
         gst_app::AppSinkCallbacks::builder()
+            .eos(move |_| telling.chain_ended())
             .new_sample(move |sink| {
                 on_sample(sink.pull_sample().map_err(|_| gst::FlowError::Eos)?);
                 Ok(gst::FlowSuccess::Ok)

@@ -140,7 +140,7 @@ pub mod texts {
     pub const NO_SESSION: &str = "(454)";
     /// The credentials are wrong or missing.
     pub const UNAUTHORIZED: &str = "(401)";
-    /// The server has closed the connection: the only warning of a healthy life.
+    /// The server has closed the connection: the only warning of a healthy life, or an error.
     pub const CLOSED: &str = "Could not read from resource";
     /// No element takes what comes.
     pub const NOT_NEGOTIATED: &str = "not-negotiated";
@@ -221,6 +221,11 @@ fn watch_bus(pipeline: &gst::Pipeline, url: &MediaUrl, offer: &Offer, telling: &
                 let error = IngestError::Broken(reason);
                 telling.end(IngestFact::Failed { error });
             });
+        }
+        // The connection is gone, what came over it is not.
+        BusFact::Error { text, .. } if text.contains(texts::CLOSED) => {
+            let error = classify(text);
+            telling.end_after_units(IngestFact::Failed { error });
         }
         BusFact::Error { text, .. } => telling.end(IngestFact::Failed {
             error: classify(text),

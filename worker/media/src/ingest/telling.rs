@@ -1,12 +1,18 @@
 //! How GStreamer's threads tell the driver, without ever waiting for it.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
 
 use super::{IngestError, IngestFact};
 
 type Tagged = (u32, IngestFact);
+
+/// Chains that give nothing for so long have nothing left.
+const QUIET: Duration = Duration::from_millis(500);
+/// What a connection has left behind is waited for so long at most.
+const LONGEST_DRAIN: Duration = Duration::from_secs(10);
 
 /// Where the facts of one connection go.
 ///
@@ -18,6 +24,15 @@ pub(super) struct Telling {
     sender: mpsc::Sender<Tagged>,
     connection: u32,
     last_word: Arc<Mutex<Option<mpsc::OwnedPermit<Tagged>>>>,
+    chains: Arc<(Mutex<Chains>, Condvar)>,
+}
+
+/// Chains behind the source that may still give something.
+#[derive(Default)]
+struct Chains {
+    open: usize,
+    /// Facts told so far.
+    told: u64,
 }
 
 impl Telling {
@@ -28,14 +43,28 @@ impl Telling {
             sender,
             connection,
             last_word: Arc::new(Mutex::new(permit)),
+            chains: Arc::default(),
         }
     }
 
+    /// A chain may give units from now on, until [`Telling::chain_ended`].
+    pub(super) fn chain_begins(&self) {
+        lock(&self.chains.0).open += 1;
+    }
+
+    /// The end of the stream has come through a chain.
+    pub(super) fn chain_ended(&self) {
+        let mut chains = lock(&self.chains.0);
+        chains.open = chains.open.saturating_sub(1);
+        self.chains.1.notify_all();
+    }
+
     pub(super) fn tell(&self, fact: IngestFact) {
-        let over = self.lock().is_none();
+        let over = lock(&self.last_word).is_none();
         if over {
             return;
         }
+        lock(&self.chains.0).told += 1;
         if let Err(mpsc::error::TrySendError::Full(_)) =
             self.sender.try_send((self.connection, fact))
         {
@@ -46,17 +75,50 @@ impl Telling {
 
     /// The connection's last word; what follows it is not heard.
     pub(super) fn end(&self, fact: IngestFact) {
-        let permit = self.lock().take();
+        let permit = lock(&self.last_word).take();
         if let Some(permit) = permit {
             permit.send((self.connection, fact));
         }
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Option<mpsc::OwnedPermit<Tagged>>> {
-        self.last_word
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+    /// The connection's last word, once what it brought before has come through the chains: a machine that
+    /// is busy may have a second of it waiting there. Does not block.
+    pub(super) fn end_after_units(&self, fact: IngestFact) {
+        let telling = self.clone();
+        let drain = move || {
+            telling.drained();
+            telling.end(fact);
+        };
+        // Without a thread the fact is dropped, and with it the last place: the channel tells.
+        let _ = std::thread::Builder::new()
+            .name("input-drain".to_owned())
+            .spawn(drain);
     }
+
+    fn drained(&self) {
+        let deadline = Instant::now() + LONGEST_DRAIN;
+        let (chains, changed) = &*self.chains;
+        let mut chains = lock(chains);
+        let (mut told, mut quiet_at) = (chains.told, Instant::now() + QUIET);
+        while chains.open > 0 {
+            let now = Instant::now();
+            if chains.told != told {
+                (told, quiet_at) = (chains.told, now + QUIET);
+            }
+            let until = quiet_at.min(deadline);
+            if now >= until {
+                return;
+            }
+            chains = changed
+                .wait_timeout(chains, until - now)
+                .unwrap_or_else(PoisonError::into_inner)
+                .0;
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]
@@ -87,5 +149,51 @@ mod tests {
                 )
             ]
         ));
+    }
+
+    #[test]
+    fn the_last_word_waits_for_what_came_before_it() {
+        let (sender, mut facts) = mpsc::channel(100);
+        let telling = Telling::new(sender, 1);
+        telling.chain_begins();
+        telling.chain_begins();
+        telling.end_after_units(IngestFact::Ended {
+            reason: "closed".to_owned(),
+        });
+        // Longer than chains may be quiet, but never quiet for so long.
+        let unit = std::thread::spawn({
+            let telling = telling.clone();
+            move || {
+                for _ in 0..4 {
+                    std::thread::sleep(QUIET / 3);
+                    telling.tell(IngestFact::Connected);
+                }
+                telling.chain_ended();
+                telling.chain_ended();
+            }
+        });
+        let heard: Vec<_> = std::iter::from_fn(|| facts.blocking_recv())
+            .take(5)
+            .map(|(_, fact)| matches!(fact, IngestFact::Ended { .. }))
+            .collect();
+        assert_eq!(heard, [false, false, false, false, true]);
+        unit.join().unwrap();
+    }
+
+    #[test]
+    fn a_chain_that_never_ends_does_not_hold_the_last_word() {
+        let (sender, mut facts) = mpsc::channel(3);
+        let telling = Telling::new(sender, 1);
+        telling.chain_begins();
+        let began = Instant::now();
+        telling.end_after_units(IngestFact::Ended {
+            reason: "closed".to_owned(),
+        });
+        assert!(matches!(
+            facts.blocking_recv(),
+            Some((1, IngestFact::Ended { .. }))
+        ));
+        let took = began.elapsed();
+        assert!(took >= QUIET && took < LONGEST_DRAIN, "{took:?}");
     }
 }
