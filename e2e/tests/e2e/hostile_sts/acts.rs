@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use sts_protocol::event;
 
 use super::SEGMENT;
-use super::offences::{FLOOD, TOO_LATE};
+use super::offences::{FLOOD, SHOUTED_DBFS, TOO_LATE, WHISPERED_DBFS};
 use super::server::{Fragment, Wire};
 
 const STRANGER: &str = "00000000-0000-4000-8000-000000000000";
@@ -260,6 +260,14 @@ pub(super) fn base64_of_every_kind(wire: &mut Wire<'_>, fragment: &Fragment) -> 
     let lines: Vec<&[u8]> = encoded.as_bytes().chunks(76).collect();
     let text = String::from_utf8(lines.join(&b"\r\n"[..]))?;
     wire.processed(&fragment.answer_with("wav", &format!("data:audio/wav;base64,{text}")))
+}
+
+pub(super) fn shouted(wire: &mut Wire<'_>, fragment: &Fragment) -> Result<()> {
+    wire.processed(&fragment.good_at(SHOUTED_DBFS))
+}
+
+pub(super) fn whispered(wire: &mut Wire<'_>, fragment: &Fragment) -> Result<()> {
+    wire.processed(&fragment.good_at(WHISPERED_DBFS))
 }
 
 /// Samples in an order of bytes that the protocol does not have: as noise they may never play.

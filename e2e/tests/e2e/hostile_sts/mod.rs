@@ -1,10 +1,12 @@
 //! An STS service that breaks every rule: the worker lives, loses nothing, stays small, and names
-//! each kind of trouble once. And one that is killed, stopped and cut off at random moments.
+//! each kind of trouble once. One that is killed, stopped and cut off at random moments. And some that
+//! let nobody in.
 //!
-//! Two runs side by side. Both are judged by [`fates`]: what the worker's log says became of each
-//! segment is what is heard, and what the metrics count.
+//! The first two are judged by [`fates`]: what the worker's log says became of each segment is what is
+//! heard, and what the metrics count.
 
 mod acts;
+mod doors;
 mod offences;
 mod plan;
 mod random;
@@ -29,10 +31,14 @@ const SEGMENT: Duration = Duration::from_secs(1);
 
 pub(crate) fn run(context: &Context) -> Result<()> {
     context.parts(
-        2,
+        3,
         &[
             ("hostile", &|| offences::run(context)),
             ("random", &|| random::run(context)),
+            ("unauthorized", &|| doors::unauthorized(context)),
+            ("refused", &|| doors::refused(context)),
+            ("refused_later", &|| doors::refused_later(context)),
+            ("dropped", &|| doors::dropped(context)),
         ],
     )
 }

@@ -5,11 +5,12 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use e2e::clock::{self, ClipSpec};
+use e2e::probe::audio::segments;
 use e2e::probe::logs::Level;
 use e2e::runner::Context;
 use e2e::story::Evidence;
 use serde_json::{Value, json};
-use sts_protocol::event;
+use sts_protocol::{event, mark};
 
 #[allow(clippy::wildcard_imports, reason = "the table names them all")]
 use super::acts::*;
@@ -19,10 +20,13 @@ use crate::stage::Stage as _;
 use crate::wire::number;
 
 /// Long enough for all offences and the reconnections they force.
-const CLIP: u32 = 51;
+const CLIP: u32 = 53;
 /// After this a fragment is given up.
 const TIMEOUT: Duration = Duration::from_secs(3);
 pub(super) const TOO_LATE: Duration = Duration::from_millis(3_400);
+/// Peaks of tones that are far louder and far quieter than the original.
+pub(super) const SHOUTED_DBFS: f64 = -0.1;
+pub(super) const WHISPERED_DBFS: f64 = -50.0;
 /// Events of the flood, and how long sending them may take.
 pub(super) const FLOOD: u64 = 10_000;
 const FLOOD_TIME: Duration = Duration::from_millis(1_500);
@@ -120,6 +124,8 @@ const OFFENCES: &[Offence] = &[
     Offence("a binary event", binary, &[("missing_field", 1)], "dubbed"),
     Offence("bytes for base64", bytes, &[], "dubbed"),
     Offence("base64 of every kind", base64_of_every_kind, &[], "dubbed"),
+    Offence("a dub that shouts", shouted, &[], "dubbed"),
+    Offence("a dub that whispers", whispered, &[], "dubbed"),
     Offence("a label never heard of", odd_label, &[], "bad_audio"),
     Offence("not JSON", not_json, &[("bad_json", 1)], "dubbed"),
     Offence("NaN in JSON", nan, &[("bad_json", 1)], "dubbed"),
@@ -171,7 +177,7 @@ fn welcome(wire: &mut Wire<'_>, connection: usize) -> Result<()> {
 pub(super) fn run(context: &Context) -> Result<()> {
     let spec = ClipSpec::clock(CLIP).small();
     let acts = OFFENCES.iter().map(|offence| offence.1).collect();
-    let server = Server::start(welcome, acts)?;
+    let server = Server::start(welcome, acts, &[])?;
     let url = server.url.clone();
     let evidence = context
         .part(
@@ -198,7 +204,36 @@ pub(super) fn run(context: &Context) -> Result<()> {
     protocol_errors(&evidence, &played)?;
     limits(&evidence)?;
     let fates = fates(&evidence, CLIP.into())?;
-    outcomes(&evidence, &played, &fates)
+    outcomes(&evidence, &played, &fates)?;
+    levels(&evidence)
+}
+
+/// Two dubs were far too loud and too quiet: brought within the limits, which is told and heard.
+fn levels(evidence: &Evidence) -> Result<()> {
+    let sound = evidence.sound()?;
+    let told: Vec<_> = evidence.log.events("dub_levelled").collect();
+    ensure!(told.len() == 2, "{} dubs were changed in level", told.len());
+    for (record, (change, peak, allowed)) in told.into_iter().zip([
+        ("lowered", SHOUTED_DBFS, 5.0..=6.0),
+        ("raised", WHISPERED_DBFS, -20.0..=-19.0),
+    ]) {
+        let field = |name: &str| record.number(name).with_context(|| format!("no {name}"));
+        let (difference, gain) = (field("difference_db")?, field("gain_db")?);
+        ensure!(
+            record.text("change") == Some(change) && allowed.contains(&(difference + gain)),
+            "{change}: {difference:+.1} dB, changed by {gain:+.1} dB"
+        );
+        let counted = evidence.count("worker_dub_loudness_total", &[("change", change)])?;
+        ensure!(counted == 1, "{counted} dubs were {change}");
+        let start = number(record, "batch")? as f64 * SEGMENT.as_secs_f64();
+        let stretch = [(start, start + SEGMENT.as_secs_f64())];
+        let heard = segments(&sound, &stretch, mark::TONE_HZ)[0].marker_db;
+        ensure!(
+            (heard - (peak + gain)).abs() < 1.0,
+            "{change}: a tone of {peak:.1} dB, changed by {gain:+.1} dB, is heard at {heard:.1} dB"
+        );
+    }
+    Ok(())
 }
 
 /// Each kind is counted as often as it was planted, and logged once, as a warning.

@@ -12,7 +12,7 @@ pub(super) const HITS: usize = 20;
 /// Silence that nobody notices, as far as pings go, …
 const SHORT_MS: std::ops::Range<u64> = 100..400;
 /// … and silence that everybody does.
-const LONG_MS: std::ops::Range<u64> = 1_600..2_300;
+const LONG_MS: std::ops::Range<u64> = 2_000..2_700;
 /// A pause after which the worker is back from a loss: its first retry comes after 2 s.
 const BACK_MS: std::ops::Range<u64> = 2_250..2_900;
 /// A pause after which it is away still, or in the middle of a handshake.

@@ -1,9 +1,9 @@
 //! A Socket.IO server of a few lines, byte for byte in our hands: it plays a list of offences, one
 //! per fragment, whatever connection the fragment comes over.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::f64::consts::TAU;
-use std::io::ErrorKind;
+use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -30,6 +30,19 @@ pub(super) type Act = fn(&mut Wire<'_>, &Fragment) -> Result<()>;
 /// What it says to the n-th `stream:init`, from 0.
 pub(super) type Welcome = fn(&mut Wire<'_>, usize) -> Result<()>;
 
+/// What a connection meets.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Door {
+    /// It is served.
+    Open,
+    /// `stream:ready`, and nothing any more.
+    Drops,
+    /// The namespace is refused, with this JSON.
+    Refused(&'static str),
+    /// Status and headers of another answer than a WebSocket's.
+    Http(&'static str),
+}
+
 /// What the server has done.
 #[derive(Debug, Default)]
 pub(super) struct Played {
@@ -52,12 +65,14 @@ pub(super) struct Server {
 }
 
 impl Server {
-    /// Starts it on a free port. Fragments beyond the last act are answered well.
-    pub(super) fn start(welcome: Welcome, acts: Vec<Act>) -> Result<Self> {
+    /// Starts it on a free port. Fragments beyond the last act are answered well, connections beyond
+    /// the last door are served.
+    pub(super) fn start(welcome: Welcome, acts: Vec<Act>, doors: &[Door]) -> Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0")?;
         listener.set_nonblocking(true)?;
         let url = format!("http://{}", listener.local_addr()?);
         let (stop, played) = (Arc::default(), Arc::default());
+        let doors = doors.iter().copied().collect();
         let (stopped, played_there) = (Arc::clone(&stop), Arc::clone(&played));
         let thread = std::thread::Builder::new()
             .name("hostile-sts".to_owned())
@@ -65,6 +80,7 @@ impl Server {
                 let mut script = Script {
                     welcome,
                     acts,
+                    doors,
                     held: Vec::new(),
                     due: Vec::new(),
                     played: played_there,
@@ -108,6 +124,7 @@ fn lock(played: &Mutex<Played>) -> MutexGuard<'_, Played> {
 struct Script {
     welcome: Welcome,
     acts: Vec<Act>,
+    doors: VecDeque<Door>,
     held: Vec<Value>,
     due: Vec<(Instant, Value)>,
     played: Arc<Mutex<Played>>,
@@ -115,6 +132,7 @@ struct Script {
 
 /// A connection, as an offence sees it.
 pub(super) struct Wire<'a> {
+    door: Door,
     socket: WebSocket<TcpStream>,
     script: &'a mut Script,
 }
@@ -172,7 +190,13 @@ impl Fragment {
 
     /// The marker tone as a WAV file.
     pub(super) fn marker_bytes(&self) -> Vec<u8> {
-        marker(self.duration_ms)
+        marker(self.duration_ms, mark::TONE_DBFS)
+    }
+
+    /// A good answer whose tone peaks at `dbfs`.
+    pub(super) fn good_at(&self, dbfs: f64) -> Value {
+        let tone = marker(self.duration_ms, dbfs);
+        self.answer_with("wav", &BASE64_STANDARD.encode(tone))
     }
 
     /// As many samples as the fragment has, none of them a number, in base64.
@@ -246,7 +270,11 @@ impl Wire<'_> {
                 let number = played.connections;
                 played.connections += 1;
                 drop(played);
-                (self.script.welcome)(self, number)
+                (self.script.welcome)(self, number)?;
+                match self.door {
+                    Door::Drops => Err(anyhow!("dropped")),
+                    _ => Ok(()),
+                }
             }
             event::STREAM_END => self.emit(
                 event::STREAM_COMPLETE,
@@ -285,13 +313,26 @@ impl Wire<'_> {
 }
 
 /// Serves one connection to its end.
-fn serve(stream: TcpStream, script: &mut Script, stop: &AtomicBool) -> Result<()> {
+fn serve(mut stream: TcpStream, script: &mut Script, stop: &AtomicBool) -> Result<()> {
     stream.set_nonblocking(false)?;
+    let door = script.doors.pop_front().unwrap_or(Door::Open);
+    if let Door::Http(answer) = door {
+        let mut request = [0; 4096];
+        let _ = stream.read(&mut request)?;
+        let answer = format!("HTTP/1.1 {answer}\r\nContent-Length: 0\r\n\r\n");
+        return Ok(stream.write_all(answer.as_bytes())?);
+    }
     stream.set_nodelay(true)?;
-    stream.set_read_timeout(Some(TICK))?;
     stream.set_write_timeout(Some(WRITE_PATIENCE))?;
+    // A client on a busy machine takes its time for the request.
+    stream.set_read_timeout(Some(WRITE_PATIENCE))?;
     let socket = tungstenite::accept(stream).map_err(|error| anyhow!("{error}"))?;
-    let mut wire = Wire { socket, script };
+    socket.get_ref().set_read_timeout(Some(TICK))?;
+    let mut wire = Wire {
+        door,
+        socket,
+        script,
+    };
     wire.raw(HELLO)?;
     while !stop.load(Ordering::Relaxed) {
         wire.send_due()?;
@@ -307,7 +348,10 @@ fn serve(stream: TcpStream, script: &mut Script, stop: &AtomicBool) -> Result<()
             Err(error) => return Err(error.into()),
         };
         if text.starts_with("40") {
-            wire.raw(r#"40{"sid":"y"}"#)?;
+            match door {
+                Door::Refused(why) => wire.raw(&format!("44{why}"))?,
+                _ => wire.raw(r#"40{"sid":"y"}"#)?,
+            }
         } else if let Some(event) = text.strip_prefix("42") {
             let event: Value = serde_json::from_str(event)?;
             wire.take(event[0].as_str().unwrap_or_default(), &event[1])?;
@@ -322,10 +366,10 @@ fn frames(duration_ms: u64) -> u32 {
     u32::try_from(duration_ms).unwrap_or(0) * (RATE / 1_000)
 }
 
-/// A WAV file that holds nothing but the marker tone.
-fn marker(duration_ms: u64) -> Vec<u8> {
+/// A WAV file that holds nothing but the marker tone, which peaks at `dbfs`.
+fn marker(duration_ms: u64, dbfs: f64) -> Vec<u8> {
     let frames = frames(duration_ms);
-    let peak = 10_f64.powf(mark::TONE_DBFS / 20.0) * f64::from(i16::MAX);
+    let peak = 10_f64.powf(dbfs / 20.0) * f64::from(i16::MAX);
     let ramp = mark::RAMP_SECONDS * f64::from(RATE);
     let mut samples = Vec::with_capacity(2 * frames as usize);
     for n in 0..frames {
