@@ -51,15 +51,12 @@ pub enum AudioError {
     /// More audio than any segment has.
     #[error("the audio is longer than {0} samples")]
     TooLong(usize),
+    /// The decoder is not there, or does not link.
+    #[error(transparent)]
+    Decoder(#[from] MediaError),
     /// Too far from the segment's length to be fitted.
     #[error("{0}")]
     WrongLength(Misfit),
-}
-
-impl From<MediaError> for AudioError {
-    fn from(error: MediaError) -> Self {
-        Self::Undecodable(error.to_string())
-    }
 }
 
 /// Limits of one decoding job.
@@ -164,7 +161,7 @@ pub fn decode(
         return Err(AudioError::Empty);
     }
     data.drain(..id3_len(&data));
-    let kind = Kind::of(&data, label.format).map_err(AudioError::Undecodable)?;
+    let kind = Kind::of(&data, label.format)?;
     let mut skip = 0;
     // Length of the frame that an AAC encoder puts first, where nothing says whether it did.
     let mut priming = None;
@@ -228,7 +225,7 @@ pub(crate) enum Kind {
 }
 
 impl Kind {
-    fn of(data: &[u8], label: &str) -> Result<Self, String> {
+    fn of(data: &[u8], label: &str) -> Result<Self, AudioError> {
         let label = label.to_ascii_lowercase();
         // What the label alone would make of it; `None` where the content has to say it.
         let named = match label.as_str() {
@@ -237,7 +234,10 @@ impl Kind {
             "mp3" => Some(Self::Mp3),
             "aac" | "adts" => Some(Self::Adts),
             "" | "m4a" | "mp4" | "wav" | "ogg" | "opus" | "vorbis" | "flac" => None,
-            _ => return Err(format!("no decoder for the label {label:?}")),
+            _ => {
+                let reason = format!("no decoder for the label {label:?}");
+                return Err(AudioError::Undecodable(reason));
+            }
         };
         let content = match data {
             _ if m4a::is_mp4(data) => Some(Self::Mp4),
@@ -248,9 +248,11 @@ impl Kind {
             [0xff, second, ..] if second & 0xe0 == 0xe0 => Some(Self::Mp3),
             _ => None,
         };
-        content
-            .or(named)
-            .ok_or_else(|| format!("labelled {label:?}, and nothing known by its content"))
+        content.or(named).ok_or_else(|| {
+            AudioError::Undecodable(format!(
+                "labelled {label:?}, and nothing known by its content"
+            ))
+        })
     }
 }
 

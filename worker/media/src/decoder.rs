@@ -10,11 +10,15 @@ use gst::prelude::*;
 
 use super::aac::AacFormat;
 use super::audio::{AudioError, Budget, Kind, pcm_caps};
-use super::element::{Element, make};
+use super::element::{Element, cast, make};
+use super::error::MediaError;
 use super::meter::{self, Meter, Thread};
 
+/// In errors.
+const PLACE: &str = "audio decoder";
+
 /// Elements that take a file of this kind apart, the last of which gives samples or has pads later.
-fn chain(kind: Kind) -> Result<Vec<gst::Element>, String> {
+fn chain(kind: Kind) -> Result<Vec<gst::Element>, MediaError> {
     Ok(match kind {
         Kind::Mp4 => vec![make(Element::Qtdemux)?],
         Kind::Ogg => vec![make(Element::Oggdemux)?],
@@ -26,7 +30,7 @@ fn chain(kind: Kind) -> Result<Vec<gst::Element>, String> {
 }
 
 /// Elements between a container's pad and samples; `None` for what is no audio we know.
-fn behind(caps: &gst::StructureRef) -> Result<Option<Vec<gst::Element>>, String> {
+fn behind(caps: &gst::StructureRef) -> Result<Option<Vec<gst::Element>>, MediaError> {
     let version = caps.get::<i32>("mpegversion");
     Ok(Some(match (caps.name().as_str(), version) {
         ("audio/x-raw", _) => vec![],
@@ -43,7 +47,7 @@ fn behind(caps: &gst::StructureRef) -> Result<Option<Vec<gst::Element>>, String>
 
 /// Puts what decodes it between a container's `pad` and `input`. A pad of something else stays
 /// unlinked; if no other comes, the job ends with an error on the bus.
-fn link(pipeline: &gst::Pipeline, pad: &gst::Pad, input: &gst::Pad) -> Result<(), String> {
+fn link(pipeline: &gst::Pipeline, pad: &gst::Pad, input: &gst::Pad) -> Result<(), MediaError> {
     let caps = pad.current_caps().unwrap_or_else(|| pad.query_caps(None));
     let Some(caps) = caps.structure(0).filter(|_| !input.is_linked()) else {
         return Ok(());
@@ -51,19 +55,20 @@ fn link(pipeline: &gst::Pipeline, pad: &gst::Pad, input: &gst::Pad) -> Result<()
     let Some(elements) = behind(caps)? else {
         return Ok(());
     };
-    let text = |error: gst::glib::BoolError| error.to_string();
-    pipeline.add_many(&elements).map_err(text)?;
+    let failed = || MediaError::at::<gst::glib::BoolError>(PLACE);
+    let unlinked = || MediaError::at::<gst::PadLinkError>(PLACE);
+    pipeline.add_many(&elements).map_err(failed())?;
     let mut pad = pad.clone();
     for element in &elements {
         let (Some(sink), Some(source)) = (element.static_pad("sink"), element.static_pad("src"))
         else {
-            return Err("a decoder without pads".to_owned());
+            return Err(MediaError::at(PLACE)("a decoder without pads"));
         };
-        pad.link(&sink).map_err(|error| error.to_string())?;
-        element.sync_state_with_parent().map_err(text)?;
+        pad.link(&sink).map_err(unlinked())?;
+        element.sync_state_with_parent().map_err(failed())?;
         pad = source;
     }
-    pad.link(input).map_err(|error| error.to_string())?;
+    pad.link(input).map_err(unlinked())?;
     Ok(())
 }
 
@@ -85,8 +90,7 @@ impl Job {
         source.set_property_from_str("format", "bytes");
         source.set_property("max-bytes", 0_u64);
         source.set_property("size", data.len() as i64);
-        let chain = chain(kind).map_err(AudioError::Undecodable)?;
-        let job = Self::new(&source, chain, format)?;
+        let job = Self::new(&source, chain(kind)?, format)?;
         job.push(gst::Buffer::from_mut_slice(data));
         Ok(job)
     }
@@ -94,18 +98,10 @@ impl Job {
     /// A job on what is pushed into `source`.
     pub(crate) fn new(
         source: &gst::Element,
-        chain: Vec<gst::Element>,
-        format: &AacFormat,
-    ) -> Result<Self, AudioError> {
-        Self::build(source, chain, format).map_err(AudioError::Undecodable)
-    }
-
-    fn build(
-        source: &gst::Element,
         mut chain: Vec<gst::Element>,
         format: &AacFormat,
-    ) -> Result<Self, String> {
-        let text = |error: gst::glib::BoolError| error.to_string();
+    ) -> Result<Self, MediaError> {
+        let failed = || MediaError::at::<gst::glib::BoolError>(PLACE);
         let pipeline = gst::Pipeline::new();
         let (convert, resample, sink) = (
             make(Element::Audioconvert)?,
@@ -116,22 +112,24 @@ impl Job {
         sink.set_property("max-buffers", 64_u32);
         sink.set_property("caps", pcm_caps(format));
         chain.insert(0, source.clone());
-        pipeline.add_many(&chain).map_err(text)?;
+        pipeline.add_many(&chain).map_err(failed())?;
         pipeline
             .add_many([&convert, &resample, &sink])
-            .map_err(text)?;
-        gst::Element::link_many(&chain).map_err(text)?;
-        gst::Element::link_many([&convert, &resample, &sink]).map_err(text)?;
-        let last = chain.last().ok_or("a job without elements")?;
+            .map_err(failed())?;
+        gst::Element::link_many(&chain).map_err(failed())?;
+        gst::Element::link_many([&convert, &resample, &sink]).map_err(failed())?;
+        let last = chain.last().unwrap_or(source);
         let input = convert
             .static_pad("sink")
-            .ok_or("audioconvert has no sink")?;
+            .ok_or("audioconvert has no sink")
+            .map_err(MediaError::at(PLACE))?;
         let late = pipeline.downgrade();
         let plug = move |pad: &gst::Pad| {
             if let Some(pipeline) = late.upgrade()
                 && let Err(error) = link(&pipeline, pad, &input)
             {
-                let message = gst::message::Error::builder(gst::CoreError::Pad, &error).build();
+                let message =
+                    gst::message::Error::builder(gst::CoreError::Pad, &error.to_string()).build();
                 let _ = pipeline.post_message(message);
             }
         };
@@ -145,20 +143,15 @@ impl Job {
                     gst::PadProbeReturn::Ok
                 });
             }
-            Some(_) => last.link(&convert).map_err(text)?,
+            Some(_) => last.link(&convert).map_err(failed())?,
             None => {
                 last.connect_pad_added(move |_, pad| plug(pad));
             }
         }
-        let source = source
-            .clone()
-            .downcast()
-            .map_err(|_| "appsrc is no AppSrc")?;
-        let sink = sink.downcast().map_err(|_| "appsink is no AppSink")?;
         Ok(Self {
             pipeline,
-            source,
-            sink,
+            source: cast(source.clone())?,
+            sink: cast(sink)?,
             channels: format.channels as usize,
         })
     }

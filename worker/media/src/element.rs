@@ -1,5 +1,7 @@
 //! The GStreamer elements the worker makes, as a type.
 
+use gst::prelude::*;
+
 use crate::MediaError;
 
 /// Turns the list into the type; the other columns are for `xtask`.
@@ -38,4 +40,12 @@ pub(crate) fn missing() -> Vec<String> {
 pub(crate) fn make(element: Element) -> Result<gst::Element, MediaError> {
     let made = gst::ElementFactory::make(element.name()).build();
     made.map_err(|_| MediaError::MissingElements(vec![element.name().to_owned()]))
+}
+
+/// An element as the type that its factory makes, such as `AppSrc`.
+pub(crate) fn cast<T: IsA<gst::Element>>(element: gst::Element) -> Result<T, MediaError> {
+    element.downcast().map_err(|element| {
+        let name = element.factory().map(|factory| factory.name().to_string());
+        MediaError::MissingElements(vec![name.unwrap_or_default()])
+    })
 }

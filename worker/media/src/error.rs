@@ -57,9 +57,3 @@ impl MediaError {
         }
     }
 }
-
-impl From<MediaError> for String {
-    fn from(error: MediaError) -> Self {
-        error.to_string()
-    }
-}

@@ -3,6 +3,7 @@
 use dub_engine::{Answer, Placement};
 
 use super::audio::Pcm;
+use super::error::MediaError;
 use super::tempo;
 
 /// Shorter than this, missing samples are the rounding of a resampler or codec.
@@ -56,7 +57,7 @@ pub fn measure(pcm: &Pcm, rate: u32) -> Answer {
 ///
 /// # Errors
 /// The time stretcher's.
-pub fn lay(pcm: &Pcm, placed: &Placement, want: usize, rate: u32) -> Result<Pcm, String> {
+pub fn lay(pcm: &Pcm, placed: &Placement, want: usize, rate: u32) -> Result<Pcm, MediaError> {
     let channels = pcm.channels;
     let (from, take) = (placed.from as usize, placed.take as usize);
     let (at, frames) = (placed.at as usize, placed.frames as usize);

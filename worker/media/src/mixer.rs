@@ -11,7 +11,7 @@ use dub_engine::{
 };
 
 use super::aac::{AacFormat, FRAME_SAMPLES};
-use super::audio::{self, Budget, Pcm};
+use super::audio::{self, AudioError, Budget, Pcm};
 use super::duck::VoiceOver;
 use super::encoder::Encoder;
 use super::fit;
@@ -83,9 +83,9 @@ impl Mixed {
 #[derive(Debug)]
 pub enum MixTrouble {
     /// The input's own audio is damaged; this segment is silent.
-    Original(String),
+    Original(AudioError),
     /// The dub could not be fitted; the original is heard.
-    Dub(String),
+    Dub(AudioError),
     /// No audio can be made any more.
     Encoder(MediaError),
 }
@@ -331,7 +331,7 @@ impl State {
         original: &Pcm,
         want: usize,
         events: &mut Vec<Event>,
-    ) -> Result<Option<Heard>, String> {
+    ) -> Result<Option<Heard>, AudioError> {
         let (channels, rate) = (self.format.channels as usize, self.format.rate);
         let (batch, slot) = (job.batch, original.frames());
         let mut rest = std::mem::take(&mut self.rest);
@@ -356,7 +356,7 @@ impl State {
         };
         let answer = fit::measure(dub, rate);
         let placed = self.fit.place(answer, want as u64, slot as u64);
-        let placed = placed.map_err(|misfit| misfit.to_string())?;
+        let placed = placed.map_err(AudioError::WrongLength)?;
         let mut sound = fit::lay(dub, &placed, want, rate)?;
         let found = self
             .guard
@@ -425,7 +425,7 @@ impl State {
                 Ok(pcm) => (pcm, None),
                 Err(error) => (
                     Pcm::silence(coded, channels),
-                    Some(MixTrouble::Original(error.to_string())),
+                    Some(MixTrouble::Original(error)),
                 ),
             };
         // Where the audio ends long before the video does, the rest of the segment is

@@ -13,7 +13,8 @@ use std::time::{Duration, Instant, SystemTime};
 use gst::prelude::*;
 
 use super::AccessUnit;
-use super::element::{Element, make};
+use super::element::{Element, cast, make};
+use super::error::MediaError;
 
 /// Segments that may wait for the disk: half a minute of stream.
 const QUEUE: usize = 16;
@@ -58,6 +59,30 @@ pub enum FileFact {
     },
 }
 
+/// Why a file could not be written.
+#[derive(Debug, thiserror::Error)]
+enum FileError {
+    #[error("{}: {error}", path.display())]
+    Disk {
+        path: PathBuf,
+        error: std::io::Error,
+    },
+    #[error("{}: belongs to somebody else", .0.display())]
+    Foreign(PathBuf),
+    #[error("{}: {error}", path.display())]
+    Mp4 { path: PathBuf, error: MediaError },
+}
+
+impl FileError {
+    fn at(path: &Path) -> impl Fn(std::io::Error) -> Self + use<> {
+        let path = path.to_owned();
+        move |error| Self::Disk {
+            path: path.clone(),
+            error,
+        }
+    }
+}
+
 /// Where segment files go.
 #[derive(Debug, Clone)]
 pub struct Place {
@@ -99,7 +124,7 @@ impl SegmentFiles {
                         writer.write(job, |dir| lock(&shared).told(FileFact::DirBusy { dir }));
                     match result {
                         Ok(()) => lock(&shared).written(),
-                        Err(reason) => lock(&shared).failed(batch, reason),
+                        Err(error) => lock(&shared).failed(batch, error.to_string()),
                     }
                 }
                 let _ = finished.try_send(());
@@ -212,7 +237,7 @@ impl Writer {
         }
     }
 
-    fn write(&mut self, file: SegmentFile, busy: impl FnOnce(String)) -> Result<(), String> {
+    fn write(&mut self, file: SegmentFile, busy: impl FnOnce(String)) -> Result<(), FileError> {
         let dir = match &self.dir {
             Some((dir, _)) if dir.is_dir() => dir.clone(),
             _ => {
@@ -228,19 +253,24 @@ impl Writer {
         let path = dir.join(file.name());
         let temporary = path.with_extension("tmp");
         let result = match file {
-            SegmentFile::Video { units, .. } => write_mp4(&temporary, &units),
+            SegmentFile::Video { units, .. } => {
+                write_mp4(&temporary, &units).map_err(|error| FileError::Mp4 {
+                    path: path.clone(),
+                    error,
+                })
+            }
             SegmentFile::Audio { m4a, .. } | SegmentFile::Dubbed { m4a, .. } => {
-                fs::write(&temporary, m4a).map_err(|error| error.to_string())
+                fs::write(&temporary, m4a).map_err(FileError::at(&path))
             }
         };
         let result =
-            result.and_then(|()| fs::rename(&temporary, &path).map_err(|error| error.to_string()));
+            result.and_then(|()| fs::rename(&temporary, &path).map_err(FileError::at(&path)));
         if result.is_err() {
             let _ = fs::remove_file(&temporary);
         } else {
             self.written.push_back((Instant::now(), path.clone()));
         }
-        result.map_err(|reason| format!("{}: {reason}", path.display()))
+        result
     }
 
     fn expire(&mut self) {
@@ -261,37 +291,37 @@ impl Writer {
 }
 
 /// The directory to write to, locked, and whether it is the stream's own one.
-fn open(place: &Place) -> Result<(PathBuf, fs::File, bool), String> {
+fn open(place: &Place) -> Result<(PathBuf, fs::File, bool), FileError> {
     let dir = place.root.join(&place.stream_id);
-    let context = |error: std::io::Error| format!("{}: {error}", dir.display());
+    let context = FileError::at(&dir);
     if place.private {
         private(&place.root)?;
     }
-    fs::create_dir_all(&dir).map_err(context)?;
-    let lock = fs::File::open(&dir).map_err(context)?;
+    fs::create_dir_all(&dir).map_err(&context)?;
+    let lock = fs::File::open(&dir).map_err(&context)?;
     if matches!(lock.try_lock(), Err(fs::TryLockError::WouldBlock)) {
         // A predecessor that drains, or a second worker for the same stream.
         let own = dir.join(format!("run-{}-{}", now(), std::process::id()));
-        fs::create_dir_all(&own).map_err(context)?;
-        let lock = fs::File::open(&own).map_err(context)?;
+        fs::create_dir_all(&own).map_err(&context)?;
+        let lock = fs::File::open(&own).map_err(&context)?;
         return Ok((own, lock, false));
     }
-    set_aside(&dir).map_err(context)?;
+    set_aside(&dir).map_err(&context)?;
     Ok((dir, lock, true))
 }
 
 /// Makes `root` a directory of this user that nobody else can look into.
-fn private(root: &Path) -> Result<(), String> {
-    let context = |error: std::io::Error| format!("{}: {error}", root.display());
+fn private(root: &Path) -> Result<(), FileError> {
+    let context = FileError::at(root);
     match fs::DirBuilder::new().mode(0o700).create(root) {
         Err(error) if error.kind() != ErrorKind::AlreadyExists => return Err(context(error)),
         _ => {}
     }
-    let found = fs::symlink_metadata(root).map_err(context)?;
+    let found = fs::symlink_metadata(root).map_err(&context)?;
     if !found.is_dir() || found.uid() != nix::unistd::getuid().as_raw() {
-        return Err(format!("{}: belongs to somebody else", root.display()));
+        return Err(FileError::Foreign(root.to_owned()));
     }
-    fs::set_permissions(root, fs::Permissions::from_mode(0o700)).map_err(context)
+    fs::set_permissions(root, fs::Permissions::from_mode(0o700)).map_err(&context)
 }
 
 /// Moves an earlier run's files into a directory of their own, so that no run's files are ever
@@ -362,10 +392,12 @@ fn has_extension(path: &Path, extension: &str) -> bool {
     path.extension().is_some_and(|e| e == extension)
 }
 
-fn write_mp4(path: &Path, units: &[(AccessUnit, i64, i64)]) -> Result<(), String> {
-    let text = |error: gst::glib::BoolError| error.to_string();
+fn write_mp4(path: &Path, units: &[(AccessUnit, i64, i64)]) -> Result<(), MediaError> {
+    const PLACE: &str = "MP4 writer";
+    const PATIENCE: Duration = Duration::from_secs(10);
+    let failed = || MediaError::at::<gst::glib::BoolError>(PLACE);
     let Some((first, _, _)) = units.first() else {
-        return Err("no video in this segment".to_owned());
+        return Err(MediaError::at(PLACE)("no video in this segment"));
     };
     let pipeline = gst::Pipeline::new();
     let source = make(Element::Appsrc)?;
@@ -374,12 +406,14 @@ fn write_mp4(path: &Path, units: &[(AccessUnit, i64, i64)]) -> Result<(), String
     source.set_property("max-bytes", 0_u64);
     let (mux, sink) = (make(Element::Mp4mux)?, make(Element::Filesink)?);
     sink.set_property("location", path.to_string_lossy().as_ref());
-    pipeline.add_many([&source, &mux, &sink]).map_err(text)?;
+    pipeline
+        .add_many([&source, &mux, &sink])
+        .map_err(failed())?;
     source
         .link_pads(Some("src"), &mux, Some("video_%u"))
-        .map_err(text)?;
-    mux.link(&sink).map_err(text)?;
-    let source: gst_app::AppSrc = source.downcast().map_err(|_| "appsrc is no AppSrc")?;
+        .map_err(failed())?;
+    mux.link(&sink).map_err(failed())?;
+    let source: gst_app::AppSrc = cast(source)?;
     // mp4mux wants increasing times from zero on.
     let origin = units.iter().map(|(_, _, dts)| *dts).min().unwrap_or(0);
     let last = units.len().saturating_sub(1);
@@ -399,16 +433,19 @@ fn write_mp4(path: &Path, units: &[(AccessUnit, i64, i64)]) -> Result<(), String
     }
     let _ = source.end_of_stream();
     let _ = pipeline.set_state(gst::State::Playing);
-    let bus = pipeline.bus().ok_or("no bus")?;
-    let message = bus.timed_pop_filtered(
-        gst::ClockTime::from_seconds(10),
-        &[gst::MessageType::Eos, gst::MessageType::Error],
-    );
+    let awaited = [gst::MessageType::Eos, gst::MessageType::Error];
+    let patience = gst::ClockTime::from_seconds(PATIENCE.as_secs());
+    let message = pipeline
+        .bus()
+        .and_then(|bus| bus.timed_pop_filtered(patience, &awaited));
     let _ = pipeline.set_state(gst::State::Null);
     match message.as_ref().map(|message| message.view()) {
         Some(gst::MessageView::Eos(_)) => Ok(()),
-        Some(gst::MessageView::Error(error)) => Err(error.error().message().to_owned()),
-        _ => Err("the disk did not finish within 10 s".to_owned()),
+        Some(gst::MessageView::Error(error)) => Err(MediaError::at(PLACE)(error.error())),
+        _ => Err(MediaError::Silent {
+            place: PLACE,
+            patience: PATIENCE,
+        }),
     }
 }
 
@@ -524,7 +561,10 @@ mod tests {
         let error = Writer::new(own)
             .write(audio(0), |_| ())
             .expect_err("a link");
-        assert!(error.contains("belongs to somebody else"), "{error}");
+        assert!(
+            error.to_string().contains("belongs to somebody else"),
+            "{error}"
+        );
     }
 
     #[test]

@@ -9,11 +9,14 @@ use std::time::{Duration, Instant};
 use gst::prelude::*;
 
 use super::audio::Pcm;
-use super::element::{Element, make};
+use super::element::{Element, cast, make};
+use super::error::MediaError;
 use super::fit;
 
 /// Silence behind the sound, enough for the last piece and the search for its place.
 const FLUSH_MS: usize = 120;
+/// In errors.
+const PLACE: &str = "time stretcher";
 /// A second of sound takes 15 ms on an idle machine.
 const TIME: Duration = Duration::from_secs(3);
 /// Samples per channel in a buffer.
@@ -23,7 +26,7 @@ const CHUNK: usize = 4_800;
 ///
 /// # Errors
 /// Says what GStreamer had against it.
-pub fn change(pcm: &Pcm, frames: usize, rate: u32) -> Result<Pcm, String> {
+pub fn change(pcm: &Pcm, frames: usize, rate: u32) -> Result<Pcm, MediaError> {
     let channels = pcm.channels;
     let input = pcm.frames();
     if frames == input {
@@ -56,8 +59,8 @@ struct Chain {
 }
 
 impl Chain {
-    fn start(channels: usize, rate: u32) -> Result<Self, String> {
-        let text = |error: gst::glib::BoolError| error.to_string();
+    fn start(channels: usize, rate: u32) -> Result<Self, MediaError> {
+        let failed = || MediaError::at::<gst::glib::BoolError>(PLACE);
         let mut caps = gst::Caps::builder("audio/x-raw")
             .field("format", "F32LE")
             .field("layout", "interleaved")
@@ -80,21 +83,26 @@ impl Chain {
         sink.set_property("sync", false);
         pipeline
             .add_many([&source, &stretch, &sink])
-            .map_err(text)?;
-        gst::Element::link_many([&source, &stretch, &sink]).map_err(text)?;
+            .map_err(failed())?;
+        gst::Element::link_many([&source, &stretch, &sink]).map_err(failed())?;
         Ok(Self {
             pipeline,
-            source: source.downcast().map_err(|_| "appsrc is no AppSrc")?,
-            sink: sink.downcast().map_err(|_| "appsink is no AppSink")?,
+            source: cast(source)?,
+            sink: cast(sink)?,
             caps,
         })
     }
 
-    fn run(&self, pcm: &Pcm, speed: f64, rate: u32, frames: usize) -> Result<Vec<f32>, String> {
+    fn run(&self, pcm: &Pcm, speed: f64, rate: u32, frames: usize) -> Result<Vec<f32>, MediaError> {
         let deadline = Instant::now() + TIME;
+        let failed = MediaError::at::<gst::glib::BoolError>(PLACE);
+        let silent = || MediaError::Silent {
+            place: PLACE,
+            patience: TIME,
+        };
         self.pipeline
             .set_state(gst::State::Playing)
-            .map_err(|error| format!("the time stretcher does not start: {error}"))?;
+            .map_err(MediaError::at(PLACE))?;
         let channels = pcm.channels;
         let flush = vec![0.0_f32; rate as usize * FLUSH_MS / 1000 * channels];
         let mut segment = gst::FormattedSegment::<gst::ClockTime>::new();
@@ -120,7 +128,7 @@ impl Chain {
                 .build();
             self.source
                 .push_sample(&sample)
-                .map_err(|error| format!("the time stretcher takes no sound: {error}"))?;
+                .map_err(MediaError::at(PLACE))?;
         }
         let _ = self.source.end_of_stream();
         let want = frames * channels;
@@ -130,15 +138,15 @@ impl Chain {
             let wait = gst::ClockTime::from_nseconds(left.as_nanos() as u64);
             match self.sink.try_pull_sample(wait) {
                 Some(sample) => {
-                    let buffer = sample.buffer().ok_or("the time stretcher gives nothing")?;
-                    let map = buffer.map_readable().map_err(|error| error.to_string())?;
+                    let map = sample.buffer().map(gst::BufferRef::map_readable);
+                    let map = map.transpose().map_err(&failed)?.ok_or_else(silent)?;
                     samples.extend(
                         map.chunks_exact(4)
                             .map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])),
                     );
                 }
                 None if self.sink.is_eos() => break,
-                None => return Err(format!("the time stretcher was not done within {TIME:?}")),
+                None => return Err(silent()),
             }
         }
         Ok(samples)

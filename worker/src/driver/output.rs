@@ -186,16 +186,16 @@ impl Publisher {
         }
         let dubbed = mixed.is_dubbed();
         match mixed.trouble {
-            Some(MixTrouble::Original(reason)) => {
+            Some(MixTrouble::Original(error)) => {
                 observer.fact(&Fact::OriginalUndecodable {
                     batch: mixed.batch,
-                    reason: &reason,
+                    reason: &error.to_string(),
                 });
             }
-            Some(MixTrouble::Dub(reason)) => {
+            Some(MixTrouble::Dub(error)) => {
                 observer.fact(&Fact::DubUnusable {
                     batch: mixed.batch,
-                    reason: &reason,
+                    reason: &error.to_string(),
                 });
             }
             Some(MixTrouble::Encoder(error)) => return Err(error.into()),
