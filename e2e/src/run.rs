@@ -28,7 +28,6 @@ use nix::{
 };
 
 use crate::{
-    process::Group,
     programs,
     wait::{self, Look},
 };
@@ -50,11 +49,17 @@ static CURRENT: OnceLock<Run> = OnceLock::new();
 /// Held while the run of this process is made: a signal waits for that.
 static STARTING: Mutex<()> = Mutex::new(());
 
+/// What is stopped when the run is told to stop.
+pub(crate) trait Stop: std::fmt::Debug + Send + Sync {
+    /// Ends all of it, with `grace` between asking and killing.
+    fn stop_all(&self, grace: Duration);
+}
+
 /// A run of the suite; there is one per process, made when first needed.
 #[derive(Debug)]
 pub struct Run {
     dir: PathBuf,
-    groups: Mutex<Vec<Weak<Group>>>,
+    groups: Mutex<Vec<Weak<dyn Stop>>>,
     stopping: AtomicBool,
     /// Held, not read: the lock tells other runs that this one lives.
     _lock: File,
@@ -134,8 +139,8 @@ impl Run {
         self.stopping.load(Ordering::SeqCst)
     }
 
-    /// Makes `group` one of those that are stopped when the run is told to stop.
-    pub(crate) fn enrol(&self, group: Weak<Group>) {
+    /// Stops `group` too when the run is told to stop.
+    pub(crate) fn enrol(&self, group: Weak<dyn Stop>) {
         let mut groups = self.groups.lock().unwrap_or_else(PoisonError::into_inner);
         groups.retain(|known| known.strong_count() > 0);
         groups.push(group);

@@ -581,5 +581,4 @@ fn begin(fragment: &mut Fragment, at: At, plan: Plan, out: &mut Vec<Effect>) -> 
 }
 
 #[cfg(test)]
-#[path = "session/tests.rs"]
 mod tests;

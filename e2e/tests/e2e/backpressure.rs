@@ -27,6 +27,7 @@ use sts_protocol::{
     BackpressureAction, BackpressureConfig, Direction, LatencyConfig, SimulateBackpressure, event,
 };
 
+use crate::judge::{actions, backpressure_agrees};
 use crate::stage::Stage;
 use crate::wire::{self, Sent};
 
@@ -146,14 +147,6 @@ fn change_the_pace(live: &mut Live) -> Result<()> {
     say(BackpressureAction::None, None)
 }
 
-/// When each action was on the wire, Unix ms.
-fn actions(evidence: &Evidence) -> Vec<(String, f64)> {
-    let events = evidence.journal.events(Direction::Out, event::BACKPRESSURE);
-    events
-        .filter_map(|entry| Some((entry.action.clone()?, entry.time_ms)))
-        .collect()
-}
-
 fn data_between(sent: &[Sent], from: f64, to: f64) -> Vec<u64> {
     // The fragment that makes `echo-sts` say pause arrives at that very moment.
     let inside = sent
@@ -268,37 +261,7 @@ fn counts(evidence: &Evidence) -> Result<()> {
         "none",
     ];
     ensure!(said == expected, "echo-sts said {said:?}");
-    agree(evidence)
-}
-
-/// Journal, log and metrics agree on what was asked, in order and by action.
-fn agree(evidence: &Evidence) -> Result<()> {
-    let said: Vec<_> = actions(evidence)
-        .into_iter()
-        .map(|(action, _)| action)
-        .collect();
-    let logged: Vec<_> = evidence
-        .log
-        .events("backpressure")
-        .filter_map(|record| record.text("action"))
-        .collect();
-    // What changes nothing is counted, not logged; at first nothing is asked.
-    let mut news = vec!["none"];
-    news.extend(said.iter().map(String::as_str));
-    news.dedup();
-    ensure!(
-        logged == news[1..],
-        "echo-sts said {said:?}, the worker heard {logged:?}"
-    );
-    for action in ["pause", "slow_down", "none"] {
-        let counted = evidence.count("worker_backpressure_events_total", &[("action", action)])?;
-        let expected = said.iter().filter(|said| *said == action).count() as u64;
-        ensure!(
-            counted == expected,
-            "{action} was counted {counted} times, not {expected}"
-        );
-    }
-    Ok(())
+    backpressure_agrees(evidence)
 }
 
 /// Load reports that `echo-sts` makes by itself: with answers after 5 s the third fragment fills
@@ -323,7 +286,7 @@ fn report_by_itself(stage: &Context) -> Result<Evidence> {
 }
 
 fn judge_automatic(evidence: &Evidence) -> Result<()> {
-    agree(evidence)?;
+    backpressure_agrees(evidence)?;
     let (sent, actions) = (wire::sent(evidence)?, actions(evidence));
     for action in ["pause", "slow_down", "none"] {
         let said = actions.iter().any(|(said, _)| said == action);

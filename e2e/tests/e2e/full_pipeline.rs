@@ -6,9 +6,11 @@ use anyhow::{Context as _, Result, ensure};
 use e2e::probe::audio;
 use e2e::probe::ffprobe;
 use e2e::runner::{Context, MAIN};
+use e2e::services::worker::ScrapeSample;
 use e2e::story::{Evidence, Live, quietly};
 
 use crate::cameras;
+use crate::judge;
 use crate::stage::{self, MINUTE, Stage};
 
 const SEGMENTS: usize = 10;
@@ -50,6 +52,7 @@ fn minute(stage: &Context) -> Result<()> {
         pictures_and_sound(&evidence)?;
     }
     evidence.require_every_coded_frame()?;
+    steady(&evidence)?;
     metrics(&evidence)
 }
 
@@ -189,6 +192,26 @@ fn pictures_and_sound(evidence: &Evidence) -> Result<()> {
     ensure!(clicks.is_empty(), "clicks in the output: {clicks:?}");
     ensure!(dropouts.is_empty(), "dropouts in the output: {dropouts:?}");
     Ok(())
+}
+
+/// Between its first pair and the last one the worker grows by nothing.
+fn steady(evidence: &Evidence) -> Result<()> {
+    let moved = |sample: &&ScrapeSample, pairs: u64| {
+        let [dubbed, original] = ["dubbed", "original"].map(|audio| {
+            let on_air = sample
+                .scrape
+                .count("worker_segments_on_air_total", &[("audio", audio)]);
+            on_air.unwrap_or_default()
+        });
+        dubbed + original >= pairs
+    };
+    let at = |pairs| {
+        let sample = evidence.samples.iter().find(|sample| moved(sample, pairs));
+        sample.map(|sample| sample.at)
+    };
+    let (first, last) = (at(1), at(SEGMENTS as u64));
+    let (first, last) = first.zip(last).context("no pair in any scrape")?;
+    judge::require_steady(&evidence.samples, first, last)
 }
 
 fn metrics(evidence: &Evidence) -> Result<()> {

@@ -22,6 +22,7 @@ mod edge_cases;
 mod fragment_tracker;
 mod full_pipeline;
 mod hostile_sts;
+mod judge;
 mod late_answer;
 mod pause_cut;
 mod python_sts;

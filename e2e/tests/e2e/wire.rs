@@ -25,6 +25,11 @@ use crate::stage;
 /// data arrives and its next fragment follows at once, so equality would depend on microseconds.
 pub(crate) const TIMEOUT_SEEN: Duration = Duration::from_millis(7_900);
 
+/// Times of two programs, of which one counts whole milliseconds.
+const CLOCKS_MS: f64 = 5.0;
+/// How long a word may be on its way through a busy machine.
+const LATE_WORD_MS: f64 = 500.0;
+
 const STALLS: &str = "worker_output_stalls_total";
 
 /// The wire between the worker and `echo-sts`.
@@ -236,6 +241,8 @@ pub(crate) fn require_dubs(
         "applied by the journal: {applied:?}, dubbed: {dubbed:?}"
     );
 
+    require_applied_when_mixed(log, &sent, epoch(&evidence.journal)?)?;
+
     for reason in FALLBACK_REASONS {
         let counted = evidence.count("worker_fallback_total", &[("reason", reason)])?;
         let wanted = expected.values().filter(|known| **known == reason).count() as u64;
@@ -254,6 +261,30 @@ pub(crate) fn require_dubs(
             counted == wanted as u64,
             "{counted} fragments were counted as {status}, not {wanted}"
         );
+    }
+    Ok(())
+}
+
+/// Segments are mixed in order, so none is applied before those in front of it are applied or given up,
+/// nor after it is on air.
+fn require_applied_when_mixed(log: &Log, sent: &[Sent], epoch: f64) -> Result<()> {
+    let mut earliest = 0.0_f64;
+    for fragment in sent {
+        let batch = fragment.batch;
+        let Some(applied) = fragment.seen.applied_ms.map(|ms| ms + epoch) else {
+            let given_up = of_batch(log, "fallback", batch)?.unix_ms()?;
+            earliest = earliest.max(given_up);
+            continue;
+        };
+        let on_air = of_batch(log, "pair_started", batch)?.unix_ms()?;
+        ensure!(
+            applied + CLOCKS_MS >= earliest && applied <= on_air + LATE_WORD_MS,
+            "segment {batch} was applied {:.0} ms after those in front of it were decided and {:.0} ms \
+             before it was on air",
+            applied - earliest,
+            on_air - applied
+        );
+        earliest = earliest.max(applied);
     }
     Ok(())
 }

@@ -95,6 +95,11 @@ impl AppliedAcks {
         }
     }
 
+    /// Dubs that are good and not said to be applied yet.
+    pub fn due(&self) -> usize {
+        self.due.len()
+    }
+
     /// What is to be said now, oldest first.
     pub fn poll_saying(&mut self) -> Option<Saying> {
         self.sayings.pop_front()

@@ -285,4 +285,4 @@ pub async fn reachable(target: &RtmpTarget, patience: Duration) -> Result<(), Eg
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

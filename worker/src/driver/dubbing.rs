@@ -397,3 +397,6 @@ fn check(
         .map_err(AudioError::WrongLength)?;
     Ok(pcm)
 }
+
+#[cfg(test)]
+mod tests;

@@ -433,3 +433,155 @@ impl Input {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+    use dub_media::MediaError;
+
+    use super::*;
+    use crate::cli::Cli;
+    use crate::observe::Status;
+
+    fn input() -> (Input, Observer) {
+        let cli = ["worker", "--input-url", "rtsp://u:geheim@127.0.0.1:1/cam"];
+        let config = Config::from(&Cli::try_parse_from(cli).unwrap());
+        let input = Input::new(&config, Instant::now());
+        (input, Observer::new(Status::default(), None))
+    }
+
+    /// Exit code and words.
+    fn told(result: Result<(), WorkerError>) -> Option<(u8, String)> {
+        result
+            .err()
+            .map(|error| (error.exit_code(), error.to_string()))
+    }
+
+    fn no() -> String {
+        "no".to_owned()
+    }
+
+    fn installation() -> IngestError {
+        IngestError::Installation {
+            media: "audio".to_owned(),
+            encoding: "MPEG4-GENERIC".to_owned(),
+            error: MediaError::MissingElements(vec!["aacparse".to_owned()]),
+        }
+    }
+
+    #[test]
+    fn each_end_of_the_input_has_its_exit_code_and_its_words() {
+        let refused = || InputEnd::Refused { reason: no() };
+        let lost = InputEnd::Lost {
+            reason: no(),
+            attempts: 4,
+        };
+        let place = "input rtsp://***@127.0.0.1:1/cam: no";
+        for (end, error, expected) in [
+            (InputEnd::Stopped, None, None),
+            (InputEnd::Over, None, None),
+            (
+                lost,
+                Some(IngestError::Broken(no())),
+                Some((10, "gave up after 4 attempts")),
+            ),
+            (
+                refused(),
+                Some(IngestError::Unsuitable(no())),
+                Some((11, place)),
+            ),
+            (refused(), None, Some((11, place))),
+            (
+                refused(),
+                Some(IngestError::Denied(no())),
+                Some((10, place)),
+            ),
+            (refused(), Some(installation()), Some((1, "aacparse"))),
+        ] {
+            let (mut input, observer) = input();
+            let what = format!("{end:?}, {error:?}");
+            input.error = error;
+            let told = told(input.ended(end, &observer));
+            let code = told.as_ref().map(|(code, _)| *code);
+            assert_eq!(code, expected.map(|(code, _)| code), "{what}");
+            if let (Some((_, said)), Some((_, words))) = (told, expected) {
+                assert!(
+                    said.contains(words) && !said.contains("geheim"),
+                    "{what}: {said}"
+                );
+            }
+        }
+    }
+
+    /// Opens no connection: the order is taken away, and what it would have told is told by hand.
+    fn connection(input: &mut Input) -> u32 {
+        while let Some(order) = input.life.poll() {
+            if let InputOrder::Connect { connection } = order {
+                return connection;
+            }
+        }
+        panic!("no connection is ordered");
+    }
+
+    /// A stream that was there and then ends so, however often it is tried: how often, and its exit code.
+    fn tried(error: &IngestError) -> (u32, Option<u8>) {
+        let (mut input, observer) = input();
+        input.life.start(At::ZERO);
+        let first = connection(&mut input);
+        input.life.connected(At::ZERO);
+        input.life.unit(At::ZERO, Track::Video);
+        input.life.placed();
+        let ended = IngestFact::Ended { reason: no() };
+        input.handle(At::ZERO, first, ended, &observer).unwrap();
+        for attempts in 1.. {
+            let at = input.poll_timeout().expect("another attempt");
+            input.life.wake(at);
+            let next = connection(&mut input);
+            let stale = IngestFact::Failed {
+                error: IngestError::Unsuitable(no()),
+            };
+            input
+                .handle(at, first, stale, &observer)
+                .expect("last words of the first");
+            let error = error.clone();
+            let result = input.handle(at, next, IngestFact::Failed { error }, &observer);
+            if input.has_ended() {
+                return (attempts, told(result).map(|(code, _)| code));
+            }
+            result.unwrap();
+        }
+        unreachable!()
+    }
+
+    #[test]
+    fn each_failure_is_tried_again_or_not_and_ends_with_its_exit_code() {
+        for (error, expected) in [
+            // Its publisher has ended the stream.
+            (IngestError::NotFound(no()), (3, None)),
+            (IngestError::Broken(no()), (3, Some(10))),
+            (IngestError::Overrun { dropped: 7 }, (3, Some(10))),
+            (IngestError::Denied(no()), (1, Some(10))),
+            (IngestError::Unsuitable(no()), (1, Some(11))),
+            (installation(), (1, Some(1))),
+        ] {
+            assert_eq!(tried(&error), expected, "{error:?}");
+        }
+    }
+
+    #[test]
+    fn another_audio_format_on_the_way_is_refused_with_both() {
+        let (mut input, _) = input();
+        dub_media::init().unwrap();
+        for format in [AacFormat::lc(48_000, 2), AacFormat::lc(48_000, 2)] {
+            assert_eq!(told(input.take_format(format)), None);
+        }
+        for other in [AacFormat::lc(24_000, 2), AacFormat::lc(48_000, 1)] {
+            let (code, said) = told(input.take_format(other.clone())).expect("refused");
+            let words = format!(
+                "48000 Hz, 2 channels to {} Hz, {} channels",
+                other.rate, other.channels
+            );
+            assert!(code == 11 && said.contains(&words), "{said}");
+        }
+    }
+}

@@ -357,3 +357,86 @@ impl Driver {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+
+    use super::*;
+    use crate::cli::Cli;
+    use crate::observe::Status;
+
+    fn driver() -> Driver {
+        dub_media::init().unwrap();
+        let cli = [
+            "worker",
+            "--segment-retention=0s",
+            "--sts-service-url=http://u:geheim@127.0.0.1:1",
+        ];
+        let config = Config::from(&Cli::try_parse_from(cli).unwrap());
+        let target = RtmpTarget::parse(config.output_url.secret()).unwrap();
+        let observer = Observer::new(Status::default(), None);
+        let captions = Captions::new(&config, &observer).unwrap();
+        Driver::new(config, target, observer, captions).unwrap()
+    }
+
+    /// The exit code and the words that the driver ends with.
+    fn ends(driver: &Driver) -> Option<(u8, String)> {
+        let failure = driver.failure.as_ref();
+        failure.map(|error| (error.exit_code(), error.to_string()))
+    }
+
+    fn input_lost() -> WorkerError {
+        let (url, reason) = ("rtsp://cam".to_owned(), "gone".to_owned());
+        WorkerError::Input {
+            url,
+            reason,
+            attempts: 4,
+        }
+    }
+
+    #[tokio::test]
+    async fn each_end_of_dubbing_has_its_exit_code() {
+        let (code, message) = ("AUTH_FAILED".to_owned(), "bad token".to_owned());
+        for (end, expected) in [
+            (End::Complete, None),
+            (End::Gone, Some((13, "connection lost"))),
+            (
+                End::Refused { code, message },
+                Some((14, "AUTH_FAILED: bad token")),
+            ),
+        ] {
+            let mut driver = driver();
+            driver.carry_out(At::ZERO, Order::Drained(end)).unwrap();
+            assert!(driver.drained);
+            let found = ends(&driver);
+            assert_eq!(found.as_ref().map(|it| it.0), expected.map(|it| it.0));
+            if let (Some((_, said)), Some((_, words))) = (found, expected) {
+                assert!(said.contains(words) && !said.contains("geheim"), "{said}");
+                assert!(driver.input.has_ended(), "nothing more is read");
+            }
+        }
+    }
+
+    /// Of several failures the first counts; what came before an input was lost is published first.
+    #[tokio::test]
+    async fn the_first_failure_counts_and_what_is_buffered_goes_out() {
+        let mut driver = driver();
+        let never = driver.input_result(Err(input_lost()));
+        assert_eq!(never.map_err(|error| error.exit_code()), Err(10));
+        driver.started = true;
+        driver.input_result(Err(input_lost())).unwrap();
+        driver
+            .carry_out(At::ZERO, Order::Drained(End::Gone))
+            .unwrap();
+        assert_eq!(ends(&driver).map(|it| it.0), Some(10));
+        let unsuitable = WorkerError::UnsuitableInput {
+            url: String::new(),
+            reason: String::new(),
+        };
+        assert!(
+            driver.input_result(Err(unsuitable)).is_err(),
+            "that one stops at once"
+        );
+    }
+}

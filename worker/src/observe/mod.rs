@@ -12,6 +12,8 @@ use crate::telemetry::log_writer::LogWriter;
 use crate::telemetry::names;
 
 mod board;
+#[cfg(test)]
+mod counts;
 mod events;
 mod facts;
 mod foreign;

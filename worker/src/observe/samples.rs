@@ -23,7 +23,7 @@ fn ms(ms: u64) -> Duration {
     Duration::from_millis(ms)
 }
 
-fn events() -> Vec<Event> {
+pub(super) fn events() -> Vec<Event> {
     let fragment_id = FragmentId::parse("7f3c1f9e-4a57-4c11-9d2b-0a5f6f1c2d3e").unwrap();
     let (batch, sequence, link) = (7, 4, 1);
     let gone = || "closed by the server".to_owned();
@@ -208,7 +208,13 @@ fn events() -> Vec<Event> {
     ]
 }
 
-fn anomalies(observer: &Observer) {
+/// One of each fact told to `observer`; `told` hears of each once it is.
+pub(super) fn facts(observer: &Observer, mut told: impl FnMut(String)) {
+    driver_facts(observer, &mut told);
+    anomalies(observer, &mut told);
+}
+
+fn anomalies(observer: &Observer, told: &mut dyn FnMut(String)) {
     let track = dub_engine::Track::Video;
     for note in [
         Note::Stepped {
@@ -226,10 +232,11 @@ fn anomalies(observer: &Observer) {
         Note::AudioJoined { silence: ms(9000) },
     ] {
         observer.fact(&Fact::Anomaly { note });
+        told(format!("{note:?}"));
     }
 }
 
-fn facts(observer: &Observer) {
+fn driver_facts(observer: &Observer, told: &mut dyn FnMut(String)) {
     let addr = "127.0.0.1:8000".parse().unwrap();
     let options = BTreeMap::from([("stream-id".to_owned(), "news".to_owned())]);
     let batch = 7;
@@ -334,6 +341,7 @@ fn facts(observer: &Observer) {
         Fact::Exiting { code: 12 },
     ] {
         observer.fact(&fact);
+        told(format!("{fact:?}"));
     }
     let reason =
         "/segments/news/000007_video.mp4: No space left on device (os error 28)".to_owned();
@@ -350,6 +358,7 @@ fn facts(observer: &Observer) {
         },
     ] {
         observer.file(&fact);
+        told(format!("{fact:?}"));
     }
 }
 
@@ -366,6 +375,8 @@ fn log() -> Vec<String> {
             Ok(())
         }
     }
+    // While there is one subscriber only, a line that another test's thread says first is never said.
+    let _second = tracing::Dispatch::new(tracing_subscriber::registry());
     let sink = Sink::default();
     let writer = sink.clone();
     let subscriber = tracing_subscriber::fmt()
@@ -382,8 +393,7 @@ fn log() -> Vec<String> {
             ..Status::default()
         };
         let observer = Observer::new(status, None);
-        facts(&observer);
-        anomalies(&observer);
+        facts(&observer, drop);
         observer.summary();
         for event in events() {
             observer.event(&event);

@@ -1,12 +1,23 @@
 //! The Prometheus recorder, with every series there from the start.
 
-use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
+use metrics_exporter_prometheus::{
+    Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder,
+};
 
 use super::names::{self, Kind};
 
 /// Installs the process-wide recorder; all series carry `stream_id`.
 pub fn install(stream_id: &str) -> Result<PrometheusHandle, String> {
-    let recorder = PrometheusBuilder::new()
+    let recorder = recorder(stream_id)?;
+    let handle = recorder.handle();
+    metrics::set_global_recorder(recorder).map_err(|error| error.to_string())?;
+    create_all();
+    Ok(handle)
+}
+
+/// The recorder with the buckets of every histogram.
+pub(crate) fn recorder(stream_id: &str) -> Result<PrometheusRecorder, String> {
+    let builder = PrometheusBuilder::new()
         .add_global_label("stream_id", stream_id)
         .set_buckets_for_metric(
             Matcher::Full(names::STS_RTT.to_owned()),
@@ -24,16 +35,12 @@ pub fn install(stream_id: &str) -> Result<PrometheusHandle, String> {
                 &names::DUB_SPEED_BUCKETS,
             )
         })
-        .map_err(|error| error.to_string())?
-        .build_recorder();
-    let handle = recorder.handle();
-    metrics::set_global_recorder(recorder).map_err(|error| error.to_string())?;
-    create_all();
-    Ok(handle)
+        .map_err(|error| error.to_string())?;
+    Ok(builder.build_recorder())
 }
 
 /// Touches every series, so that the first scrape is complete and rates start at zero.
-fn create_all() {
+pub(crate) fn create_all() {
     for metric in names::all() {
         let name = metric.name;
         match metric.kind {

@@ -9,10 +9,8 @@ use e2e::probe::clock::{self, Beep, Clock, Skew};
 use e2e::runner::Context;
 use e2e::story::{Evidence, quietly};
 
-use super::{
-    AGREEMENT_MS, NOTICED_MS, SEGMENT, agree, corrections, random, require_near, seamless, short,
-    sts,
-};
+use super::{SEGMENT, corrections, random, short, sts};
+use crate::judge::{AGREEMENT_MS, NOTICED_MS, agree, require_near, seamless};
 
 const STEP_CLIP: u32 = 36;
 /// Between two beeps and inside a segment.
@@ -81,7 +79,7 @@ pub(super) fn step(stage: &Context, part: &str, step_ms: i64) -> Result<()> {
         (slewed.iter().sum::<f64>() - step).abs() <= NOTICED_MS / 2.0,
         "corrected {slewed:?} ms in all, not {step}"
     );
-    agree(&evidence, &clock, SEGMENT, |at| {
+    agree(&evidence, &clock.sync(), SEGMENT, |at| {
         if at < STEP_AT { 0.0 } else { step }
     })?;
     seamless(evidence.sound()?)

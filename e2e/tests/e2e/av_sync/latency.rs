@@ -6,7 +6,8 @@ use anyhow::{Result, ensure};
 use e2e::probe::audio::Verdict;
 use e2e::runner::Context;
 
-use super::{THRESHOLD_MS, agree, extremes, pairs, seamless, sts};
+use super::{THRESHOLD_MS, extremes, sts};
+use crate::judge::{agree, pairs, seamless};
 use crate::stage::{MINUTE, Stage};
 use crate::wire;
 
@@ -68,7 +69,7 @@ pub(super) fn random(stage: &Context) -> Result<()> {
         "flash and beep are apart: {:.1} ms",
         sync.worst_ms()
     );
-    agree(&evidence, &clock, Duration::from_secs(6), |_| 0.0)?;
+    agree(&evidence, &sync, Duration::from_secs(6), |_| 0.0)?;
     let heard = evidence.heard(10, Duration::from_secs(6))?;
     ensure!(
         heard.iter().all(|verdict| *verdict == Verdict::Dubbed),

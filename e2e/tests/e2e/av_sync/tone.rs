@@ -8,7 +8,8 @@ use e2e::probe::audio;
 use e2e::runner::Context;
 use e2e::story::quietly;
 
-use super::{pairs, seamless, sts};
+use super::sts;
+use crate::judge::{pairs, seamless};
 use crate::stage::Stage;
 
 const HZ: f64 = 997.0;

@@ -22,10 +22,8 @@ use e2e::probe::audio::Verdict;
 use e2e::runner::Context;
 use e2e::story::{Evidence, Live};
 
-use crate::wire;
+use crate::{judge, wire};
 
-/// Most memory the worker may have had at once.
-const MOST_MEMORY_KIB: u64 = 200 * 1024;
 /// Length of a segment in both runs.
 const SEGMENT: Duration = Duration::from_secs(1);
 
@@ -161,7 +159,7 @@ fn ended_within(live: &Live, time: Duration) -> bool {
 }
 
 /// Watches the worker's memory until it ends.
-fn require_small(live: &mut Live) -> Result<()> {
+fn watch_memory(live: &mut Live) -> Result<()> {
     let mut most = 0;
     let end = Instant::now() + Duration::from_mins(2);
     while !ended_within(live, Duration::from_millis(300)) && Instant::now() < end {
@@ -169,13 +167,7 @@ fn require_small(live: &mut Live) -> Result<()> {
     }
     let name = live.environment.name();
     println!("{name}: the worker had {} MiB at most at once", most / 1024);
-    ensure!(most > 0, "the worker's memory could not be read");
-    ensure!(
-        most < MOST_MEMORY_KIB,
-        "the worker had {} MiB at once",
-        most / 1024
-    );
-    Ok(())
+    judge::require_small(most)
 }
 
 fn complete(evidence: &Evidence, spec: &ClipSpec) -> Result<()> {

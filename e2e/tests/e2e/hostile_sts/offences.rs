@@ -15,7 +15,7 @@ use sts_protocol::{event, mark};
 #[allow(clippy::wildcard_imports, reason = "the table names them all")]
 use super::acts::*;
 use super::server::{Act, Played, Server, Wire};
-use super::{Fate, SEGMENT, complete, count, fates, require_small};
+use super::{Fate, SEGMENT, complete, count, fates, watch_memory};
 use crate::stage::Stage as _;
 use crate::wire::number;
 
@@ -192,7 +192,7 @@ pub(super) fn run(context: &Context) -> Result<()> {
             options.breaker_failures = Some(1000);
         })
         .extra_time(Duration::from_secs(30))
-        .run(require_small)?;
+        .run(watch_memory)?;
     complete(&evidence, &spec)?;
     let played = server.played();
     ensure!(

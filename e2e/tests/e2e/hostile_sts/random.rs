@@ -16,7 +16,7 @@ use nix::sys::signal::Signal;
 use sts_protocol::SimulateDisconnect;
 
 use super::plan::{self, Family, HITS, Hit, What};
-use super::{Fate, SEGMENT, complete, count, ended_within, fates, require_small};
+use super::{Fate, SEGMENT, complete, count, ended_within, fates, watch_memory};
 use crate::stage::Stage as _;
 use crate::wire;
 
@@ -77,7 +77,7 @@ pub(super) fn run(context: &Context) -> Result<()> {
                 live.tell(&format!("hit {} of {HITS}: {}", number + 1, hit.what));
                 delivered.push(hit);
             }
-            require_small(live)
+            watch_memory(live)
         })?;
     complete(&evidence, &spec)?;
     ensure!(delivered.len() == HITS, "{} hits", delivered.len());

@@ -93,7 +93,12 @@ impl Bench {
     }
 }
 
-fn unit(keyframe: bool, size: usize) -> AccessUnit {
+pub(crate) fn unit(keyframe: bool, size: usize) -> AccessUnit {
+    unit_of(30, keyframe, size)
+}
+
+/// A unit whose parameter sets tell this level.
+fn unit_of(level: u8, keyframe: bool, size: usize) -> AccessUnit {
     // One NAL unit with its length before it; nobody decodes it.
     let mut data = (size as u32).to_be_bytes().to_vec();
     data.push(if keyframe { 0x65 } else { 0x41 });
@@ -102,7 +107,7 @@ fn unit(keyframe: bool, size: usize) -> AccessUnit {
     if !keyframe {
         buffer.make_mut().set_flags(gst::BufferFlags::DELTA_UNIT);
     }
-    let codec_data = gst::Buffer::from_slice([1_u8, 0x42, 0, 30, 0xff, 0xe1, 0, 0, 1, 0, 0]);
+    let codec_data = gst::Buffer::from_slice([1_u8, 0x42, 0, level, 0xff, 0xe1, 0, 0, 1, 0, 0]);
     let caps = gst::Caps::builder("video/x-h264")
         .field("stream-format", "avc")
         .field("alignment", "au")
@@ -137,6 +142,42 @@ fn every_unit_arrives_once_and_in_time() {
         .count();
     assert_eq!(sounds, 200);
     assert!(seen.contains(&Seen::Published("live/test".into(), "out".into())));
+}
+
+/// Players decode with what they were told last.
+#[test]
+fn parameter_sets_that_change_are_sent_before_the_first_picture_that_needs_them() {
+    let mut bench = Bench::new(Manner::Takes, "live/test/out");
+    bench.push(0, 50, 1_000, 2_000);
+    for n in 50..100 {
+        let at = n * 40_000_000;
+        let unit = unit_of(31, n % 25 == 0, 1_000);
+        bench.egress.video(unit, at, at).unwrap();
+        let frame = AacFrame::from([7_u8; 200]);
+        bench.egress.audio(frame, at, 40_000_000).unwrap();
+    }
+    bench.wait_accepted();
+    let videos: Vec<_> = bench
+        .finish()
+        .into_iter()
+        .filter_map(|seen| match seen {
+            Seen::Video { data, .. } => Some(data),
+            _ => None,
+        })
+        .collect();
+    let level = |data: &[u8]| (data[1] == 0).then(|| data[5 + 3]);
+    let headers: Vec<_> = videos
+        .iter()
+        .enumerate()
+        .filter_map(|(at, it)| Some((at, level(it)?)))
+        .collect();
+    let pictures = videos.iter().filter(|data| data[1] == 1);
+    assert_eq!(pictures.count(), 100);
+    assert_eq!(
+        headers,
+        [(0, 30), (51, 31)],
+        "place and level of each sequence header"
+    );
 }
 
 #[test]

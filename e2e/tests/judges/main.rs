@@ -17,10 +17,18 @@ use e2e::story::Evidence;
 use serde_json::json;
 use sts_protocol::mark;
 
-#[path = "e2e/stage.rs"]
+mod shared;
+
+#[path = "../e2e/judge.rs"]
+#[allow(dead_code, reason = "scenarios use the rest")]
+mod judge;
+#[path = "../e2e/late_answer/seen.rs"]
+#[allow(dead_code, reason = "scenarios use the rest")]
+mod seen;
+#[path = "../e2e/stage.rs"]
 #[allow(dead_code, reason = "scenarios use the rest")]
 mod stage;
-#[path = "e2e/wire.rs"]
+#[path = "../e2e/wire.rs"]
 #[allow(dead_code, reason = "scenarios use the rest")]
 mod wire;
 
@@ -28,6 +36,9 @@ const SEGMENT: Duration = Duration::from_secs(2);
 const SEGMENTS: u64 = 3;
 /// Segment 1 falls back, the others are dubbed.
 const AWAY: [(std::ops::Range<u64>, &str); 1] = [(1..2, "timeout")];
+
+/// What the worker says of each pair, ms.
+const DELTAS: [f64; 3] = [0.0, -12.5, 30.25];
 
 fn spec() -> ClipSpec {
     ClipSpec::clock(6).small()
@@ -113,7 +124,7 @@ fn log() -> Vec<serde_json::Value> {
             at + 1.0,
             "INFO",
             "pair_started",
-            json!({"batch": batch, "dubbed": batch != 1}),
+            json!({"batch": batch, "dubbed": batch != 1, "av_delta_ms": DELTAS[batch as usize]}),
         ));
     }
     lines
@@ -242,6 +253,27 @@ fn an_outcome_is_compared_from_all_sides() {
         &with_journal(|journal| journal[0]["fragment_id"] = json!("id-1")),
         "arrived",
     );
+    // As soon as its audio is good: 1 s before segment 1, in front of it, is given up. And long after.
+    let said = |at_ms: u64| {
+        move |journal: &mut Vec<serde_json::Value>| {
+            let applied = journal.last_mut().unwrap();
+            assert_eq!(
+                (&applied["status"], &applied["sequence"]),
+                (&json!("applied"), &json!(2))
+            );
+            applied["at_ms"] = json!(at_ms);
+        }
+    };
+    for (at_ms, words) in [
+        (
+            4_000,
+            "segment 2 was applied -1000 ms after those in front of it were decided",
+        ),
+        (9_000, "-2000 ms before it was on air"),
+    ] {
+        let early = run(&FILES.good, |_| (), said(at_ms), |text| text);
+        require_words(&outcome(&early), words);
+    }
     for (from, to, words) in [
         (
             "reason=\"timeout\"} 1",

@@ -1,0 +1,213 @@
+//! Starts an environment's services.
+
+use std::{path::Path, sync::Arc, time::Instant};
+
+use anyhow::{Result, ensure};
+
+use super::{Environment, MARK_ENV, Scene, SharedTrace, Way, unix_ms};
+use crate::{
+    artifacts::Artifacts,
+    failure,
+    process::Group,
+    report::{Part, tools},
+    run::Run,
+    services::{
+        Place, READY_PATIENCE,
+        cable::Cable,
+        camera::Camera,
+        echo_sts::{EchoSts, EchoStsOptions},
+        media_server::{Kind, MediaServer, RtspSettings},
+        python_sts::{PythonSts, PythonStsOptions},
+    },
+    wait::{self, Look},
+};
+
+/// What an environment consists of.
+#[derive(Debug)]
+pub struct Builder {
+    name: String,
+    stream_id: String,
+    media_server: Option<Kind>,
+    scene: Option<Scene>,
+    echo_sts: Option<EchoStsOptions>,
+    python_sts: Option<PythonStsOptions>,
+    cable: bool,
+    trace: SharedTrace,
+}
+
+impl Builder {
+    /// Uses this media server; unset: the one that [`Kind::choose`] finds.
+    #[must_use]
+    pub fn media_server(mut self, kind: Kind) -> Self {
+        self.media_server = Some(kind);
+        self
+    }
+
+    /// What the worker reads; without it there is nothing at its input.
+    #[must_use]
+    pub fn scene(mut self, scene: Scene) -> Self {
+        self.scene = Some(scene);
+        self
+    }
+
+    /// Names the stream; unset: `test`.
+    #[must_use]
+    pub fn stream_id(mut self, stream_id: impl Into<String>) -> Self {
+        self.stream_id = stream_id.into();
+        self
+    }
+
+    /// Starts `echo-sts` with these options; without it there is none.
+    #[must_use]
+    pub fn echo_sts(mut self, options: EchoStsOptions) -> Self {
+        self.echo_sts = Some(options);
+        self
+    }
+
+    /// Starts an STS service written in Python instead of `echo-sts`.
+    #[must_use]
+    pub fn python_sts(mut self, options: PythonStsOptions) -> Self {
+        self.python_sts = Some(options);
+        self
+    }
+
+    /// Lays a cable between worker and `echo-sts` that can be cut.
+    #[must_use]
+    pub fn cable(mut self) -> Self {
+        self.cable = true;
+        self
+    }
+
+    /// Remembers in `trace` what is worth knowing when the environment is gone.
+    #[must_use]
+    pub fn trace(mut self, trace: SharedTrace) -> Self {
+        self.trace = trace;
+        self
+    }
+
+    /// Makes the directories and starts the services; returns when all are ready.
+    ///
+    /// # Errors
+    /// When one cannot be started; those already started are stopped again.
+    pub fn start(self) -> Result<Environment> {
+        let artifacts = Artifacts::claim(&self.name)?;
+        let scratch = Run::current()?.scratch(&self.name)?;
+        let group = Group::marked_with(Some((MARK_ENV, scratch.path())))?;
+        let place = Place {
+            group: Arc::clone(&group),
+            scratch: scratch.path().to_owned(),
+            artifacts: artifacts.dir().to_owned(),
+        };
+        let mut environment = Environment {
+            name: self.name,
+            stream_id: self.stream_id,
+            started: Instant::now(),
+            place,
+            media_server: None,
+            camera: None,
+            through_server: false,
+            echo_sts: None,
+            python_sts: None,
+            cable: None,
+            trace: self.trace,
+            part: Part {
+                part: failure::part(),
+                began_ms: unix_ms(Instant::now()),
+                tools: tools().to_vec(),
+                ..Part::default()
+            },
+            finished: false,
+            artifacts,
+            scratch: Some(scratch),
+        };
+        let kind = self.media_server.map_or_else(|| Kind::choose(None), Ok)?;
+        environment.part.media_server = kind.to_string();
+        let rtmp_paths = [environment.output_path()];
+        // From here on a failure drops the environment, which stops what was started.
+        let settings = self.scene.as_ref().map_or_else(
+            || Ok(RtspSettings::default()),
+            |scene| environment.show(scene, kind),
+        )?;
+        let server = MediaServer::start(kind, &environment.place, &rtmp_paths, &settings)?;
+        environment.media_server = Some(server);
+        if let Some(scene) = self
+            .scene
+            .filter(|scene| matches!(scene.way, Way::Published { .. }))
+        {
+            environment.publish(&scene.clip)?;
+        }
+        if let Some(options) = self.echo_sts {
+            let echo_sts = environment
+                .echo_sts
+                .insert(EchoSts::start(&environment.place, options)?);
+            if self.cable {
+                environment.cable = Some(Cable::lay(echo_sts.address()?)?);
+            }
+        }
+        if let Some(options) = self.python_sts {
+            environment.python_sts = Some(PythonSts::start(&environment.place, &options)?);
+        }
+        Ok(environment)
+    }
+}
+
+impl Environment {
+    /// An environment whose artifacts go to `target/e2e/<name>/`.
+    pub fn builder(name: impl Into<String>) -> Builder {
+        Builder {
+            name: name.into(),
+            stream_id: "test".into(),
+            media_server: None,
+            scene: None,
+            echo_sts: None,
+            python_sts: None,
+            cable: false,
+            trace: SharedTrace::default(),
+        }
+    }
+
+    /// Switches the camera on, and says what the media server is to do about it.
+    fn show(&mut self, scene: &Scene, kind: Kind) -> Result<RtspSettings> {
+        let mut settings = RtspSettings::default();
+        self.through_server = match scene.way {
+            Way::Usual => kind == Kind::MediaMtx,
+            Way::Camera => false,
+            Way::Published {
+                absolute_timestamps,
+            } => {
+                ensure!(
+                    kind == Kind::MediaMtx,
+                    "ffmpeg can only publish to MediaMTX"
+                );
+                settings.absolute_timestamps = absolute_timestamps;
+                self.through_server = true;
+                return Ok(settings);
+            }
+        };
+        let mut manner = scene.manner.clone();
+        manner.session.hold = self.through_server;
+        let camera = Camera::start(&self.place, "camera", &scene.clip, &manner, None)?;
+        if self.through_server {
+            let path = self.input_path();
+            let from = format!("rtsp://{}/{path}", camera.address());
+            settings.pull = Some((path, from));
+        }
+        self.camera = Some(camera);
+        Ok(settings)
+    }
+
+    /// Lets ffmpeg publish a clip to the media server, in real time.
+    fn publish(&self, clip: &Path) -> Result<()> {
+        let path = self.input_path();
+        let call = e2e_ffmpeg::publish(clip, None, &self.media_server().rtsp_url(&path)?);
+        let publisher = self
+            .place
+            .group
+            .spawn(&self.place.call("publisher", &call))?;
+        wait::until("the input to be published", READY_PATIENCE, || {
+            publisher.alive()?;
+            let readers = self.media_server().readers(&path)?;
+            Ok(readers.map_or(Look::NotYet("nothing".into()), |_| Look::Done(())))
+        })
+    }
+}

@@ -1,0 +1,451 @@
+//! One child: what it prints, how it ends, and how it is stopped.
+
+use std::{
+    collections::VecDeque,
+    fs::File,
+    io::{BufRead as _, BufReader, Read, Write as _},
+    os::unix::process::ExitStatusExt as _,
+    path::{Path, PathBuf},
+    process::{Child, ChildStdin, ExitStatus},
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, bail};
+use nix::{
+    errno::Errno,
+    sys::{
+        signal::{Signal, killpg},
+        wait::{Id, WaitPidFlag, waitid},
+    },
+    unistd::Pid,
+};
+
+use crate::wait::Deadline;
+
+/// Lines kept in memory per child; older ones are only in the log file.
+const KEPT_LINES: usize = 20_000;
+/// A longer line is cut into pieces of this size.
+const LONGEST_LINE: u64 = 256 * 1024;
+/// Lines of a child that go into an error message.
+const LINES_IN_ERRORS: usize = 12;
+/// After a child's death: how long its output may take to arrive. Its group is dead, so the pipes
+/// close at once unless something left the group.
+const OUTPUT_PATIENCE: Duration = Duration::from_secs(1);
+
+/// Which stream of the child a line came from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Source {
+    /// Standard output.
+    Stdout,
+    /// Standard error.
+    Stderr,
+}
+
+/// A line a child printed.
+#[derive(Debug, Clone)]
+pub struct Line {
+    /// When the harness read it.
+    pub at: Instant,
+    /// Where the child printed it.
+    pub source: Source,
+    /// The line without its end; bytes that are not UTF-8 are replaced.
+    pub text: String,
+}
+
+/// Handle of a child. Dropping it does nothing: the [`Group`](super::Group) owns the child's life.
+#[derive(Debug, Clone)]
+pub struct Process(Arc<Inner>);
+
+impl Process {
+    /// Follows a child that was just started; its output goes to `log` too, which is at `path`.
+    pub(super) fn watch(name: &str, path: &Path, child: Child, log: File) -> Result<Self> {
+        Inner::watch(name, path, child, log).map(Self)
+    }
+
+    /// The most memory it has had at once so far, in KiB; `None` if it is gone.
+    pub fn peak_kib(&self) -> Option<u64> {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).ok()?;
+        let line = status
+            .lines()
+            .find_map(|line| line.strip_prefix("VmHWM:"))?;
+        line.split_whitespace().next()?.parse().ok()
+    }
+
+    /// Name the child was given.
+    pub fn name(&self) -> &str {
+        &self.0.name
+    }
+
+    /// Process id, also the id of its process group.
+    pub fn pid(&self) -> i32 {
+        self.0.pid.as_raw()
+    }
+
+    /// File that holds everything the child printed.
+    pub fn log(&self) -> &Path {
+        &self.0.log
+    }
+
+    /// When the child was started.
+    pub fn started(&self) -> Instant {
+        self.0.started
+    }
+
+    /// How the child ended, if it has.
+    pub fn exit(&self) -> Option<ExitStatus> {
+        self.0.state().exit
+    }
+
+    /// When the child ended, if it has.
+    pub fn ended(&self) -> Option<Instant> {
+        self.0.state().ended
+    }
+
+    /// Fails with the child's last lines if it is dead: for loops that wait for a fact of it.
+    ///
+    /// # Errors
+    /// When the child has ended.
+    pub fn alive(&self) -> Result<()> {
+        let state = self.0.state();
+        match state.exit {
+            None => Ok(()),
+            Some(exit) => Err(self.0.died(&state, exit)),
+        }
+    }
+
+    /// Lines printed so far, oldest first (bounded; older ones are only in the log).
+    pub fn lines(&self) -> Vec<Line> {
+        self.0.state().lines.iter().cloned().collect()
+    }
+
+    /// Lines printed since `seen` of them had been; moves `seen` on. For readers that come back.
+    pub fn lines_since(&self, seen: &mut usize) -> Vec<Line> {
+        let state = self.0.state();
+        let skip = (*seen).max(state.dropped) - state.dropped;
+        *seen = state.dropped + state.lines.len();
+        state.lines.iter().skip(skip).cloned().collect()
+    }
+
+    /// Its state and its last lines, each with its name before it.
+    pub(super) fn story(&self, count: usize) -> String {
+        let state = self.0.state();
+        let status = state.exit.map_or_else(|| "running".to_owned(), exit_text);
+        let name = &self.0.name;
+        let mut text = format!("── {name} ({status}), {}\n", self.0.log.display());
+        text.extend(
+            state
+                .last(count)
+                .map(|line| format!("   {name} | {line}\n")),
+        );
+        text
+    }
+
+    pub fn last_lines(&self, count: usize) -> Vec<String> {
+        self.0.state().last(count).map(str::to_owned).collect()
+    }
+
+    /// Waits for a line for which `pick` returns something, among those already printed and those to
+    /// come, and returns that.
+    ///
+    /// # Errors
+    /// When the child ends without such a line (said at once) or `patience` runs out; both messages
+    /// hold the child's last lines.
+    pub fn wait_line<T>(
+        &self,
+        what: &str,
+        patience: Duration,
+        mut pick: impl FnMut(&Line) -> Option<T>,
+    ) -> Result<T> {
+        let deadline = Deadline::within(patience);
+        let mut seen = 0;
+        let mut state = self.0.state();
+        loop {
+            // `seen` counts lines since the start; the oldest may have been dropped meanwhile.
+            let skip = seen.max(state.dropped) - state.dropped;
+            if let Some(found) = state.lines.iter().skip(skip).find_map(&mut pick) {
+                return Ok(found);
+            }
+            seen = state.dropped + state.lines.len();
+            if let Some(exit) = state.exit {
+                return Err(self
+                    .0
+                    .died(&state, exit)
+                    .context(format!("while waiting for {what}")));
+            }
+            if deadline.is_over() {
+                bail!(
+                    "{} did not show {what} within {:.1} s{}",
+                    self.0.name,
+                    patience.as_secs_f64(),
+                    state.quote(&self.0.log)
+                );
+            }
+            state = self.0.wait_change(state, deadline.remaining());
+        }
+    }
+
+    /// Waits for the child to end by itself.
+    ///
+    /// # Errors
+    /// When it still runs after `patience`; the message holds its last lines. It is not stopped.
+    pub fn wait_exit(&self, patience: Duration) -> Result<ExitStatus> {
+        let deadline = Deadline::within(patience);
+        let mut state = self.0.state();
+        loop {
+            if let Some(exit) = state.exit {
+                return Ok(exit);
+            }
+            if deadline.is_over() {
+                bail!(
+                    "{} still runs after {:.1} s{}",
+                    self.0.name,
+                    patience.as_secs_f64(),
+                    state.quote(&self.0.log)
+                );
+            }
+            state = self.0.wait_change(state, deadline.remaining());
+        }
+    }
+
+    /// Writes one line to the child's standard input.
+    ///
+    /// # Errors
+    /// When the child is dead or was not started with [`Spawn::listening`](super::Spawn::listening).
+    pub fn say(&self, line: &str) -> Result<()> {
+        let mut input = self.0.input.lock().unwrap_or_else(PoisonError::into_inner);
+        let input = input
+            .as_mut()
+            .with_context(|| format!("{} does not listen", self.0.name))?;
+        // One write: a line is far smaller than a pipe's buffer, so this cannot block.
+        let written = input.write_all(format!("{line}\n").as_bytes());
+        written.with_context(|| format!("cannot say {line:?} to {}", self.0.name))
+    }
+
+    /// Closes the child's standard input.
+    pub fn hush(&self) {
+        *self.0.input.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
+    /// Sends a signal to the child's group; a child that is gone already is no error.
+    pub fn signal(&self, signal: Signal) {
+        self.0.signal(&self.0.state(), signal);
+    }
+
+    /// SIGTERM, `grace`, SIGKILL to the group, collect. Returns how it ended.
+    pub fn stop(&self, grace: Duration) -> ExitStatus {
+        self.0.stop(grace)
+    }
+
+    /// SIGKILL to the group, collect: for scenarios in which a program dies.
+    pub fn kill(&self) -> ExitStatus {
+        self.signal(Signal::SIGKILL);
+        self.0.stop(Duration::ZERO)
+    }
+}
+
+/// How a child ended, in words of exit codes and signal names.
+pub fn exit_text(exit: ExitStatus) -> String {
+    match (exit.code(), exit.signal()) {
+        (Some(code), _) => format!("exit code {code}"),
+        (None, Some(signal)) => match Signal::try_from(signal) {
+            Ok(signal) => format!("killed by {signal}"),
+            Err(_) => format!("killed by signal {signal}"),
+        },
+        (None, None) => exit.to_string(),
+    }
+}
+
+#[derive(Debug)]
+struct Inner {
+    name: String,
+    pid: Pid,
+    log: PathBuf,
+    started: Instant,
+    input: Mutex<Option<ChildStdin>>,
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    lines: VecDeque<Line>,
+    dropped: usize,
+    /// Output streams not yet at their end.
+    open: usize,
+    exit: Option<ExitStatus>,
+    ended: Option<Instant>,
+}
+
+impl State {
+    fn last(&self, count: usize) -> impl Iterator<Item = &str> {
+        let skip = self.lines.len().saturating_sub(count);
+        self.lines.iter().skip(skip).map(|line| line.text.as_str())
+    }
+
+    fn quote(&self, log: &Path) -> String {
+        if self.lines.is_empty() {
+            return format!("; it printed nothing ({})", log.display());
+        }
+        let last: Vec<_> = self
+            .last(LINES_IN_ERRORS)
+            .map(|line| format!("\n  | {line}"))
+            .collect();
+        format!("; its last lines ({}):{}", log.display(), last.concat())
+    }
+}
+
+impl Inner {
+    fn watch(name: &str, path: &Path, mut child: Child, log: File) -> Result<Arc<Self>> {
+        let inner = Arc::new(Self {
+            name: name.to_owned(),
+            pid: Pid::from_raw(child.id() as i32),
+            log: path.to_owned(),
+            started: Instant::now(),
+            input: Mutex::new(child.stdin.take()),
+            state: Mutex::new(State {
+                open: 2,
+                ..State::default()
+            }),
+            changed: Condvar::new(),
+        });
+        let stdout = child.stdout.take().context("no standard output")?;
+        let stderr = child.stderr.take().context("no standard error")?;
+        let log = Arc::new(Mutex::new(log));
+        inner.read(stdout, Source::Stdout, &log)?;
+        inner.read(stderr, Source::Stderr, &log)?;
+        let waiter = Arc::clone(&inner);
+        std::thread::Builder::new()
+            .name(format!("wait {}", inner.name))
+            .spawn(move || waiter.wait_for_death(child))?;
+        Ok(inner)
+    }
+
+    /// Forwards one output stream to the log and to whoever waits for a line.
+    fn read(
+        self: &Arc<Self>,
+        stream: impl Read + Send + 'static,
+        source: Source,
+        log: &Arc<Mutex<File>>,
+    ) -> Result<()> {
+        let inner = Arc::clone(self);
+        let log = Arc::clone(log);
+        std::thread::Builder::new()
+            .name(format!("read {}", self.name))
+            .spawn(move || {
+                let mut stream = BufReader::new(stream);
+                let mut raw = Vec::new();
+                loop {
+                    raw.clear();
+                    match stream
+                        .by_ref()
+                        .take(LONGEST_LINE)
+                        .read_until(b'\n', &mut raw)
+                    {
+                        Ok(0) | Err(_) => break,
+                        Ok(_) => {}
+                    }
+                    if raw.last() != Some(&b'\n') {
+                        raw.push(b'\n');
+                    }
+                    // A full disk must not stop the child by a full pipe.
+                    let _ = log
+                        .lock()
+                        .unwrap_or_else(PoisonError::into_inner)
+                        .write_all(&raw);
+                    let text = String::from_utf8_lossy(&raw).trim_end().to_owned();
+                    let mut state = inner.state();
+                    if state.lines.len() == KEPT_LINES {
+                        state.lines.pop_front();
+                        state.dropped += 1;
+                    }
+                    state.lines.push_back(Line {
+                        at: Instant::now(),
+                        source,
+                        text,
+                    });
+                    inner.changed.notify_all();
+                }
+                inner.state().open -= 1;
+                inner.changed.notify_all();
+            })?;
+        Ok(())
+    }
+
+    fn wait_for_death(&self, mut child: Child) {
+        // Seen but not yet collected: while the dead leader keeps its id, the id of its group cannot
+        // be given to anyone else, so killing what is left of the group hits only ours.
+        while let Err(Errno::EINTR) = waitid(
+            Id::Pid(self.pid),
+            WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT,
+        ) {}
+        let ended = Instant::now();
+        let deadline = Deadline::within(OUTPUT_PATIENCE);
+        let mut state = self.state();
+        let _ = killpg(self.pid, Signal::SIGKILL);
+        while state.open > 0 && !deadline.is_over() {
+            state = self.wait_change(state, deadline.remaining());
+        }
+        let exit = child
+            .wait()
+            .unwrap_or_else(|_| ExitStatus::from_raw(0x7f00));
+        state.exit = Some(exit);
+        state.ended = Some(ended);
+        drop(state);
+        self.changed.notify_all();
+    }
+
+    /// `state` proves that the child is not collected while the signal is sent.
+    fn signal(&self, state: &State, signal: Signal) {
+        if state.exit.is_none() {
+            // ESRCH: everything in the group died between two looks; nothing to do.
+            let _ = killpg(self.pid, signal);
+        }
+    }
+
+    fn stop(&self, grace: Duration) -> ExitStatus {
+        let mut state = self.state();
+        if !grace.is_zero() {
+            self.signal(&state, Signal::SIGTERM);
+            // A stopped (SIGSTOP) child does not see SIGTERM before it continues.
+            self.signal(&state, Signal::SIGCONT);
+        }
+        let deadline = Deadline::within(grace);
+        loop {
+            if let Some(exit) = state.exit {
+                return exit;
+            }
+            if deadline.is_over() {
+                self.signal(&state, Signal::SIGKILL);
+                // SIGKILL cannot be refused; the waiter thread reports within milliseconds.
+                state = self.wait_change(state, Duration::from_millis(100));
+            } else {
+                state = self.wait_change(state, deadline.remaining());
+            }
+        }
+    }
+
+    fn died(&self, state: &State, exit: ExitStatus) -> anyhow::Error {
+        anyhow::anyhow!(
+            "{} died ({}){}",
+            self.name,
+            exit_text(exit),
+            state.quote(&self.log)
+        )
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn wait_change<'a>(
+        &self,
+        state: MutexGuard<'a, State>,
+        patience: Duration,
+    ) -> MutexGuard<'a, State> {
+        self.changed
+            .wait_timeout(state, patience)
+            .unwrap_or_else(PoisonError::into_inner)
+            .0
+    }
+}
