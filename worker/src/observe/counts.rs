@@ -105,7 +105,7 @@ fn flatten(name: &str, value: &Value, all: &mut BTreeMap<String, String>) {
 fn calls(shown: &mut Shown) {
     for (track, bytes) in [(Track::Video, 900), (Track::Audio, 300)] {
         shown.call(&format!("received {track:?}, {bytes} bytes"), |it| {
-            it.received(track, bytes)
+            it.received(track, bytes);
         });
         shown.call(&format!("sent {track:?}"), |it| it.sent(track));
     }
@@ -117,22 +117,22 @@ fn calls(shown: &mut Shown) {
     }
     for connected in [true, false, true] {
         shown.call(&format!("output_connected {connected}"), |it| {
-            it.output_connected(connected)
+            it.output_connected(connected);
         });
     }
     // A new connection counts from 0 again.
     for bytes in [1000, 1500, 200] {
         shown.call(&format!("output_bytes {bytes}"), |it| {
-            it.output_bytes(bytes)
+            it.output_bytes(bytes);
         });
     }
     for fragments in [2, 0] {
         shown.call(&format!("in_flight {fragments}"), |it| {
-            it.in_flight(fragments)
+            it.in_flight(fragments);
         });
     }
     shown.call("latency 7.25 s", |it| {
-        it.latency(Duration::from_millis(7250))
+        it.latency(Duration::from_millis(7250));
     });
 }
 
