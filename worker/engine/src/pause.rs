@@ -159,7 +159,7 @@ mod tests {
         assert_eq!(cut(&[]), None);
         // A pause that has only begun may end at once.
         let frames = sound(-2_000, &[(5_940, 10_000, -6_000)]);
-        assert_eq!(cut(&frames[..300]), None);
+        assert_eq!(cut(&frames[..302]), None);
         assert_eq!(cut(&frames[..306]), Some(6_020));
     }
 }

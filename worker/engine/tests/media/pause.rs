@@ -156,31 +156,38 @@ fn after_talk_the_grid_is_found_again() {
 
 #[test]
 fn what_is_left_is_not_cut_into_a_rest_nobody_dubs() {
-    // 10.4 s with a pause just before ten: the rest would be a tail.
-    let sound = |n: u64| Frame {
-        level: Some(if (440..462).contains(&n) || (200..215).contains(&n) {
+    // 10.4 s with a pause just before ten: the rest would be a tail. With an earlier pause and without.
+    let sound = |pauses: &[std::ops::Range<u64>], n: u64| Frame {
+        level: Some(if pauses.iter().any(|pause| pause.contains(&n)) {
             -6_000
         } else {
             -2_000
         }),
         ..frame(n, 0)
     };
-    let audio: Vec<Frame> = (0..487).map(sound).collect();
     let video = pictures(312);
-    let mut segmenter = cutting(PAUSE);
-    // All at once: nothing is cut before the end.
-    for picture in &video {
-        segmenter.video(picture.clone());
+    let audio = |pauses| (0..487).map(move |n| sound(pauses, n)).collect();
+    let both: Vec<Frame> = audio(&[200..215, 440..462]);
+    let late: Vec<Frame> = audio(std::slice::from_ref(&(440..462)));
+    // Where one track ends before the longest would, it is the end that decides.
+    for (audio, pictures) in [(&both, 312), (&late, 290)] {
+        let video = &video[..pictures];
+        let mut segmenter = cutting(PAUSE);
+        // All at once: nothing is cut before the end.
+        for picture in video {
+            segmenter.video(picture.clone());
+        }
+        for sound in audio {
+            segmenter.audio(sound.clone());
+        }
+        segmenter.finish();
+        let cuts = drain(&mut segmenter);
+        assert_complete(&cuts, video, audio, 0);
+        assert_eq!(cuts.len(), 2, "{}", describe(&cuts));
+        let rest = cuts[1].end.since(cuts[1].start);
+        assert!(rest >= Duration::from_secs(3), "{}", describe(&cuts));
     }
-    for sound in &audio {
-        segmenter.audio(sound.clone());
-    }
-    segmenter.finish();
-    let cuts = drain(&mut segmenter);
-    assert_complete(&cuts, &video, &audio, 0);
-    assert_eq!(cuts.len(), 2, "{}", describe(&cuts));
-    let rest = cuts[1].end.since(cuts[1].start);
-    assert!(rest >= Duration::from_secs(3), "{}", describe(&cuts));
+    let audio = both;
     // Up to the longest it is one.
     let cuts = cut(&pictures(299), &audio[..466]);
     assert_eq!((cuts.len(), cuts[0].kind), (1, SegmentKind::Full));
