@@ -17,9 +17,10 @@ use camera::{Manner, Sent};
 
 use crate::{
     artifacts::Artifacts,
+    cleanup,
     probe::journal::Journal,
     report::Part,
-    run, secrets,
+    secrets,
     services::{
         Place,
         cable::Cable,
@@ -331,14 +332,14 @@ impl Environment {
         let mark = format!("{MARK_ENV}={}", self.place.scratch.display());
         let media_server = self.media_server.as_ref();
         wait::until("the environment to be gone", GONE_PATIENCE, || {
-            let left = run::carrying(mark.as_bytes());
+            let left = cleanup::carrying(mark.as_bytes());
             let ports = media_server
                 .map(MediaServer::busy_ports)
                 .unwrap_or_default();
             Ok(match (left.as_slice(), ports.as_slice()) {
                 ([], []) => Look::Done(()),
                 ([], ports) => Look::NotYet(format!("ports {ports:?} are in use")),
-                (left, _) => Look::NotYet(run::describe(left)),
+                (left, _) => Look::NotYet(cleanup::describe(left)),
             })
         })?;
         if self.place.scratch.exists() {

@@ -1,7 +1,7 @@
 //! End-to-end suite: starts everything as native processes and proves the result from outside.
 //!
 //! ```text
-//! runner ─▶ environment ─▶ services ─▶ process ─▶ run         (start, watch, stop, clean up)
+//! runner ─▶ environment ─▶ services ─▶ process ─▶ cleanup     (start, watch, stop, clean up)
 //!                              │
 //! scenarios ─▶ probe  ◀── journal, /metrics, logs, recording  (evidence from outside the worker)
 //! ```
@@ -9,6 +9,7 @@
 //! Nothing here imports the worker: programs are started and looked at from outside.
 
 pub mod artifacts;
+pub mod cleanup;
 pub mod clock;
 pub mod control;
 pub mod environment;
@@ -18,7 +19,7 @@ pub mod probe;
 pub mod process;
 pub mod programs;
 pub mod report;
-pub mod run;
+
 pub mod runner;
 pub mod secrets;
 pub mod services;

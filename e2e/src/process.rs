@@ -20,7 +20,7 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 
 pub use self::child::{Line, Process, Source, exit_text};
-use crate::run::{MARK_ENV, Run, Stop};
+use crate::cleanup::{MARK_ENV, Run, Stop};
 
 /// Grace of a child that is stopped because its group was dropped.
 const DROP_GRACE: Duration = Duration::from_secs(2);

@@ -12,8 +12,8 @@ use std::{
 };
 
 use e2e::{
+    cleanup::{MARK_ENV, Run, marked},
     process::{Group, Process, Source, Spawn},
-    run::{MARK_ENV, Run, marked},
     wait::{self, Look},
 };
 use nix::{

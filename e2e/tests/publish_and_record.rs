@@ -8,9 +8,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use camera::Manner;
+use e2e::cleanup::Run;
 use e2e::probe::frames::{CodedFrames, compare};
 use e2e::process::Group;
-use e2e::run::Run;
 use e2e::services::Place;
 use e2e::services::camera::Camera;
 use e2e::services::media_server::{Kind, MediaServer, RtspSettings};

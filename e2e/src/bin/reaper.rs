@@ -1,4 +1,4 @@
-//! Cleans up after a run of the suite that could not do it itself; see `e2e::run`.
+//! Cleans up after a run of the suite that could not do it itself; see `e2e::cleanup`.
 //!
 //! `reaper RUN_DIR`: waits for standard input to close, kills every process that carries the run's
 //! mark and removes the directory. Started by the harness, of no use by hand.
@@ -10,5 +10,5 @@ fn main() -> ExitCode {
         eprintln!("usage: reaper RUN_DIR (started by the end-to-end harness)");
         return ExitCode::from(2);
     };
-    e2e::run::reaper_main(&dir)
+    e2e::cleanup::reaper_main(&dir)
 }

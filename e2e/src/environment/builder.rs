@@ -7,10 +7,10 @@ use anyhow::{Result, ensure};
 use super::{Environment, MARK_ENV, Scene, SharedTrace, Way, unix_ms};
 use crate::{
     artifacts::Artifacts,
+    cleanup::Run,
     failure,
     process::Group,
     report::{Part, tools},
-    run::Run,
     services::{
         Place, READY_PATIENCE,
         cable::Cable,

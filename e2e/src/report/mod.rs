@@ -15,8 +15,6 @@ mod media;
 mod model;
 mod rows;
 #[cfg(test)]
-mod story;
-#[cfg(test)]
 mod tests;
 
 use std::path::Path;

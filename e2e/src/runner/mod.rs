@@ -6,9 +6,9 @@
 
 mod context;
 mod outcome;
-mod places;
 mod progress;
 mod settings;
+mod slots;
 mod table;
 mod verdict;
 
@@ -23,11 +23,11 @@ use std::{
 use anyhow::Result;
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
 
-use crate::{artifacts, report, run::Run};
+use crate::{artifacts, cleanup::Run, report};
 pub use context::{Context, MAIN, Part};
-use places::Places;
 use progress::Progress;
 pub use settings::{FIXTURE_ENV, MEDIA_SERVER_ENV, PART_ENV, SCENARIOS_ENV, SEED_ENV, Settings};
+use slots::Slots;
 use table::Row;
 pub use verdict::Skipped;
 use verdict::judge;
@@ -60,10 +60,10 @@ pub fn main(scenarios: &[Scenario]) -> ExitCode {
         .iter()
         .filter(|scenario| settings.is_chosen(scenario.name))
         .collect();
-    let places = Arc::new(Places::new(arguments.test_threads));
+    let slots = Arc::new(Slots::new(arguments.test_threads));
     arguments
         .test_threads
-        .get_or_insert(places::threads(chosen.iter().copied()).get());
+        .get_or_insert(slots::threads(chosen.iter().copied()).get());
     if arguments.list {
         let trials = chosen
             .iter()
@@ -89,9 +89,9 @@ pub fn main(scenarios: &[Scenario]) -> ExitCode {
     let trials = chosen.iter().enumerate().map(|(index, scenario)| {
         let (scenario, settings) = (**scenario, Arc::clone(&settings));
         let (progress, rows) = (Arc::clone(&progress), Arc::clone(&rows));
-        let places = Arc::clone(&places);
+        let slots = Arc::clone(&slots);
         Trial::ignorable_test(scenario.name, move || {
-            let _place = places.take(&scenario);
+            let _slot = slots.take(&scenario);
             let (row, outcome) = run_one(scenario, &settings, &progress);
             rows.lock()
                 .unwrap_or_else(PoisonError::into_inner)

@@ -197,7 +197,7 @@ fn a_failed_run_looks_failed_and_its_page_works() {
         page.value("document.querySelectorAll('tr[id^=f]').length"),
         5
     );
-    let lines = super::story::log().records.len();
+    let lines = super::sample::log().records.len();
     assert_eq!(
         page.value("document.querySelectorAll('#lines li').length"),
         lines
@@ -240,7 +240,7 @@ fn a_failed_run_looks_failed_and_its_page_works() {
     );
     // The filter: by level, and by a whole word where a link asks for it.
     page.value("const level = document.querySelector('select'); level.value = '3'; level.dispatchEvent(new Event('change'))");
-    let loud = super::story::log().problems().len();
+    let loud = super::sample::log().problems().len();
     assert_eq!(
         page.value("document.querySelectorAll('#lines li:not([hidden])').length"),
         loud

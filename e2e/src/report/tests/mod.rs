@@ -1,13 +1,14 @@
 //! What the model says of a run with faults, and of what may be missing or absurd; what the lists say.
 
 mod browser;
+mod sample;
 
 use serde_json::json;
 
+use self::sample::{ZERO_MS, journal, journal_of, log, log_of};
 use super::lanes::Tone;
 use super::model::{Run, Timeline};
 use super::rows::Outcome;
-use super::story::{ZERO_MS, journal, journal_of, log, log_of};
 use super::*;
 use crate::failure::Place;
 
@@ -20,7 +21,7 @@ fn timeline(first_packet_ms: f64, log: &Log, journal: &Journal) -> Timeline {
     })
 }
 
-fn story() -> Timeline {
+fn sample_run() -> Timeline {
     timeline(ZERO_MS, &log(), &journal())
 }
 
@@ -38,7 +39,7 @@ fn labels(lane: &lanes::Lane) -> Vec<&'static str> {
 
 #[test]
 fn log_and_journal_are_joined_by_fragment() {
-    let rows = story().rows;
+    let rows = sample_run().rows;
     let batches: Vec<_> = rows.iter().map(|row| row.batch).collect();
     assert_eq!(batches, (0..5).map(Some).collect::<Vec<_>>());
     let row = &rows[1];
@@ -62,7 +63,7 @@ fn log_and_journal_are_joined_by_fragment() {
 
 #[test]
 fn every_fallback_has_its_reason_and_its_end() {
-    let rows = story().rows;
+    let rows = sample_run().rows;
     let reasons: Vec<_> = rows[2..]
         .iter()
         .map(|row| (row.outcome, row.reason.as_deref()))
@@ -80,7 +81,7 @@ fn every_fallback_has_its_reason_and_its_end() {
 
 #[test]
 fn lanes_follow_what_happened_without_holes() {
-    let timeline = story();
+    let timeline = sample_run();
     let lanes = &timeline.lanes;
     let counts: Vec<_> = lanes.in_flight.iter().map(|(_, count)| *count).collect();
     assert_eq!(counts, [1, 0, 1, 0, 1, 2, 1, 0]);
@@ -277,7 +278,7 @@ fn absurd_values_are_left_out() {
 
 #[test]
 fn a_failure_is_found_on_the_axis() {
-    let timeline = story();
+    let timeline = sample_run();
     let seconds = |place| rounded(timeline.seconds(place));
     assert_eq!(seconds(Place::Batch(1)), Some(12.8));
     // Second 7 of the media is the second of segment 1, which is on air from 12.8 on.
@@ -289,7 +290,7 @@ fn a_failure_is_found_on_the_axis() {
 #[test]
 fn numbers_and_counts_tell_sides_apart() {
     let (log, journal) = (log(), journal());
-    let numbers = Numbers::of(&story(), &log);
+    let numbers = Numbers::of(&sample_run(), &log);
     assert_eq!(
         (numbers.segments, numbers.dubbed, numbers.fallback.len()),
         (5, 2, 3)
@@ -329,22 +330,22 @@ fn numbers_and_counts_tell_sides_apart() {
 fn an_endless_log_is_cut_in_the_middle() {
     let line = "{\"timestamp\":\"2026-01-01T00:00:01Z\",\"level\":\"INFO\",\"message\":\"again\"}";
     let log = Log::parse(std::iter::repeat_n(line, 50_000));
-    let (kept, skipped) = lines(&log, &story().axis, &Map::new());
+    let (kept, skipped) = lines(&log, &sample_run().axis, &Map::new());
     assert_eq!((kept.len(), skipped), (MOST_LINES, 44_000));
 }
 
 /// A directory as a failed run leaves it.
 fn left_behind(directory: &Path, part: &Part) {
     std::fs::create_dir_all(directory).unwrap();
-    std::fs::write(directory.join("worker.log"), story::log_lines()).unwrap();
-    std::fs::write(directory.join("journal.jsonl"), story::journal_lines()).unwrap();
+    std::fs::write(directory.join("worker.log"), sample::log_lines()).unwrap();
+    std::fs::write(directory.join("journal.jsonl"), sample::journal_lines()).unwrap();
     write(directory, part).unwrap();
 }
 
 fn failed() -> Part {
     let failure = Failure::new("the coded frames are not those of the input");
     Part {
-        scenario: "a_story".into(),
+        scenario: "a_run".into(),
         verdict: Verdict::Failed,
         failures: vec![
             failure

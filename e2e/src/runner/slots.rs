@@ -1,6 +1,6 @@
 //! How many scenarios run at once.
 //!
-//! A scenario takes a place while it runs. One that is long and does hardly anything takes none: it
+//! A scenario takes a slot while it runs. One that is long and does hardly anything takes none: it
 //! runs beside the others from the beginning.
 
 use std::num::NonZero;
@@ -8,23 +8,23 @@ use std::sync::{Condvar, Mutex, PoisonError};
 
 use super::Scenario;
 
-/// Places unless `--test-threads` says otherwise. Each scenario is one or several streams in real
+/// Slots unless `--test-threads` says otherwise. Each scenario is one or several streams in real
 /// time, up to six, and says how soon things must happen: with four at once on two cores, an output
 /// that takes half a second came after one and a half.
 const USUAL: usize = 2;
 
-/// The places there are.
+/// The slots there are.
 #[derive(Debug)]
-pub(super) struct Places {
+pub(super) struct Slots {
     free: Mutex<usize>,
     freed: Condvar,
 }
 
-/// A place taken; free again when dropped.
+/// A slot taken; free again when dropped.
 #[derive(Debug)]
-pub(super) struct Place<'a>(&'a Places);
+pub(super) struct Slot<'a>(&'a Slots);
 
-impl Places {
+impl Slots {
     /// As many as there are threads, if those were chosen.
     pub(super) fn new(chosen: Option<usize>) -> Self {
         Self {
@@ -33,8 +33,8 @@ impl Places {
         }
     }
 
-    /// Waits for a place, if the scenario takes one. The others that run have deadlines, so it comes.
-    pub(super) fn take(&self, scenario: &Scenario) -> Option<Place<'_>> {
+    /// Waits for a slot, if the scenario takes one. The others that run have deadlines, so it comes.
+    pub(super) fn take(&self, scenario: &Scenario) -> Option<Slot<'_>> {
         if scenario.light {
             return None;
         }
@@ -44,18 +44,18 @@ impl Places {
             .wait_while(free, |free| *free == 0)
             .unwrap_or_else(PoisonError::into_inner);
         *free -= 1;
-        Some(Place(self))
+        Some(Slot(self))
     }
 }
 
-impl Drop for Place<'_> {
+impl Drop for Slot<'_> {
     fn drop(&mut self) {
         *self.0.free.lock().unwrap_or_else(PoisonError::into_inner) += 1;
         self.0.freed.notify_one();
     }
 }
 
-/// Threads for these scenarios: one for each place, and one for each that takes none.
+/// Threads for these scenarios: one for each slot, and one for each that takes none.
 pub(super) fn threads<'a>(scenarios: impl Iterator<Item = &'a Scenario>) -> NonZero<usize> {
     let (light, heavy): (Vec<&Scenario>, Vec<&Scenario>) =
         scenarios.partition(|scenario| scenario.light);
@@ -81,23 +81,23 @@ mod tests {
 
     #[test]
     fn light_ones_take_no_place_and_others_wait_for_one() {
-        let places = Places::new(None);
+        let slots = Slots::new(None);
         let (running, most) = (AtomicUsize::new(0), AtomicUsize::new(0));
         thread::scope(|scope| {
             for _ in 0..8 {
                 scope.spawn(|| {
-                    let place = places.take(&scenario(false));
+                    let slot = slots.take(&scenario(false));
                     most.fetch_max(running.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
                     thread::yield_now();
                     running.fetch_sub(1, Ordering::SeqCst);
-                    drop(place);
+                    drop(slot);
                 });
             }
         });
         assert!(most.into_inner() <= USUAL);
-        let all = [places.take(&scenario(false)), places.take(&scenario(false))];
+        let all = [slots.take(&scenario(false)), slots.take(&scenario(false))];
         assert!(all.iter().all(Option::is_some));
-        assert!(places.take(&scenario(true)).is_none(), "and does not wait");
+        assert!(slots.take(&scenario(true)).is_none(), "and does not wait");
     }
 
     #[test]
