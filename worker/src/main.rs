@@ -106,8 +106,10 @@ fn start(config: Config, observer: &Observer) -> Result<(), WorkerError> {
     dub_media::messages::capture(observe::library_message);
     dub_media::messages::capture_debug(observe::debug_output);
     dub_media::init()?;
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
+    // One thread: the driver has little to do at a time, and waking another one costs more.
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        // Work for other threads comes every few seconds.
+        .thread_keep_alive(Duration::from_secs(1))
         .enable_all()
         .build()
         .map_err(|error| WorkerError::Unexpected(format!("no async runtime: {error}")))?;

@@ -12,31 +12,29 @@ const ESTABLISHED: &str = "01";
 /// Bytes in the send queues of this process's connections to `port`; 0 where the system does not
 /// tell.
 pub(crate) fn unsent(port: u16) -> u64 {
-    let mut queues = Vec::new();
-    for table in ["/proc/self/net/tcp", "/proc/self/net/tcp6"] {
-        queues.extend(queues_to(
-            port,
-            &fs::read_to_string(table).unwrap_or_default(),
-        ));
-    }
-    if queues.is_empty() {
-        return 0;
-    }
     let own = own_sockets();
-    let mine = queues.iter().filter(|(inode, _)| own.contains(inode));
-    mine.map(|(_, bytes)| bytes).sum()
+    for table in ["/proc/self/net/tcp", "/proc/self/net/tcp6"] {
+        let table = fs::read_to_string(table).unwrap_or_default();
+        let queues = queues_to(port, &table);
+        let mine = queues.iter().filter(|(inode, _)| own.contains(inode));
+        let mine: Vec<u64> = mine.map(|(_, bytes)| *bytes).collect();
+        // Each table is a walk through all connections of the machine.
+        if !mine.is_empty() {
+            return mine.iter().sum();
+        }
+    }
+    0
 }
 
-/// Inode and send queue of the connections to `port` that have one.
+/// Inode and send queue of the connections to `port`.
 fn queues_to(port: u16, table: &str) -> Vec<(u64, u64)> {
     let line = |line: &str| {
         let fields: Vec<&str> = line.split_ascii_whitespace().collect();
         let (_, remote_port) = fields.get(2)?.rsplit_once(':')?;
         let (queue, _) = fields.get(4)?.split_once(':')?;
         let queue = u64::from_str_radix(queue, 16).ok()?;
-        let fits = u16::from_str_radix(remote_port, 16).ok()? == port
-            && *fields.get(3)? == ESTABLISHED
-            && queue > 0;
+        let fits =
+            u16::from_str_radix(remote_port, 16).ok()? == port && *fields.get(3)? == ESTABLISHED;
         let inode = fields.get(9)?.parse().ok()?;
         fits.then_some((inode, queue))
     };
@@ -92,6 +90,6 @@ mod tests {
    3: 0100007F:078F 0100007F:487A 01 00000100:00000000 00:00000000 00000000     0        0 14 1 0
    4: broken
 ";
-        assert_eq!(queues_to(1935, table), [(11, 256)]);
+        assert_eq!(queues_to(1935, table), [(11, 256), (12, 0)]);
     }
 }

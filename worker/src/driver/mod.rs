@@ -22,10 +22,13 @@ use crate::config::Config;
 use crate::error::WorkerError;
 use crate::observe::{Fact, Observer, Track};
 use crate::telemetry::systemd;
-use dub_media::ingest::IngestFact;
+use dub_media::ingest::{CHANNEL_CAPACITY, IngestFact};
 use dub_media::segment_files::{Place, SegmentFile, SegmentFiles};
 use dub_media::{AacFrame, RtmpTarget, egress, m4a};
 
+/// What comes in is taken in at most this often: behind a segment of seconds nobody sees it, and a turn
+/// of the loop costs more than a unit.
+const TURN: Duration = Duration::from_millis(40);
 /// Patience with the output's TCP connection at the start.
 const REACH_OUTPUT: Duration = Duration::from_secs(5);
 
@@ -147,12 +150,14 @@ impl Driver {
                     None => std::future::pending().await,
                 }
             };
+            let next_turn = self.clock + (woke + TURN).as_duration();
+            let input = async {
+                // Nobody is woken before, however much comes.
+                tokio::time::sleep_until(next_turn.into()).await;
+                self.input.facts.recv().await
+            };
             tokio::select! {
-                Some((connection, fact)) = self.input.facts.recv() => {
-                    self.received(&fact);
-                    let result = self.input.handle(At::new(self.clock.elapsed()), connection, fact, &self.observer);
-                    self.input_result(result)?;
-                }
+                Some((connection, fact)) = input => self.hear(connection, fact)?,
                 Some(fact) = self.dubbing.facts.recv() => self.dubbing.handle(At::new(self.clock.elapsed()), fact),
                 Some(decoded) = self.dubbing.decoded.recv() => {
                     self.dubbing.checked(At::new(self.clock.elapsed()), decoded);
@@ -176,6 +181,7 @@ impl Driver {
                         return Err(WorkerError::Unexpected("stopped at once by a second signal".to_owned()));
                     }
                     self.observer.fact(&Fact::StopRequested { signal });
+                    self.take_in()?;
                     self.input.stop(At::new(self.clock.elapsed()), &self.observer);
                 }
                 scheduled = tick.tick() => {
@@ -192,7 +198,31 @@ impl Driver {
             }
             woke = self.now();
             lateness.woke(wake, woke);
+            self.take_in()?;
         }
+    }
+
+    /// Takes in what the input has told since the last time.
+    fn take_in(&mut self) -> Result<(), WorkerError> {
+        for _ in 0..CHANNEL_CAPACITY {
+            let Ok((connection, fact)) = self.input.facts.try_recv() else {
+                break;
+            };
+            self.hear(connection, fact)?;
+        }
+        Ok(())
+    }
+
+    fn hear(&mut self, connection: u32, fact: IngestFact) -> Result<(), WorkerError> {
+        match &fact {
+            IngestFact::Video { unit, .. } => self.observer.received(Track::Video, unit.size()),
+            IngestFact::Audio { frame, .. } => self.observer.received(Track::Audio, frame.len()),
+            _ => {}
+        }
+        let result = self
+            .input
+            .handle(self.now(), connection, fact, &self.observer);
+        self.input_result(result)
     }
 
     fn poll_timeout(&self) -> Option<At> {
@@ -346,14 +376,6 @@ impl Driver {
     fn write(&self, file: SegmentFile) {
         if let Some(files) = &self.files {
             files.write(file);
-        }
-    }
-
-    fn received(&self, fact: &IngestFact) {
-        match fact {
-            IngestFact::Video { unit, .. } => self.observer.received(Track::Video, unit.size()),
-            IngestFact::Audio { frame, .. } => self.observer.received(Track::Audio, frame.len()),
-            _ => {}
         }
     }
 }

@@ -30,6 +30,12 @@ const STALL_TOLERANCE: Duration = Duration::from_millis(200);
 const LEAD: Duration = Duration::from_millis(2_300);
 /// The muxer holds a little video back until its audio is there: no server is slow for that.
 const HELD_BACK: Duration = Duration::from_millis(300);
+/// Units leave up to this much before they are due, several at once: players buffer more, and each
+/// time costs more than a unit.
+const EARLY: Duration = Duration::from_millis(40);
+/// Seconds between two looks at what the server's machine has not taken, while all is well: the kernel
+/// goes through all connections of the machine for it, some milliseconds long.
+const LOOK_EVERY: u32 = 4;
 /// Between two looks whether the server has accepted.
 const ACCEPT_LOOK: Duration = Duration::from_millis(20);
 
@@ -70,6 +76,8 @@ pub(super) struct Publisher {
     handed_over: HandedOver,
     /// How much media the server has not taken.
     waiting: Duration,
+    /// Seconds since that was looked at.
+    unseen: u32,
     sender: mpsc::Sender<(u32, EgressFact)>,
     /// What the RTMP sink tells, with the connection's number.
     pub facts: mpsc::Receiver<(u32, EgressFact)>,
@@ -102,6 +110,7 @@ impl Publisher {
             kept: Vec::new(),
             handed_over: HandedOver::default(),
             waiting: Duration::ZERO,
+            unseen: 0,
             sender,
             facts,
         }
@@ -269,7 +278,8 @@ impl Publisher {
 
     fn hand_over(&mut self, at: At, observer: &Observer) {
         let offset = self.config.av_offset.as_nanos() as i64;
-        let due = |playout: &Playout, pts: Pts| playout.due(pts).is_some_and(|due| due <= at);
+        let until = at + EARLY;
+        let due = |playout: &Playout, pts: Pts| playout.due(pts).is_some_and(|due| due <= until);
         while self
             .segments
             .next()
@@ -464,7 +474,11 @@ impl Publisher {
         if let Some(egress) = self.egress.as_ref().filter(|_| self.life.is_connected()) {
             // While it waits for a late pair's audio, the muxer holds a little video back.
             self.life.backlog(at, egress.backlog());
-            egress.look();
+            self.unseen += 1;
+            if self.unseen >= LOOK_EVERY || !self.waiting.is_zero() {
+                self.unseen = 0;
+                egress.look();
+            }
         }
     }
 }
