@@ -33,7 +33,6 @@ elements! {
     Scaletempo "scaletempo" "audiofx" GOOD "dubs at another speed";
     // Output.
     AvencAac "avenc_aac" "libav" LIBAV "the one continuous AAC encoder";
-    Flvmux "flvmux" "flv" GOOD "FLV for RTMP";
     Rtmp2sink "rtmp2sink" "rtmp2" BAD "RTMP output";
     Mp4mux "mp4mux" "isomp4" GOOD "segment files";
     Filesink "filesink" "coreelements" CORE "segment files";

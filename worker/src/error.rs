@@ -130,9 +130,9 @@ mod tests {
                 (exit, text)
             );
         }
-        let missing = dub_media::MediaError::MissingElements(vec!["flvmux".to_owned()]);
+        let missing = dub_media::MediaError::MissingElements(vec!["rtmp2sink".to_owned()]);
         let error = WorkerError::from(missing);
         assert_eq!(error.exit_code(), 1);
-        assert!(error.to_string().contains("flvmux"), "{error}");
+        assert!(error.to_string().contains("rtmp2sink"), "{error}");
     }
 }

@@ -10,7 +10,7 @@
 //! accepts and hangs up in turns is given up like one that stays away.
 //!
 //! At the end everything is handed over, the stream stays open for a moment (a server may throw away
-//! what it has queued when its publisher leaves), then the muxer is told that nothing follows, and the
+//! what it has queued when its publisher leaves), then the sink is told that nothing follows, and the
 //! connection is closed when its last bytes are on their way.
 
 use crate::event::Event;
@@ -50,9 +50,7 @@ pub enum OutputOrder {
     },
     /// Ask the mixer for its last frames.
     Flush,
-    /// Tell the muxer not to wait for the track that ends first.
-    Drain,
-    /// Tell the muxer that nothing follows.
+    /// Tell the sink that nothing follows.
     Finish,
     /// See whether the last bytes are gone, and tell with [`OutputLife::settled`].
     Look,
@@ -472,7 +470,6 @@ impl OutputLife {
     }
 
     fn linger(&mut self, at: At) {
-        self.orders.push_back(OutputOrder::Drain);
         self.ending = Ending::Lingering { until: at + LINGER };
     }
 

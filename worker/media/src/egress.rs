@@ -1,7 +1,8 @@
 //! RTMP out: untouched H.264 and AAC frames into one FLV stream.
 //!
-//! The caller paces. `flvmux` runs without a clock (`is-live=false` sources), because a
-//! live one rewrites time stamps of units that come late.
+//! The caller paces and interleaves, and what it hands over between two [`Egress::send`] goes out in
+//! one go. The tags are [`flv`](crate::flv)'s: `flvmux` cost two threads more, and a wake-up of each
+//! for every unit.
 
 use std::time::Duration;
 
@@ -11,7 +12,7 @@ use tokio::sync::mpsc;
 use super::aac::AacFormat;
 use super::bus::{self, BusFact};
 use super::element::{Element, make};
-use super::{AacFrame, AccessUnit, MediaError, RtmpTarget, audio, socket_queue};
+use super::{AacFrame, AccessUnit, MediaError, RtmpTarget, flv, socket_queue};
 
 /// What this part is called in errors.
 const PLACE: &str = "RTMP output";
@@ -20,6 +21,8 @@ const PLACE: &str = "RTMP output";
 const CHUNK_SIZE: u32 = 65_536;
 /// Patience of the socket with a server that takes or gives nothing, in seconds.
 const SOCKET_TIMEOUT: u32 = 5;
+/// What the stream says it was made with.
+const ENCODER: &str = concat!("dub-worker ", env!("CARGO_PKG_VERSION"));
 /// In the sink's words when another publisher has the stream's name.
 const BAD_NAME: &str = "NetStream.Publish.BadName";
 
@@ -51,15 +54,19 @@ pub struct EgressError {
 /// A published stream. Dropping it closes the connection and may take some milliseconds.
 pub struct Egress {
     pipeline: gst::Pipeline,
-    video: gst_app::AppSrc,
-    audio: gst_app::AppSrc,
+    source: gst_app::AppSrc,
     sink: gst::Element,
+    format: AacFormat,
     port: u16,
     connection: u32,
     facts: mpsc::Sender<(u32, EgressFact)>,
     video_caps: Option<gst::Caps>,
-    /// Time stamps of the last units, video and audio.
-    last: (i64, i64),
+    /// Metadata has been sent.
+    described: bool,
+    /// Time stamp of the first unit, which becomes 0.
+    origin: Option<i64>,
+    /// What [`Egress::send`] sends.
+    tags: Vec<gst::Buffer>,
     /// Bytes sent at the last [`Egress::is_quiet`].
     seen: u64,
 }
@@ -74,24 +81,11 @@ impl Egress {
     ) -> Result<Self, MediaError> {
         let text = MediaError::at::<gst::glib::BoolError>(PLACE);
         let pipeline = gst::Pipeline::new();
-        let (video, audio) = (source(None)?, source(Some(&audio::aac_caps(format)))?);
-        let mux = make(Element::Flvmux)?;
-        mux.set_property("streamable", true);
-        mux.set_property("encoder", concat!("dub-worker ", env!("CARGO_PKG_VERSION")));
-        if mux.has_property("enforce-increasing-timestamps") {
-            // Since 1.26; it would rewrite what is right already.
-            mux.set_property("enforce-increasing-timestamps", false);
-        }
-        let sink = sink(target)?;
-        let parts = [video.upcast_ref(), audio.upcast_ref(), &mux, &sink];
-        pipeline.add_many(parts).map_err(&text)?;
-        video
-            .link_pads(Some("src"), &mux, Some("video"))
+        let (source, sink) = (source()?, sink(target)?);
+        pipeline
+            .add_many([source.upcast_ref(), &sink])
             .map_err(&text)?;
-        audio
-            .link_pads(Some("src"), &mux, Some("audio"))
-            .map_err(&text)?;
-        mux.link(&sink).map_err(&text)?;
+        source.link(&sink).map_err(&text)?;
         let told = facts.clone();
         bus::watch(&pipeline, &target.url, move |fact| {
             let fact = match fact {
@@ -111,64 +105,90 @@ impl Egress {
         let _ = pipeline.set_state(gst::State::Playing);
         Ok(Self {
             pipeline,
-            video,
-            audio,
+            source,
             sink,
+            format: format.clone(),
             port: target.port,
             connection,
             facts,
             video_caps: None,
-            last: (0, 0),
+            described: false,
+            origin: None,
+            tags: Vec::new(),
             seen: 0,
         })
     }
 
     /// Hands over an access unit; times are nanoseconds on the output timeline.
-    pub fn video(&mut self, unit: AccessUnit, pts: i64, dts: i64) -> Result<(), EgressError> {
-        if self.video_caps.as_ref() != Some(&unit.caps) {
-            self.video.set_caps(Some(&unit.caps));
-            self.video_caps = Some(unit.caps);
+    pub fn video(&mut self, unit: &AccessUnit, pts: i64, dts: i64) {
+        let (pts, dts) = (self.millis(pts, dts), self.millis(dts, dts));
+        let described = self.video_caps.as_ref() == Some(&unit.caps);
+        let structure = unit.caps.structure(0).filter(|_| !described);
+        self.video_caps = Some(unit.caps.clone());
+        let record = structure.and_then(|caps| caps.get::<gst::Buffer>("codec_data").ok());
+        if let Some(record) = record.and_then(|record| record.into_mapped_buffer_readable().ok()) {
+            self.tag(flv::video_config(&record, dts), dts);
         }
-        self.last.0 = dts;
-        let mut buffer = unit.buffer;
-        // Copies the buffer's description, not the coded data.
-        let writable = buffer.make_mut();
-        writable.set_pts(time(pts));
-        writable.set_dts(time(dts));
-        pushed("video", self.video.push_buffer(buffer))
+        let keyframe = !unit.buffer.flags().contains(gst::BufferFlags::DELTA_UNIT);
+        if let Ok(data) = unit.buffer.map_readable() {
+            self.tag(flv::picture(&data, keyframe, pts, dts), dts);
+        }
     }
 
     /// Hands over an AAC frame.
-    pub fn audio(&mut self, frame: AacFrame, pts: i64, duration: i64) -> Result<(), EgressError> {
-        self.last.1 = pts;
-        let mut buffer = gst::Buffer::from_slice(frame);
-        if let Some(buffer) = buffer.get_mut() {
-            buffer.set_pts(time(pts));
-            buffer.set_dts(time(pts));
-            buffer.set_duration(time(duration));
-        }
-        pushed("audio", self.audio.push_buffer(buffer))
+    pub fn audio(&mut self, frame: &AacFrame, pts: i64) {
+        let pts = self.millis(pts, pts);
+        self.tag(flv::sound(frame, pts), pts);
     }
 
-    /// No more media, but the stream stays open: the muxer, which waits for both tracks, lets go
-    /// of what it holds.
-    ///
-    /// A server may throw away what it has queued when its publisher leaves (MediaMTX does), so
-    /// the last units need a moment before [`Egress::finish`].
-    pub fn drain(&self) {
-        let (video, audio) = self.last;
-        // The track that ends first must not be waited for; the other one flows out by itself.
-        let _ = if video < audio {
-            self.video.end_of_stream()
-        } else {
-            self.audio.end_of_stream()
-        };
+    /// Sends what has been handed over since the last time.
+    pub fn send(&mut self) -> Result<(), EgressError> {
+        if self.tags.is_empty() {
+            return Ok(());
+        }
+        let units = std::mem::take(&mut self.tags);
+        if !std::mem::replace(&mut self.described, true) {
+            self.describe();
+        }
+        let list: gst::BufferList = self.tags.drain(..).chain(units).collect();
+        let sent = self.source.push_buffer_list(list);
+        // The bus has said more about it already, unless the pipeline is being taken down.
+        sent.map(drop).map_err(|error| EgressError {
+            kind: "stream",
+            name_taken: false,
+            text: format!("{PLACE} takes no more: {error}"),
+        })
     }
 
     /// No more media: [`EgressFact::Finished`] follows once all of it is out.
-    pub fn finish(&self) {
-        let _ = self.video.end_of_stream();
-        let _ = self.audio.end_of_stream();
+    pub fn finish(&mut self) {
+        // A failure comes over the bus.
+        let _ = self.send();
+        let _ = self.source.end_of_stream();
+    }
+
+    /// What comes before the first unit.
+    fn describe(&mut self) {
+        let caps = self.video_caps.as_ref().and_then(|caps| caps.structure(0));
+        let size = caps.and_then(|caps| caps.get("width").ok().zip(caps.get("height").ok()));
+        self.tag(flv::metadata(&self.format, size, ENCODER), 0);
+        self.tag(flv::audio_config(&self.format, 0), 0);
+    }
+
+    /// Milliseconds since the stream's start, which is that of the first unit, at `first`.
+    fn millis(&mut self, nanos: i64, first: i64) -> i64 {
+        let origin = *self.origin.get_or_insert(first);
+        (nanos - origin + 500_000).div_euclid(1_000_000)
+    }
+
+    fn tag(&mut self, tag: Vec<u8>, at: i64) {
+        let mut buffer = gst::Buffer::from_mut_slice(tag);
+        if let Some(buffer) = buffer.get_mut() {
+            let at = gst::ClockTime::from_mseconds(at.max(0) as u64);
+            buffer.set_pts(at);
+            buffer.set_dts(at);
+        }
+        self.tags.push(buffer);
     }
 
     /// Bytes the server has been sent so far; 0 until it has accepted the stream.
@@ -187,10 +207,10 @@ impl Egress {
         sent == std::mem::replace(&mut self.seen, sent) && socket_queue::unsent(self.port) == 0
     }
 
-    /// How much media waits in front of the muxer: grows when the server stops reading.
+    /// How much media waits in front of the sink: grows when the server stops reading.
     pub fn backlog(&self) -> Duration {
         let time = self
-            .video
+            .source
             .property::<Option<gst::ClockTime>>("current-level-time");
         if self.waiting_bytes() == 0 {
             Duration::ZERO
@@ -211,7 +231,7 @@ impl Egress {
     }
 
     fn waiting_bytes(&self) -> u64 {
-        self.video.property::<u64>("current-level-bytes")
+        self.source.property::<u64>("current-level-bytes")
     }
 }
 
@@ -222,18 +242,6 @@ impl Drop for Egress {
         }
         let _ = self.pipeline.set_state(gst::State::Null);
     }
-}
-
-/// The bus has said more about it already, unless the pipeline is being taken down.
-fn pushed(
-    track: &str,
-    result: Result<gst::FlowSuccess, gst::FlowError>,
-) -> Result<(), EgressError> {
-    result.map(drop).map_err(|error| EgressError {
-        kind: "stream",
-        name_taken: false,
-        text: format!("{PLACE} takes no more {track}: {error}"),
-    })
 }
 
 fn sink(target: &RtmpTarget) -> Result<gst::Element, MediaError> {
@@ -253,19 +261,15 @@ fn sink(target: &RtmpTarget) -> Result<gst::Element, MediaError> {
     Ok(sink)
 }
 
-fn source(caps: Option<&gst::Caps>) -> Result<gst_app::AppSrc, MediaError> {
+fn source() -> Result<gst_app::AppSrc, MediaError> {
     let source = make(Element::Appsrc)?
         .downcast::<gst_app::AppSrc>()
         .map_err(|_| MediaError::at(PLACE)("appsrc is no AppSrc"))?;
     source.set_format(gst::Format::Time);
     source.set_is_live(false);
     source.set_max_bytes(0);
-    source.set_caps(caps);
+    source.set_caps(Some(&gst::Caps::new_empty_simple("video/x-flv")));
     Ok(source)
-}
-
-fn time(nanos: i64) -> gst::ClockTime {
-    gst::ClockTime::from_nseconds(nanos.max(0) as u64)
 }
 
 /// Checks that something listens at `target`, so that a wrong output is known before the first

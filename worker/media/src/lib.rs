@@ -16,6 +16,7 @@ mod element;
 pub mod encoder;
 mod error;
 pub mod fit;
+mod flv;
 pub mod ingest;
 pub mod limiter;
 pub mod loudness;

@@ -15,7 +15,7 @@ use super::on_air::OnAir;
 use crate::config::Config;
 use crate::error::WorkerError;
 use crate::observe::{Fact, Observer, Track};
-use dub_media::aac::{AacFormat, FRAME_SAMPLES};
+use dub_media::aac::AacFormat;
 use dub_media::audio::Pcm;
 use dub_media::egress::{Egress, EgressError, EgressFact};
 use dub_media::mixer::{MixTrouble, Mixed, Mixer};
@@ -28,8 +28,8 @@ const HEAD_ROOM: (Duration, Duration) = (Duration::from_millis(50), Duration::fr
 const STALL_TOLERANCE: Duration = Duration::from_millis(200);
 /// `MediaMTX` looks at two seconds of media before its readers get anything.
 const LEAD: Duration = Duration::from_millis(2_300);
-/// The muxer holds a little video back until its audio is there: no server is slow for that.
-const HELD_BACK: Duration = Duration::from_millis(300);
+/// What leaves in one go is seen half way: no server is slow for that.
+const ON_THE_WAY: Duration = Duration::from_millis(300);
 /// Units leave up to this much before they are due, several at once: players buffer more, and each
 /// time costs more than a unit.
 const EARLY: Duration = Duration::from_millis(40);
@@ -40,7 +40,6 @@ const LOOK_EVERY: u32 = 4;
 const ACCEPT_LOOK: Duration = Duration::from_millis(20);
 
 /// A unit with its place on the output's timeline, in nanoseconds.
-#[derive(Clone)]
 enum Unit {
     Video {
         unit: AccessUnit,
@@ -51,6 +50,14 @@ enum Unit {
         frame: AacFrame,
         pts: i64,
     },
+}
+
+fn push(egress: Option<&mut Egress>, unit: &Unit) {
+    match (egress, unit) {
+        (Some(egress), Unit::Video { unit, pts, dts }) => egress.video(unit, *pts, *dts),
+        (Some(egress), Unit::Audio { frame, pts }) => egress.audio(frame, *pts),
+        (None, _) => {}
+    }
 }
 
 /// Mixes, paces and publishes.
@@ -276,76 +283,73 @@ impl Publisher {
         self.carry_out(observer)
     }
 
+    /// What is due leaves in the order of its time: both tracks are one stream of messages.
     fn hand_over(&mut self, at: At, observer: &Observer) {
         let offset = self.config.av_offset.as_nanos() as i64;
         let until = at + EARLY;
-        let due = |playout: &Playout, pts: Pts| playout.due(pts).is_some_and(|due| due <= until);
-        while self
-            .segments
-            .next()
-            .is_some_and(|pts| due(&self.playout, pts))
-        {
-            let (unit, begun) = self.segments.pop();
-            if let Some(begun) = begun {
-                let latency = self.playout.latency_of(begun.batch);
-                observer.fact(&Fact::PairStarted {
-                    batch: begun.batch,
-                    delta: begun.delta,
-                    latency: latency.unwrap_or_else(|| self.playout.latency()) + self.waiting,
-                    dubbed: begun.dubbed,
-                });
+        loop {
+            // What the encoder gave at the very end may lie a frame behind the last pair.
+            let rest = self.life.is_flushed() && self.segments.is_empty();
+            let due = |pts: &Pts| self.playout.due(*pts).is_some_and(|due| due <= until);
+            let video = self.segments.next().filter(due);
+            let audio = self.audio.front().map(|(pts, _)| Pts::from_nanos(*pts));
+            let audio = audio.filter(|pts| rest || due(pts));
+            if video.is_some_and(|video| audio.is_none_or(|audio| video <= audio)) {
+                self.video_leaves(at, offset, observer);
+            } else if audio.is_some()
+                && let Some((pts, frame)) = self.audio.pop_front()
+            {
+                let leaving = Leaving::Audio {
+                    pts: Pts::from_nanos(pts),
+                };
+                let pts = pts + offset;
+                self.leave(at, leaving, Unit::Audio { frame, pts }, observer);
+            } else {
+                if rest {
+                    self.life.emptied(at);
+                }
+                break;
             }
-            let Some((unit, dts)) = unit else { continue };
-            self.handed_over.push(dts, unit.payload.0.size());
-            let leaving = Leaving::Video {
-                keyframe: unit.keyframe,
-                pts: unit.pts,
-            };
-            let (pts, dts) = (unit.pts.nanos() + offset, dts.nanos() + offset);
-            let unit = unit.payload.0;
-            self.leave(at, leaving, Unit::Video { unit, pts, dts }, observer);
         }
-        // What the encoder gave at the very end may lie a frame behind the last pair.
-        let rest = self.life.is_flushed() && self.segments.is_empty();
-        while let Some((pts, _)) = self.audio.front()
-            && (rest || due(&self.playout, Pts::from_nanos(*pts)))
-            && let Some((pts, frame)) = self.audio.pop_front()
-        {
-            let leaving = Leaving::Audio {
-                pts: Pts::from_nanos(pts),
-            };
-            let pts = pts + offset;
-            self.leave(at, leaving, Unit::Audio { frame, pts }, observer);
-        }
-        if rest {
-            self.life.emptied(at);
+        if let Some(Err(error)) = self.egress.as_mut().map(Egress::send) {
+            self.failed(at, self.life.connection(), &error, observer);
         }
     }
 
+    fn video_leaves(&mut self, at: At, offset: i64, observer: &Observer) {
+        let (unit, begun) = self.segments.pop();
+        if let Some(begun) = begun {
+            let latency = self.playout.latency_of(begun.batch);
+            observer.fact(&Fact::PairStarted {
+                batch: begun.batch,
+                delta: begun.delta,
+                latency: latency.unwrap_or_else(|| self.playout.latency()) + self.waiting,
+                dubbed: begun.dubbed,
+            });
+        }
+        let Some((unit, dts)) = unit else { return };
+        self.handed_over.push(dts, unit.payload.0.size());
+        let leaving = Leaving::Video {
+            keyframe: unit.keyframe,
+            pts: unit.pts,
+        };
+        let (pts, dts) = (unit.pts.nanos() + offset, dts.nanos() + offset);
+        let unit = unit.payload.0;
+        self.leave(at, leaving, Unit::Video { unit, pts, dts }, observer);
+    }
+
     fn leave(&mut self, at: At, leaving: Leaving, unit: Unit, observer: &Observer) {
-        match self.life.leaves(at, leaving) {
-            Admission::Skip => return,
-            Admission::Keep => self.kept.push(unit.clone()),
-            Admission::Send => {}
+        let admission = self.life.leaves(at, leaving);
+        if admission == Admission::Skip {
+            return;
         }
         observer.sent(match leaving {
             Leaving::Video { .. } => Track::Video,
             Leaving::Audio { .. } => Track::Audio,
         });
-        if let Err(error) = self.push(unit) {
-            self.failed(at, self.life.connection(), &error, observer);
-        }
-    }
-
-    fn push(&mut self, unit: Unit) -> Result<(), EgressError> {
-        let frame = self.format.as_ref();
-        let frame = frame.map_or(0, |f| f.nanos(u64::from(FRAME_SAMPLES)));
-        let Some(egress) = &mut self.egress else {
-            return Ok(());
-        };
-        match unit {
-            Unit::Video { unit, pts, dts } => egress.video(unit, pts, dts),
-            Unit::Audio { frame: data, pts } => egress.audio(data, pts, frame),
+        push(self.egress.as_mut(), &unit);
+        if admission == Admission::Keep {
+            self.kept.push(unit);
         }
     }
 
@@ -364,8 +368,7 @@ impl Publisher {
                     Some(mixer) => mixer.finish()?,
                     None => self.life.flushed(),
                 },
-                OutputOrder::Drain => self.egress.iter().for_each(Egress::drain),
-                OutputOrder::Finish => self.egress.iter().for_each(Egress::finish),
+                OutputOrder::Finish => self.egress.iter_mut().for_each(Egress::finish),
                 OutputOrder::Look => {
                     if self.egress.as_mut().is_none_or(Egress::is_quiet) {
                         let bytes = self.egress.as_ref().map_or(0, Egress::bytes_sent);
@@ -397,9 +400,8 @@ impl Publisher {
             connection,
             self.sender.clone(),
         )?);
-        for unit in self.kept.clone() {
-            // A failure comes over the bus as well.
-            let _ = self.push(unit);
+        for unit in &self.kept {
+            push(self.egress.as_mut(), unit);
         }
         Ok(())
     }
@@ -453,7 +455,7 @@ impl Publisher {
             EgressFact::Waiting(bytes) => {
                 let waiting = self.handed_over.behind(bytes);
                 self.waiting = Some(waiting)
-                    .filter(|waiting| *waiting > HELD_BACK)
+                    .filter(|waiting| *waiting > ON_THE_WAY)
                     .unwrap_or_default();
             }
             EgressFact::Finished => self.life.finished(at, connection),
@@ -472,7 +474,6 @@ impl Publisher {
             observer.output_bytes(egress.bytes_sent());
         }
         if let Some(egress) = self.egress.as_ref().filter(|_| self.life.is_connected()) {
-            // While it waits for a late pair's audio, the muxer holds a little video back.
             self.life.backlog(at, egress.backlog());
             self.unseen += 1;
             if self.unseen >= LOOK_EVERY || !self.waiting.is_zero() {

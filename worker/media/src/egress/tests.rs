@@ -48,12 +48,13 @@ impl Bench {
         for n in from..to {
             let (key, at) = (n % 25 == 0, n * 40_000_000);
             let unit = unit(key, if key { keyframe_size } else { size });
-            self.egress.video(unit, at, at).unwrap();
+            self.egress.video(&unit, at, at);
             for half in 0..2 {
                 let at = at + half * 20_000_000;
-                self.egress
-                    .audio(AacFrame::from([7_u8; 200]), at, 20_000_000)
-                    .unwrap();
+                self.egress.audio(&AacFrame::from([7_u8; 200]), at);
+            }
+            if n % 3 == 2 {
+                self.egress.send().unwrap();
             }
         }
     }
@@ -80,7 +81,6 @@ impl Bench {
     }
 
     fn finish(mut self) -> Vec<Seen> {
-        self.egress.drain();
         self.egress.finish();
         assert!(matches!(self.fact(), EgressFact::Finished));
         let deadline = Instant::now() + PATIENCE;
@@ -152,9 +152,8 @@ fn parameter_sets_that_change_are_sent_before_the_first_picture_that_needs_them(
     for n in 50..100 {
         let at = n * 40_000_000;
         let unit = unit_of(31, n % 25 == 0, 1_000);
-        bench.egress.video(unit, at, at).unwrap();
-        let frame = AacFrame::from([7_u8; 200]);
-        bench.egress.audio(frame, at, 40_000_000).unwrap();
+        bench.egress.video(&unit, at, at);
+        bench.egress.audio(&AacFrame::from([7_u8; 200]), at);
     }
     bench.wait_accepted();
     let videos: Vec<_> = bench
@@ -264,8 +263,9 @@ fn a_refusal_and_a_loss_have_their_causes() {
     );
     // What is handed over after the end has nowhere to go.
     bench.egress.finish();
-    let refused = bench.egress.video(unit(false, 10), 0, 0).unwrap_err();
-    assert!(refused.text.contains("takes no more video"), "{refused}");
+    bench.egress.video(&unit(false, 10), 0, 0);
+    let refused = bench.egress.send().unwrap_err();
+    assert!(refused.text.contains("takes no more"), "{refused}");
 }
 
 #[test]
