@@ -366,6 +366,15 @@ pub(crate) fn aac_caps(format: &AacFormat) -> gst::Caps {
         .build()
 }
 
+/// Samples as GStreamer takes them.
+pub(crate) fn bytes_of(samples: &[f32]) -> Vec<u8> {
+    let mut bytes = vec![0; samples.len() * 4];
+    for (bytes, sample) in bytes.chunks_exact_mut(4).zip(samples) {
+        bytes.copy_from_slice(&sample.to_le_bytes());
+    }
+    bytes
+}
+
 /// Caps of the samples the worker computes with. Interleaved, because a planar decoder
 /// leaves clipping in metadata instead of the buffer.
 pub(crate) fn pcm_caps(format: &AacFormat) -> gst::Caps {

@@ -3,7 +3,7 @@
 //! A fresh encoder per segment would put a seam at every join. This one runs on; its
 //! frames are counted instead of trusting its time stamps, which are a frame late.
 
-use std::time::{Duration, Instant};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use gst::prelude::*;
 
@@ -17,14 +17,14 @@ const PLACE: &str = "audio encoder";
 /// Bit rate per channel; 128 kbit/s and more in stereo leaves a tone clean.
 const BITRATE_PER_CHANNEL: u32 = 96_000;
 
-/// What the encoder may take for one call. It needs 80 ms for 6 s of stereo.
-const PATIENCE: Duration = Duration::from_secs(10);
-
-/// The running encoder. Blocks: use it from a blocking thread.
+/// The running encoder. It works in the thread that calls it; one second of stereo takes 50 ms.
 pub struct Encoder {
+    /// Keeps the elements running.
     pipeline: gst::Pipeline,
-    source: gst_app::AppSrc,
-    sink: gst_app::AppSink,
+    input: gst::Pad,
+    /// Takes the frames; linked to the encoder.
+    _output: gst::Pad,
+    frames: Arc<Mutex<Vec<AacFrame>>>,
     format: AacFormat,
     /// Samples per channel that went in.
     pushed: u64,
@@ -37,33 +37,46 @@ impl Encoder {
     pub fn start(format: &AacFormat) -> Result<Self, MediaError> {
         let text = MediaError::at::<gst::glib::BoolError>(PLACE);
         let pipeline = gst::Pipeline::new();
-        let source = make(Element::Appsrc)?;
-        source.set_property("caps", audio::pcm_caps(format));
-        source.set_property_from_str("format", "time");
-        source.set_property("max-bytes", 0_u64);
-        let (convert, encoder, sink) = (
-            make(Element::Audioconvert)?,
-            make(Element::AvencAac)?,
-            make(Element::Appsink)?,
-        );
-        encoder.set_property("bitrate", (BITRATE_PER_CHANNEL * format.channels) as i32);
-        plain(&encoder);
-        sink.set_property("sync", false);
-        pipeline
-            .add_many([&source, &convert, &encoder, &sink])
-            .map_err(&text)?;
-        gst::Element::link_many([&source, &convert, &encoder, &sink]).map_err(&text)?;
+        let (convert, encoder) = (make(Element::Audioconvert)?, make(Element::AvencAac)?);
+        settle(&encoder, format, BITRATE_PER_CHANNEL);
+        pipeline.add_many([&convert, &encoder]).map_err(&text)?;
+        convert.link(&encoder).map_err(&text)?;
+
+        let frames = Arc::new(Mutex::new(Vec::new()));
+        let taken = Arc::clone(&frames);
+        // Pads of our own at both ends: no source, no sink, no thread.
+        let input = gst::Pad::builder(gst::PadDirection::Src).build();
+        let output = gst::Pad::builder(gst::PadDirection::Sink)
+            .chain_function(move |_, _, buffer| {
+                let map = buffer.map_readable().map_err(|_| gst::FlowError::Error)?;
+                let mut frames = taken.lock().unwrap_or_else(PoisonError::into_inner);
+                frames.push(AacFrame::from(map.as_slice()));
+                Ok(gst::FlowSuccess::Ok)
+            })
+            .build();
+        for (from, to) in [
+            (Some(&input), convert.static_pad("sink").as_ref()),
+            (encoder.static_pad("src").as_ref(), Some(&output)),
+        ] {
+            let (Some(from), Some(to)) = (from, to) else {
+                return Err(MediaError::at(PLACE)("an element without pads"));
+            };
+            from.link(to).map_err(MediaError::at(PLACE))?;
+        }
+        output.set_active(true).map_err(&text)?;
         pipeline
             .set_state(gst::State::Playing)
             .map_err(MediaError::at(PLACE))?;
+        input.set_active(true).map_err(&text)?;
+        let time = gst::FormattedSegment::<gst::ClockTime>::new();
+        input.push_event(gst::event::StreamStart::new("audio"));
+        input.push_event(gst::event::Caps::new(&audio::pcm_caps(format)));
+        input.push_event(gst::event::Segment::new(&time));
         Ok(Self {
             pipeline,
-            source: source
-                .downcast()
-                .map_err(|_| MediaError::at(PLACE)("appsrc is no AppSrc"))?,
-            sink: sink
-                .downcast()
-                .map_err(|_| MediaError::at(PLACE)("appsink is no AppSink"))?,
+            input,
+            _output: output,
+            frames,
             format: format.clone(),
             pushed: 0,
             pulled: 0,
@@ -75,78 +88,64 @@ impl Encoder {
     pub fn push(&mut self, samples: &[f32]) -> Result<Vec<AacFrame>, MediaError> {
         let frames = (samples.len() / self.format.channels as usize) as u64;
         if frames > 0 {
-            let bytes: Vec<u8> = samples
-                .iter()
-                .flat_map(|sample| sample.to_le_bytes())
-                .collect();
-            let mut buffer = gst::Buffer::from_mut_slice(bytes);
+            let mut buffer = gst::Buffer::from_mut_slice(audio::bytes_of(samples));
             if let Some(buffer) = buffer.get_mut() {
                 let at = |n| gst::ClockTime::from_nseconds(self.format.nanos(n) as u64);
                 buffer.set_pts(at(self.pushed));
                 buffer.set_duration(at(self.pushed + frames) - at(self.pushed));
             }
-            self.source
-                .push_buffer(buffer)
-                .map_err(MediaError::at(PLACE))?;
+            self.input.push(buffer).map_err(|error| {
+                self.failure()
+                    .unwrap_or_else(|| MediaError::at(PLACE)(error))
+            })?;
             self.pushed += frames;
         }
-        // The encoder looks one frame ahead: n frames in, n - 1 out.
-        self.pull((self.pushed / u64::from(FRAME_SAMPLES)).saturating_sub(1))
+        Ok(self.take())
     }
 
     /// Pads the last frame with silence and returns what is left.
     pub fn finish(&mut self) -> Result<Vec<AacFrame>, MediaError> {
+        // The encoder looks one frame ahead: n frames in, n - 1 out after the first.
         let size = u64::from(FRAME_SAMPLES);
         let content = self.pushed.div_ceil(size);
         let padding = (content + 2) * size - self.pushed;
-        let frames = self.push(&vec![0.0; padding as usize * self.format.channels as usize])?;
-        let _ = self.source.end_of_stream();
+        let mut frames = self.push(&vec![0.0; padding as usize * self.format.channels as usize])?;
+        frames.truncate((content + 1).saturating_sub(self.pulled - frames.len() as u64) as usize);
         Ok(frames)
     }
 
-    fn pull(&mut self, until: u64) -> Result<Vec<AacFrame>, MediaError> {
-        let deadline = Instant::now() + PATIENCE;
-        let mut frames = Vec::new();
-        while self.pulled < until {
-            let wait = gst::ClockTime::from_mseconds(20);
-            if let Some(sample) = self.sink.try_pull_sample(wait) {
-                self.pulled += 1;
-                // The first frame holds nothing but the encoder's priming.
-                if self.pulled > 1
-                    && let Some(map) = sample
-                        .buffer()
-                        .and_then(|buffer| buffer.map_readable().ok())
-                {
-                    frames.push(AacFrame::from(map.as_slice()));
-                }
-                continue;
-            }
-            let error = self
-                .pipeline
-                .bus()
-                .and_then(|bus| bus.pop_filtered(&[gst::MessageType::Error]));
-            if let Some(gst::MessageView::Error(error)) =
-                error.as_ref().map(|message| message.view())
-            {
-                return Err(MediaError::at(PLACE)(error.error().message().to_owned()));
-            }
-            if Instant::now() > deadline {
-                return Err(MediaError::Silent {
-                    place: PLACE,
-                    patience: PATIENCE,
-                });
-            }
+    fn take(&mut self) -> Vec<AacFrame> {
+        let mut frames =
+            std::mem::take(&mut *self.frames.lock().unwrap_or_else(PoisonError::into_inner));
+        // The first frame holds nothing but the encoder's priming.
+        if self.pulled == 0 && !frames.is_empty() {
+            frames.remove(0);
+            self.pulled += 1;
         }
-        Ok(frames)
+        self.pulled += frames.len() as u64;
+        frames
+    }
+
+    /// What the encoder itself has to say about it.
+    fn failure(&self) -> Option<MediaError> {
+        let message = self
+            .pipeline
+            .bus()?
+            .pop_filtered(&[gst::MessageType::Error])?;
+        let gst::MessageView::Error(error) = message.view() else {
+            return None;
+        };
+        Some(MediaError::at(PLACE)(error.error().message().to_owned()))
     }
 }
 
-/// Switches off what `avenc_aac` does to the sound beyond coding it, where it can be.
+/// Sets `avenc_aac` up for `format`.
 ///
 /// Its temporal noise shaping smears some attacks: measured on the fixture's beeps, an error of
 /// -17 dB for 15 ms at second 54; without it, nothing above -58 dB. Its noise substitution makes
 /// every decode of the same frames different.
-pub(crate) fn plain(encoder: &gst::Element) {
+pub(crate) fn settle(encoder: &gst::Element, format: &AacFormat, bitrate_per_channel: u32) {
+    encoder.set_property("bitrate", (bitrate_per_channel * format.channels) as i32);
     for option in ["aac-tns", "aac-pns"] {
         if encoder.has_property(option) {
             encoder.set_property(option, false);
@@ -156,6 +155,7 @@ pub(crate) fn plain(encoder: &gst::Element) {
 
 impl Drop for Encoder {
     fn drop(&mut self) {
+        let _ = self.input.set_active(false);
         let _ = self.pipeline.set_state(gst::State::Null);
     }
 }
@@ -171,6 +171,8 @@ pub fn silent_frame(channels: u32) -> AacFrame {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
     use crate::audio::{Budget, decode_frames};
 
