@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
+use e2e::environment::Way;
 use e2e::probe::frames::{self, CodedFrames};
 use e2e::runner::Context;
 use e2e::services::echo_sts::EchoStsOptions;
@@ -56,10 +57,12 @@ pub(super) fn lost(context: &Context, row: &'static str) -> Result<()> {
 }
 
 /// The RTMP server dies mid-stream and comes back: with `--output-retry` the stream goes on with the
-/// next keyframe, what was skipped is counted, and the worker ends as if nothing had been.
+/// next keyframe, what was skipped is counted, and the worker ends as if nothing had been. The input comes
+/// from the camera itself: MediaMTX would take it along.
 pub(super) fn returns(context: &Context, row: &'static str) -> Result<()> {
     let spec = clip(24);
     let evidence = story(context, row, &spec)?
+        .way(Way::Camera)
         .worker(|options| {
             let retry = ("WORKER_OUTPUT_RETRY".to_owned(), "20s".to_owned());
             options.env.push(retry);
