@@ -184,5 +184,14 @@ mod tests {
         acks.mixed(4);
         acks.mixed(5);
         assert_eq!(said(&mut acks), [Saying::Applied { link: 2, id: new }]);
+
+        // Nor is its end, but that of the next one is.
+        acks.good(2, ids.next());
+        acks.end(at(0), 2);
+        acks.lost(1);
+        assert_eq!(acks.poll_timeout(), Some(at(2_000)));
+        acks.lost(2);
+        assert_eq!(acks.poll_timeout(), None);
+        assert_eq!(said(&mut acks), []);
     }
 }
