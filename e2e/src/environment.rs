@@ -154,7 +154,7 @@ impl Environment {
 
     /// RTMP path of the output.
     pub fn output_path(&self) -> String {
-        format!("live/{}/out", self.stream_id)
+        output_path(&self.stream_id)
     }
 
     /// URL at which the input is read; nobody listens there if the environment was built without one.
@@ -362,6 +362,11 @@ impl Environment {
         }
         Ok(())
     }
+}
+
+/// RTMP path of a stream's output.
+pub fn output_path(stream_id: &str) -> String {
+    format!("live/{stream_id}/out")
 }
 
 /// How to run it again: `sh repro.txt` in the workspace. What was started is there to be read only,

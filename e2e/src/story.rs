@@ -21,6 +21,7 @@ use crate::probe::frames::{self, CodedFrames};
 use crate::probe::journal::Journal;
 use crate::probe::logs::{Level, Log};
 use crate::probe::metrics::Scrape;
+use crate::probe::rules;
 use crate::services::echo_sts::EchoStsOptions;
 use crate::services::media_server::Kind;
 use crate::services::python_sts::PythonStsOptions;
@@ -547,6 +548,14 @@ impl Evidence {
             .map(Place::Wall);
         let failure = Failure::new("the worker logged trouble").expected("no warning, no error");
         Err(failure.actual(problems.join("\n")).at(at).into())
+    }
+
+    /// Fails unless the alert rules give these answers on this run.
+    ///
+    /// # Errors
+    /// As [`rules::require`].
+    pub fn require_rules(&self, answers: rules::Answers<'_>) -> Result<()> {
+        rules::require(&self.samples, &self.directory, answers)
     }
 
     /// Which segments carry the marker of `echo-sts`' `mark` mode: read from the sound alone.

@@ -6,14 +6,25 @@ use std::process::Command;
 use crate::flags::{E2e, MediaOptions, MediaServer};
 use crate::process::run;
 use crate::programs::Profile;
+use crate::requirements::Need;
 use crate::{preflight, programs, python};
 
 /// `cargo xtask e2e`.
 pub(crate) fn command(options: &E2e) -> anyhow::Result<()> {
     preflight::ensure_media(&options.media)?;
     python::prepare_for(&options.scenarios)?;
+    prepare_fleet(&options.scenarios)?;
     build()?;
     run_suite(options, None)
+}
+
+/// Makes sure that there is a scheduler if one of these scenarios (none: all) needs it.
+pub(crate) fn prepare_fleet(scenarios: &[String]) -> anyhow::Result<()> {
+    const SCENARIO: &str = "fleet";
+    if !scenarios.is_empty() && !scenarios.iter().any(|name| name == SCENARIO) {
+        return Ok(());
+    }
+    preflight::ensure_optional(Need::Fleet, "the scenario fleet is skipped")
 }
 
 /// Builds the scenarios and the programs they start.

@@ -37,13 +37,15 @@ pub(crate) enum Need {
     MediaMtx,
     /// To test against an STS service written in Python; see `python`.
     Python,
+    /// For the scenario `fleet`, which is skipped without it.
+    Fleet,
     /// To check what is in `deploy/` with the tools of its places; without it their checks are skipped.
     Deploy,
 }
 
 impl Need {
     /// Where it is missing something is skipped, and said so; in CI it must be there.
-    pub(crate) const OPTIONAL: [Self; 2] = [Self::Python, Self::Deploy];
+    pub(crate) const OPTIONAL: [Self; 3] = [Self::Python, Self::Fleet, Self::Deploy];
 }
 
 /// One thing the system must provide.
@@ -100,6 +102,10 @@ const OURS: &[Requirement] = &[
     program("nginx", Need::DefaultServer, Some("nginx"), None, "RTMP half of the default media server"),
     program("mediamtx", Need::MediaMtx, None, Some("mediamtx"), "the reference media server"),
     program("python3", Need::Python, Some("python3"), Some("python3"), "runs an STS service as others write it"),
+    program("slurmctld", Need::Fleet, Some("slurmctld"), None, "the scheduler that places streams on nodes"),
+    program("slurmd", Need::Fleet, Some("slurmd"), None, "a node of the scheduler"),
+    program("sbatch", Need::Fleet, Some("slurm-client"), None, "gives the scheduler a stream"),
+    program("munged", Need::Fleet, Some("munge"), None, "the scheduler's nodes know each other by it"),
     program("promtool", Need::Deploy, Some("prometheus"), None, "checks alert rules and metrics"),
     // Libraries to compile against.
     library("openssl", "libssl-dev", "openssl", "TLS to the STS service"),
@@ -249,7 +255,7 @@ mod tests {
 
     #[test]
     fn only_what_the_flake_does_without_is_unknown_to_nix() {
-        let without = [Need::DefaultServer, Need::Deploy];
+        let without = [Need::DefaultServer, Need::Fleet, Need::Deploy];
         for requirement in requirements() {
             assert_eq!(
                 requirement.nix.is_none(),

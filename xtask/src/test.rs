@@ -72,6 +72,9 @@ fn prepare(parts: &[Part]) -> anyhow::Result<()> {
         let otherwise = "files in deploy/ are not checked by their tools";
         preflight::ensure_optional(Need::Deploy, otherwise)?;
     }
+    if parts.contains(&Part::E2e) {
+        e2e::prepare_fleet(&[])?;
+    }
     Ok(())
 }
 

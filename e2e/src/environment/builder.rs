@@ -4,7 +4,7 @@ use std::{path::Path, sync::Arc, time::Instant};
 
 use anyhow::{Result, ensure};
 
-use super::{Environment, MARK_ENV, Scene, SharedTrace, Way, unix_ms};
+use super::{Environment, MARK_ENV, Scene, SharedTrace, Way, output_path, unix_ms};
 use crate::{
     artifacts::Artifacts,
     cleanup::Run,
@@ -29,6 +29,8 @@ pub struct Builder {
     stream_id: String,
     media_server: Option<Kind>,
     scene: Option<Scene>,
+    rtsp: RtspSettings,
+    also: Vec<String>,
     echo_sts: Option<EchoStsOptions>,
     python_sts: Option<PythonStsOptions>,
     cable: bool,
@@ -47,6 +49,20 @@ impl Builder {
     #[must_use]
     pub fn scene(mut self, scene: Scene) -> Self {
         self.scene = Some(scene);
+        self
+    }
+
+    /// What MediaMTX does on its RTSP side where there is no scene.
+    #[must_use]
+    pub fn rtsp(mut self, settings: RtspSettings) -> Self {
+        self.rtsp = settings;
+        self
+    }
+
+    /// The media server records these streams too.
+    #[must_use]
+    pub fn also(mut self, stream_ids: &[&str]) -> Self {
+        self.also = stream_ids.iter().map(|id| (*id).to_owned()).collect();
         self
     }
 
@@ -122,10 +138,11 @@ impl Builder {
         };
         let kind = self.media_server.map_or_else(|| Kind::choose(None), Ok)?;
         environment.part.media_server = kind.to_string();
-        let rtmp_paths = [environment.output_path()];
+        let ids = self.also.iter().chain([&environment.stream_id]);
+        let rtmp_paths: Vec<_> = ids.map(|id| output_path(id)).collect();
         // From here on a failure drops the environment, which stops what was started.
         let settings = self.scene.as_ref().map_or_else(
-            || Ok(RtspSettings::default()),
+            || Ok(self.rtsp.clone()),
             |scene| environment.show(scene, kind),
         )?;
         let server = MediaServer::start(kind, &environment.place, &rtmp_paths, &settings)?;
@@ -159,6 +176,8 @@ impl Environment {
             stream_id: "test".into(),
             media_server: None,
             scene: None,
+            rtsp: RtspSettings::default(),
+            also: Vec::new(),
             echo_sts: None,
             python_sts: None,
             cable: false,

@@ -2,7 +2,7 @@
 //!
 //! `prometheus-parse` reads the format. It passes over what it does not understand; here that is an
 //! error, as are a series that is there twice and a histogram that does not add up. The rest of the
-//! format's rules `promtool` knows, which looks at a scrape where it is installed.
+//! format's rules `promtool` knows (`worker/tests/program.rs`).
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -111,6 +111,34 @@ impl Scrape {
             );
         }
         Ok(scrape)
+    }
+
+    /// Every series as Prometheus has it, those of histograms too, with its value.
+    pub fn all(&self) -> impl Iterator<Item = (String, f64)> {
+        let named = |name: &str, labels: &Labels| {
+            let labels = labels
+                .iter()
+                .map(|(key, value)| format!("{key}=\"{value}\""));
+            format!("{name}{{{}}}", labels.collect::<Vec<_>>().join(","))
+        };
+        let plain = self.series.iter();
+        let plain = plain.map(move |(name, labels, value)| (named(name, labels), *value));
+        let buckets = self
+            .buckets
+            .iter()
+            .flat_map(move |(name, labels, buckets)| {
+                buckets.iter().map(move |(bound, count)| {
+                    let mut labels = labels.clone();
+                    let bound = if bound.is_infinite() {
+                        "+Inf".to_owned()
+                    } else {
+                        bound.to_string()
+                    };
+                    labels.insert("le".to_owned(), bound);
+                    (named(&format!("{name}_bucket"), &labels), *count as f64)
+                })
+            });
+        plain.chain(buckets)
     }
 
     /// Whether there is a series or a histogram of this name.

@@ -10,6 +10,7 @@ pub mod journal;
 pub mod logs;
 pub mod metrics;
 pub mod nal;
+pub mod rules;
 
 /// Why a segment may fall back, as metric and log name it.
 pub const FALLBACK_REASONS: [&str; 7] = [

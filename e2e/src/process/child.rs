@@ -208,6 +208,18 @@ impl Process {
         }
     }
 
+    /// Reads nothing more of what the child prints until [`read_again`](Self::read_again), as a log
+    /// collector that hangs.
+    pub fn stop_reading(&self) {
+        self.0.state().deaf = true;
+    }
+
+    /// Goes on reading.
+    pub fn read_again(&self) {
+        self.0.state().deaf = false;
+        self.0.changed.notify_all();
+    }
+
     /// Writes one line to the child's standard input.
     ///
     /// # Errors
@@ -275,6 +287,8 @@ struct State {
     open: usize,
     exit: Option<ExitStatus>,
     ended: Option<Instant>,
+    /// Nothing is read meanwhile.
+    deaf: bool,
 }
 
 impl State {
@@ -337,6 +351,8 @@ impl Inner {
                 let mut raw = Vec::new();
                 loop {
                     raw.clear();
+                    let state = inner.state();
+                    drop(inner.changed.wait_while(state, |state| state.deaf));
                     match stream
                         .by_ref()
                         .take(LONGEST_LINE)

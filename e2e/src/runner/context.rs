@@ -15,7 +15,7 @@ use similar::{ChangeTag, TextDiff};
 use super::{
     progress::Progress,
     settings::Settings,
-    verdict::{Outcome, PartsFailed, judge},
+    verdict::{Outcome, PartsFailed, Skipped, judge},
 };
 use crate::{
     environment::{Builder, Environment, SharedTrace, Trace, Traces},
@@ -161,6 +161,26 @@ impl Context {
         match failed.into_inner().unwrap_or_else(PoisonError::into_inner) {
             0 => Ok(()),
             failed => Err(PartsFailed(failed).into()),
+        }
+    }
+
+    /// What a part of a proof came to. Where it could not be made here that is said, and no failure of the
+    /// whole; in CI it is.
+    ///
+    /// # Errors
+    /// What did not hold.
+    pub fn told(&self, result: Result<()>) -> Result<()> {
+        let skipped = |error: &anyhow::Error| error.downcast_ref::<Skipped>().is_some();
+        if !result.as_ref().is_err_and(skipped) {
+            return result;
+        }
+        match judge(Ok(result), self.settings.in_ci()) {
+            Outcome::Failed(Some(failure)) => Err(failure.into()),
+            Outcome::Skipped(why) => {
+                println!("{}: SKIPPED: {why}", self.name);
+                Ok(())
+            }
+            _ => Ok(()),
         }
     }
 

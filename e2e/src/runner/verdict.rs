@@ -10,18 +10,32 @@ use crate::failure::Failure;
 /// of a scenario it is no failure, but it is shown and counted; in CI, where a test that cannot fail
 /// proves nothing, it is one.
 #[derive(Debug)]
-pub struct Skipped(String);
+pub struct Skipped {
+    reason: String,
+    in_ci_too: bool,
+}
 
 impl Skipped {
     /// Names what is missing and how to get it, in one line.
     pub fn because(reason: impl Into<String>) -> Self {
-        Self(reason.into())
+        Self {
+            reason: reason.into(),
+            in_ci_too: false,
+        }
+    }
+
+    /// For what another place of ours proves: the flake has what this one lacks, or the other way round.
+    pub fn here(reason: impl Into<String>) -> Self {
+        Self {
+            reason: reason.into(),
+            in_ci_too: true,
+        }
     }
 }
 
 impl fmt::Display for Skipped {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        f.write_str(&self.reason)
     }
 }
 
@@ -55,7 +69,7 @@ pub(super) fn judge(outcome: thread::Result<Result<()>>, in_ci: bool) -> Outcome
         Ok(Ok(())) => Outcome::Passed,
         Ok(Err(error)) if error.is::<PartsFailed>() => Outcome::Failed(None),
         Ok(Err(error)) => match error.downcast_ref::<Skipped>() {
-            Some(skipped) if in_ci => {
+            Some(skipped) if in_ci && !skipped.in_ci_too => {
                 let text = format!("{skipped}; in CI nothing is skipped");
                 Outcome::Failed(Some(Failure::new(text)))
             }
@@ -94,6 +108,11 @@ mod tests {
         assert_eq!(
             judge(Ok(skipped()), true),
             failed("no python; in CI nothing is skipped")
+        );
+        let here = Err(Skipped::here("the flake does it").into());
+        assert_eq!(
+            judge(Ok(here), true),
+            Outcome::Skipped("the flake does it".into())
         );
     }
 

@@ -3,6 +3,7 @@
 pub mod cable;
 pub mod camera;
 pub mod echo_sts;
+pub mod fleet;
 pub mod media_server;
 pub mod python_sts;
 pub mod recorder;

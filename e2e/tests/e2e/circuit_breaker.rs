@@ -54,7 +54,15 @@ pub(crate) fn run(stage: &Context) -> Result<()> {
     wire::require_stalls(&evidence, &[PROBE])?;
     evidence.require_every_picture(1800)?;
     evidence.require_every_coded_frame()?;
-    Ok(())
+    // It was over before any alert's time: they wait.
+    stage.told(evidence.require_rules(&[
+        (
+            "count(ALERTS{alertname=\"DubFallback\",alertstate=\"pending\"}) > bool 0",
+            1.0,
+        ),
+        ("count(ALERTS{alertstate=\"firing\"}) or vector(0)", 0.0),
+        ("max(stream:dubbed_ratio:5m) < bool 0.5", 1.0),
+    ]))
 }
 
 fn fail_then_recover(live: &mut Live) -> Result<()> {

@@ -53,7 +53,13 @@ fn minute(stage: &Context) -> Result<()> {
     }
     evidence.require_every_coded_frame()?;
     steady(&evidence)?;
-    metrics(&evidence)
+    metrics(&evidence)?;
+    stage.told(evidence.require_rules(&[
+        ("count(ALERTS{alertstate=\"firing\"}) or vector(0)", 0.0),
+        ("min(stream:dubbed_ratio:5m) > bool 0.9", 1.0),
+        ("max(stream:sts_rtt_ms:p95_5m) < bool 1000", 1.0),
+        ("max(stream:out_of_sync_ratio:15m) == bool 0", 1.0),
+    ]))
 }
 
 /// By the server, not by the worker: `MediaMTX` looks at two seconds of media before a path is there.

@@ -19,11 +19,13 @@ mod circuit_breaker;
 mod dub_lengths;
 mod dubbed_audio;
 mod edge_cases;
+mod fleet;
 mod fragment_tracker;
 mod full_pipeline;
 mod hostile_sts;
 mod judge;
 mod late_answer;
+mod on_ready;
 mod pause_cut;
 mod python_sts;
 mod reconnection;
@@ -116,6 +118,18 @@ fn main() -> ExitCode {
             about: "a service written with python-socketio is served like any other, and reconnected to",
             light: false,
             run: python_sts::run,
+        },
+        Scenario {
+            name: "fleet",
+            about: "streams as jobs of a scheduler: lost nodes, copies, hopeless and passing failures, a drain",
+            light: true,
+            run: fleet::run,
+        },
+        Scenario {
+            name: "on_ready",
+            about: "MediaMTX starts a worker for what is published, again and again, and none that cannot work",
+            light: true,
+            run: on_ready::run,
         },
         Scenario {
             name: "smoke",

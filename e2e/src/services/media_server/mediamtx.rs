@@ -26,6 +26,10 @@ pub struct RtspSettings {
     pub pull: Option<(String, String)>,
     /// Publishers' sender reports are passed on (`useAbsoluteTimestamp`), not replaced by arrival times.
     pub absolute_timestamps: bool,
+    /// More entries of `paths`, as they stand in a configuration file.
+    pub paths: String,
+    /// Variables for the programs that it starts itself; they are told its RTMP port as `RTMP_PORT`.
+    pub env: Vec<(String, String)>,
 }
 
 /// A running MediaMTX.
@@ -35,6 +39,7 @@ pub struct MediaMtx {
     process: Process,
     dir: PathBuf,
     leases: [Lease; 3],
+    env: Vec<(String, String)>,
 }
 
 impl MediaMtx {
@@ -52,19 +57,21 @@ impl MediaMtx {
             let config = config(&dir, rtmp_paths, settings, ports);
             std::fs::write(dir.join("mediamtx.yml"), config)
                 .context("cannot write mediamtx.yml")?;
-            spawn(place, &dir, ports[2])
+            spawn(place, &dir, ports, &settings.env)
         })?;
         Ok(Self {
             place: place.clone(),
             process,
             dir,
             leases,
+            env: settings.env.clone(),
         })
     }
 
     pub(super) fn restart(&mut self) -> Result<()> {
         self.process.stop(STOP_GRACE);
-        self.process = spawn(&self.place, &self.dir, self.leases[2].port())?;
+        let ports = self.leases.each_ref().map(Lease::port);
+        self.process = spawn(&self.place, &self.dir, ports, &self.env)?;
         Ok(())
     }
 
@@ -133,13 +140,22 @@ fn completed(dir: &Path) -> PathBuf {
     dir.join("completed")
 }
 
-fn spawn(place: &Place, dir: &Path, api: u16) -> Result<Process> {
-    let spawn = place
+fn spawn(
+    place: &Place,
+    dir: &Path,
+    [_, rtmp, api]: [u16; 3],
+    env: &[(String, String)],
+) -> Result<Process> {
+    let mut spawn = place
         .spawn("mediamtx", program()?)
         .arg(dir.join("mediamtx.yml"))
         // Versions after 1.18 open one more port by default and know this switch; older ones exit on
         // an unknown key of the configuration but ignore an unknown variable.
-        .env("MTX_MOQ", "no");
+        .env("MTX_MOQ", "no")
+        .env("RTMP_PORT", rtmp.to_string());
+    for (name, value) in env {
+        spawn = spawn.env(name, value);
+    }
     let process = place.group.spawn(&spawn)?;
     let url = format!("http://127.0.0.1:{api}/v3/paths/list");
     // The API's listener is opened after those of RTSP and RTMP.
@@ -190,6 +206,7 @@ fn config(
             "  \"{path}\":\n    source: {from}\n    rtspTransport: tcp\n"
         );
     }
+    paths += &settings.paths;
     let absolute = settings.absolute_timestamps;
     format!(
         "logLevel: info\nlogDestinations: [stdout]\nwriteQueueSize: 4096\n\

@@ -23,7 +23,8 @@ const SIDE_BY_SIDE: usize = 4;
 
 type Row = (&'static str, fn(&Context, &'static str) -> Result<()>);
 
-const ROWS: [Row; 23] = [
+const ROWS: [Row; 24] = [
+    ("stalled_log", output::stalled_log),
     ("no_input", input::no_input),
     ("input_returns", input::returns),
     ("never_answers", sts::never_answers),

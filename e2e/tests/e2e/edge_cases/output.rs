@@ -8,7 +8,7 @@ use e2e::probe::frames::{self, CodedFrames};
 use e2e::runner::Context;
 use e2e::services::echo_sts::EchoStsOptions;
 use e2e::services::media_server::Kind;
-use e2e::services::worker::Worker;
+use e2e::services::worker::{ScrapeSample, Worker};
 use e2e::story::quietly;
 use nix::sys::signal::Signal;
 
@@ -139,6 +139,62 @@ pub(super) fn sigterm(context: &Context, row: &'static str) -> Result<()> {
         "{ready} pictures came in, {out} are out"
     );
     evidence.require_clean_log()
+}
+
+/// Nobody reads the log for a minute, though there is much of it: output goes on, and SIGTERM drains.
+pub(super) fn stalled_log(context: &Context, row: &'static str) -> Result<()> {
+    const MINUTE: Duration = Duration::from_mins(1);
+    /// Output leaves in steps of pictures; a machine that is busy holds it up too.
+    const STANDSTILL: Duration = Duration::from_secs(2);
+    let spec = clip(75);
+    let mut stalled = Duration::ZERO;
+    let evidence = story(context, row, &spec)?
+        .worker(|options| {
+            // Far more than a pipe and what the worker keeps.
+            let talk = "rtspsrc:6,rtpjitterbuffer:6,flvmux:6,rtmp2sink:6,basesink:6";
+            options.env.push(("GST_DEBUG".to_owned(), talk.to_owned()));
+        })
+        .abrupt()
+        .run(|live| {
+            live.worker
+                .wait_log("pair_started", Duration::from_secs(20))?;
+            let process = live.worker.process();
+            stalled = live
+                .worker
+                .metrics_over_time()?
+                .last()
+                .map_or(stalled, |it| it.at);
+            process.stop_reading();
+            let minute = process.wait_exit(MINUTE);
+            ensure!(
+                minute.is_err(),
+                "the worker ended while nobody read its log"
+            );
+            process.signal(Signal::SIGTERM);
+            let drained = process.wait_exit(Duration::from_secs(20));
+            process.read_again();
+            drained.map(drop)
+        })?;
+    let series = "worker_log_lines_dropped_total";
+    let dropped = evidence.metrics.count(series, &[])?;
+    ensure!(dropped > 0, "no log line was dropped: nothing was stalled");
+    let bytes = |sample: &ScrapeSample| sample.scrape.value("worker_output_bytes_total", &[]);
+    let (mut moved, mut last) = (stalled, 0.0);
+    for sample in evidence.samples.iter().filter(|it| it.at >= stalled) {
+        let bytes = bytes(sample)?;
+        if bytes > last {
+            (moved, last) = (sample.at, bytes);
+        }
+        let still = sample.at.saturating_sub(moved);
+        ensure!(still < STANDSTILL, "output stood still for {still:?}");
+    }
+    ensure!(
+        moved >= stalled + MINUTE,
+        "output ended {moved:?} after the start"
+    );
+    let out = prefix(&evidence)?;
+    ensure!(out >= 30 * 60, "only {out} pictures are out");
+    Ok(())
 }
 
 /// A second signal does not wait for the drain.
