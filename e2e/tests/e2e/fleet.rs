@@ -53,7 +53,9 @@ pub(crate) fn run(context: &Context) -> Result<()> {
         .start()?;
     let deploy = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/slurm");
     let lines = std::fs::read_to_string(deploy.join("slurm.conf.part"))?;
-    let fleet = Fleet::start(environment.place(), &lines)?;
+    // Where a scheduler cannot run, as in a sandbox, that is said.
+    let fleet = Fleet::start(environment.place(), &lines)
+        .map_err(|error| Skipped::here(format!("the scheduler does not start here: {error:#}")))?;
     let told = Stage {
         context,
         environment: &environment,
