@@ -159,8 +159,25 @@ pub(super) fn media_of(caps: &gst::Caps) -> (String, String) {
     let Some(structure) = caps.structure(0) else {
         return Default::default();
     };
-    let field = |name| structure.get::<String>(name).unwrap_or_default();
-    (field("media"), field("encoding-name").to_uppercase())
+    let field = |name| structure.get::<String>(name).ok();
+    let encoding = field("encoding-name").map(|name| name.to_uppercase());
+    let payload = structure.get::<i32>("payload").ok();
+    let encoding = encoding.or_else(|| payload.and_then(by_payload_type).map(str::to_owned));
+    (
+        field("media").unwrap_or_default(),
+        encoding.unwrap_or_default(),
+    )
+}
+
+/// What a payload type alone says (RFC 3551); servers leave the `rtpmap` out, MediaMTX for MP3.
+fn by_payload_type(payload: i32) -> Option<&'static str> {
+    Some(match payload {
+        0 => "PCMU",
+        8 => "PCMA",
+        10 | 11 => "L16",
+        14 => "MPA",
+        _ => return None,
+    })
 }
 
 fn missing_track(offered: &[(String, String)]) -> Option<String> {
@@ -208,6 +225,18 @@ mod tests {
             .map(|(m, e)| ((*m).to_owned(), (*e).to_owned()))
             .collect();
         missing_track(&offered)
+    }
+
+    #[test]
+    fn well_known_payload_types_need_no_rtpmap() {
+        crate::init().unwrap();
+        let named = |payload: i32| {
+            let caps = gst::Caps::builder("application/x-unknown");
+            let caps = caps.field("media", "audio").field("payload", payload);
+            media_of(&caps.build()).1
+        };
+        let types = [0, 8, 14, 97];
+        assert_eq!(types.map(named), ["PCMU", "PCMA", "MPA", ""]);
     }
 
     #[test]
