@@ -224,8 +224,7 @@ fn watch_bus(pipeline: &gst::Pipeline, url: &MediaUrl, offer: &Offer, telling: &
         }
         // The connection is gone, what came over it is not.
         BusFact::Error { text, .. } if text.contains(texts::CLOSED) => {
-            let error = classify(text);
-            telling.end_after_units(IngestFact::Failed { error });
+            telling.fail_after_units(classify(text));
         }
         BusFact::Error { text, .. } => telling.end(IngestFact::Failed {
             error: classify(text),

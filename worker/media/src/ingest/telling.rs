@@ -1,18 +1,14 @@
 //! How GStreamer's threads tell the driver, without ever waiting for it.
 
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
+use dub_engine::{At, Drain};
 use tokio::sync::mpsc;
 
 use super::{IngestError, IngestFact};
 
 type Tagged = (u32, IngestFact);
-
-/// Chains that give nothing for so long have nothing left.
-const QUIET: Duration = Duration::from_millis(500);
-/// What a connection has left behind is waited for so long at most.
-const LONGEST_DRAIN: Duration = Duration::from_secs(10);
 
 /// Where the facts of one connection go.
 ///
@@ -81,36 +77,33 @@ impl Telling {
         }
     }
 
-    /// The connection's last word, once what it brought before has come through the chains: a machine that
-    /// is busy may have a second of it waiting there. Does not block.
-    pub(super) fn end_after_units(&self, fact: IngestFact) {
+    /// The connection has failed, which is its last word once what it brought before has come through the
+    /// chains. Does not block.
+    pub(super) fn fail_after_units(&self, error: IngestError) {
         let telling = self.clone();
+        let last = error.clone();
         let drain = move || {
             telling.drained();
-            telling.end(fact);
+            telling.end(IngestFact::Failed { error: last });
         };
-        // Without a thread the fact is dropped, and with it the last place: the channel tells.
-        let _ = std::thread::Builder::new()
-            .name("input-drain".to_owned())
-            .spawn(drain);
+        let thread = std::thread::Builder::new().name("input-drain".to_owned());
+        if thread.spawn(drain).is_err() {
+            self.end(IngestFact::Failed { error });
+        }
     }
 
     fn drained(&self) {
-        let deadline = Instant::now() + LONGEST_DRAIN;
+        let began = Instant::now();
         let (chains, changed) = &*self.chains;
         let mut chains = lock(chains);
-        let (mut told, mut quiet_at) = (chains.told, Instant::now() + QUIET);
-        while chains.open > 0 {
-            let now = Instant::now();
-            if chains.told != told {
-                (told, quiet_at) = (chains.told, now + QUIET);
-            }
-            let until = quiet_at.min(deadline);
-            if now >= until {
+        let mut drain = Drain::new(At::ZERO, chains.told);
+        loop {
+            let now = At::new(began.elapsed());
+            let Some(until) = drain.until(now, chains.open, chains.told) else {
                 return;
-            }
+            };
             chains = changed
-                .wait_timeout(chains, until - now)
+                .wait_timeout(chains, until.since(now))
                 .unwrap_or_else(PoisonError::into_inner)
                 .0;
         }
@@ -151,49 +144,26 @@ mod tests {
         ));
     }
 
+    /// When it is heard if they do not is `Drain`'s to say.
     #[test]
-    fn the_last_word_waits_for_what_came_before_it() {
-        let (sender, mut facts) = mpsc::channel(100);
-        let telling = Telling::new(sender, 1);
-        telling.chain_begins();
-        telling.chain_begins();
-        telling.end_after_units(IngestFact::Ended {
-            reason: "closed".to_owned(),
-        });
-        // Longer than chains may be quiet, but never quiet for so long.
-        let unit = std::thread::spawn({
-            let telling = telling.clone();
-            move || {
-                for _ in 0..4 {
-                    std::thread::sleep(QUIET / 3);
-                    telling.tell(IngestFact::Connected);
-                }
-                telling.chain_ended();
-                telling.chain_ended();
-            }
-        });
-        let heard: Vec<_> = std::iter::from_fn(|| facts.blocking_recv())
-            .take(5)
-            .map(|(_, fact)| matches!(fact, IngestFact::Ended { .. }))
-            .collect();
-        assert_eq!(heard, [false, false, false, false, true]);
-        unit.join().unwrap();
-    }
-
-    #[test]
-    fn a_chain_that_never_ends_does_not_hold_the_last_word() {
+    fn a_failure_is_heard_when_all_chains_have_ended() {
         let (sender, mut facts) = mpsc::channel(3);
         let telling = Telling::new(sender, 1);
         telling.chain_begins();
-        let began = Instant::now();
-        telling.end_after_units(IngestFact::Ended {
-            reason: "closed".to_owned(),
-        });
-        assert!(matches!(
-            facts.blocking_recv(),
-            Some((1, IngestFact::Ended { .. }))
-        ));
-        let took = began.elapsed();
-        assert!(took >= QUIET && took < LONGEST_DRAIN, "{took:?}");
+        telling.chain_begins();
+        telling.fail_after_units(IngestError::Broken("closed".to_owned()));
+        telling.tell(IngestFact::Connected);
+        telling.chain_ended();
+        telling.chain_ended();
+        let heard: Vec<_> = std::iter::from_fn(|| facts.blocking_recv())
+            .take(2)
+            .collect();
+        assert!(
+            matches!(
+                heard.as_slice(),
+                [(1, IngestFact::Connected), (1, IngestFact::Failed { .. })]
+            ),
+            "{heard:?}"
+        );
     }
 }
