@@ -65,6 +65,19 @@ pub enum Look<T> {
 pub fn until<T>(
     what: &str,
     patience: Duration,
+    look: impl FnMut() -> Result<Look<T>>,
+) -> Result<T> {
+    until_every(POLL, what, patience, look)
+}
+
+/// The same with `between` two looks, where a look costs much.
+///
+/// # Errors
+/// As [`until`].
+pub fn until_every<T>(
+    between: Duration,
+    what: &str,
+    patience: Duration,
     mut look: impl FnMut() -> Result<Look<T>>,
 ) -> Result<T> {
     let deadline = Deadline::within(patience);
@@ -79,7 +92,7 @@ pub fn until<T>(
                 patience.as_secs_f64()
             );
         }
-        std::thread::sleep(POLL.min(deadline.remaining()));
+        std::thread::sleep(between.min(deadline.remaining()));
     }
 }
 

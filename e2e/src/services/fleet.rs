@@ -17,6 +17,7 @@ use crate::cleanup;
 use crate::ports::{Lease, with_leases};
 use crate::process::Process;
 use crate::programs;
+use crate::runner::Skipped;
 use crate::wait::{self, Look};
 
 /// What it consists of, by Debian package.
@@ -69,9 +70,20 @@ impl Fleet {
     /// everything is. Returns when all nodes are idle.
     ///
     /// # Errors
-    /// When something is not installed or does not start.
+    /// When something is not installed or does not start, or [`Skipped`] where it does not either without
+    /// `lines`.
     pub fn start(place: &Place, lines: &str) -> Result<Self> {
-        let dir = place.scratch.join("fleet");
+        Self::start_in(place, "fleet", lines).map_err(|error| {
+            if Self::start_in(place, "bare", "").is_ok() {
+                return error.context("the scheduler starts, but not with these lines");
+            }
+            // As in a sandbox.
+            Skipped::here(format!("no scheduler can run here: {error:#}")).into()
+        })
+    }
+
+    fn start_in(place: &Place, name: &str, lines: &str) -> Result<Self> {
+        let dir = place.scratch.join(name);
         std::fs::create_dir_all(dir.join("state")).context("cannot create a directory")?;
         let key: [u8; 64] = rand::random();
         let file = std::fs::OpenOptions::new()
@@ -118,7 +130,7 @@ impl Fleet {
             nodes,
             _leases: leases,
         };
-        wait::until("the nodes to be idle", READY_PATIENCE, || {
+        wait::until_every(BETWEEN, "the nodes to be idle", READY_PATIENCE, || {
             for node in fleet.nodes.values() {
                 node.alive()?;
             }
@@ -129,7 +141,6 @@ impl Fleet {
             if idle == NODES {
                 return Ok(Look::Done(()));
             }
-            std::thread::sleep(BETWEEN);
             Ok(Look::NotYet(said))
         })?;
         Ok(fleet)
@@ -204,13 +215,12 @@ impl Fleet {
         patience: Duration,
         is_so: impl Fn(&Job) -> bool,
     ) -> Result<Job> {
-        wait::until(what, patience, || {
+        wait::until_every(BETWEEN, what, patience, || {
             let job = self.job(id)?;
             let seen = format!("{job:?}");
             if is_so(&job) {
                 return Ok(Look::Done(job));
             }
-            std::thread::sleep(BETWEEN);
             Ok(Look::NotYet(seen))
         })
     }
