@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail};
 use camera::{Manner, Sent};
 
-use crate::environment::{Environment, Scene, SharedTrace, Way, unix_ms};
+use crate::environment::{Builder, Environment, Scene, SharedTrace, Way, unix_ms};
 use crate::failure::{Failure, Place};
 use crate::probe::audio::{self, Sound};
 use crate::probe::clock::Clock;
@@ -40,21 +40,16 @@ type Change = Box<dyn FnOnce(&mut WorkerOptions)>;
 
 /// A run to be made.
 pub struct Story {
-    name: String,
+    environment: Builder,
     clip: PathBuf,
     clip_length: Duration,
-    media_server: Option<Kind>,
     way: Way,
     manner: Manner,
-    sts: EchoStsOptions,
-    python_sts: Option<PythonStsOptions>,
     worker: Vec<Change>,
     exit: i32,
     abrupt: bool,
     extra_time: Duration,
     late_reader: bool,
-    cable: bool,
-    trace: SharedTrace,
     tell: Tell,
 }
 
@@ -62,21 +57,16 @@ impl Story {
     /// Publishes `clip`, which lasts `length`; artifacts go to `target/e2e/<name>/`.
     pub fn new(name: impl Into<String>, clip: impl Into<PathBuf>, length: Duration) -> Self {
         Self {
-            name: name.into(),
+            environment: Environment::builder(name).echo_sts(EchoStsOptions::default()),
             clip: clip.into(),
             clip_length: length,
-            media_server: None,
             way: Way::default(),
             manner: Manner::default(),
-            sts: EchoStsOptions::default(),
-            python_sts: None,
             worker: Vec::new(),
             exit: 0,
             abrupt: false,
             extra_time: Duration::ZERO,
             late_reader: false,
-            cable: false,
-            trace: SharedTrace::default(),
             tell: Arc::new(|_| ()),
         }
     }
@@ -84,7 +74,9 @@ impl Story {
     /// Uses this media server instead of the best one there is.
     #[must_use]
     pub fn media_server(mut self, kind: Option<Kind>) -> Self {
-        self.media_server = kind;
+        if let Some(kind) = kind {
+            self.environment = self.environment.media_server(kind);
+        }
         self
     }
 
@@ -105,14 +97,14 @@ impl Story {
     /// Starts `echo-sts` with these options.
     #[must_use]
     pub fn sts(mut self, options: EchoStsOptions) -> Self {
-        self.sts = options;
+        self.environment = self.environment.echo_sts(options);
         self
     }
 
     /// Starts an STS service written in Python instead of `echo-sts`.
     #[must_use]
     pub fn python_sts(mut self, options: PythonStsOptions) -> Self {
-        self.python_sts = Some(options);
+        self.environment = self.environment.python_sts(options);
         self
     }
 
@@ -154,14 +146,14 @@ impl Story {
     /// Lays a cable between worker and `echo-sts` that can be cut.
     #[must_use]
     pub fn cable(mut self) -> Self {
-        self.cable = true;
+        self.environment = self.environment.cable();
         self
     }
 
     /// Remembers in `trace` what is worth knowing when the run is over.
     #[must_use]
     pub fn trace(mut self, trace: SharedTrace) -> Self {
-        self.trace = trace;
+        self.environment = self.environment.trace(trace);
         self
     }
 
@@ -179,24 +171,12 @@ impl Story {
     pub fn run(self, during: impl FnOnce(&mut Live) -> Result<()>) -> Result<Evidence> {
         let began = Instant::now();
         (self.tell)("starting services");
-        let builder = Environment::builder(&self.name)
-            .scene(Scene {
-                clip: self.clip.clone(),
-                manner: self.manner,
-                way: self.way,
-            })
-            .trace(self.trace);
-        let mut builder = match self.python_sts {
-            Some(options) => builder.python_sts(options),
-            None => builder.echo_sts(self.sts),
+        let scene = Scene {
+            clip: self.clip.clone(),
+            manner: self.manner,
+            way: self.way,
         };
-        if let Some(kind) = self.media_server {
-            builder = builder.media_server(kind);
-        }
-        if self.cable {
-            builder = builder.cable();
-        }
-        let environment = builder.start()?;
+        let environment = self.environment.scene(scene).start()?;
         let mut options = environment.worker_options();
         for change in self.worker {
             change(&mut options);

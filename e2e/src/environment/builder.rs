@@ -83,6 +83,7 @@ impl Builder {
     /// Starts an STS service written in Python instead of `echo-sts`.
     #[must_use]
     pub fn python_sts(mut self, options: PythonStsOptions) -> Self {
+        self.echo_sts = None;
         self.python_sts = Some(options);
         self
     }
