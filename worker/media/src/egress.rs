@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 
 use super::aac::AacFormat;
 use super::bus::{self, BusFact};
-use super::element::{Element, make};
+use super::element::{Element, cast, make};
 use super::{AacFrame, AccessUnit, MediaError, RtmpTarget, flv, socket_queue};
 
 /// What this part is called in errors.
@@ -262,9 +262,7 @@ fn sink(target: &RtmpTarget) -> Result<gst::Element, MediaError> {
 }
 
 fn source() -> Result<gst_app::AppSrc, MediaError> {
-    let source = make(Element::Appsrc)?
-        .downcast::<gst_app::AppSrc>()
-        .map_err(|_| MediaError::at(PLACE)("appsrc is no AppSrc"))?;
+    let source: gst_app::AppSrc = cast(make(Element::Appsrc)?)?;
     source.set_format(gst::Format::Time);
     source.set_is_live(false);
     source.set_max_bytes(0);

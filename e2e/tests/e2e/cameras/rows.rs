@@ -412,11 +412,29 @@ fn passes() -> Vec<Row> {
         audio_codec: Some(codec),
         ..Manner::default()
     };
+    // The payload type says it all.
+    let without_rtpmap = |codec, line: &str| Manner {
+        sdp: vec![Edit {
+            find: format!("a=rtpmap:{line}\n"),
+            replace: String::new(),
+        }],
+        ..coded(codec)
+    };
     vec![
         Row::new("opus", 6, coded(AudioCodec::Opus)),
         Row::new("mp3", 6, coded(AudioCodec::Mp3)),
         Row::new("pcma", 6, coded(AudioCodec::Pcma)),
         Row::new("l16", 6, coded(AudioCodec::L16)),
+        Row::new(
+            "pcmu_without_rtpmap",
+            6,
+            without_rtpmap(AudioCodec::Pcmu, "0 PCMU/8000"),
+        ),
+        Row::new(
+            "mp3_without_rtpmap",
+            6,
+            without_rtpmap(AudioCodec::Mp3, "14 MPA/90000"),
+        ),
         Row::new(
             "head_start",
             6,

@@ -151,7 +151,7 @@ pub(super) fn stalled_log(context: &Context, row: &'static str) -> Result<()> {
     let evidence = story(context, row, &spec)?
         .worker(|options| {
             // Far more than a pipe and what the worker keeps.
-            let talk = "rtspsrc:6,rtpjitterbuffer:6,flvmux:6,rtmp2sink:6,basesink:6";
+            let talk = "rtspsrc:6,rtpjitterbuffer:6,rtmp2sink:6,basesink:6";
             options.env.push(("GST_DEBUG".to_owned(), talk.to_owned()));
         })
         .abrupt()

@@ -237,6 +237,21 @@ mod tests {
         };
         let types = [0, 8, 14, 97];
         assert_eq!(types.map(named), ["PCMU", "PCMA", "MPA", ""]);
+        let kind = gst::ElementFactoryType::DEPAYLOADER;
+        let depayloaders = gst::ElementFactory::factories_with_type(kind, gst::Rank::MARGINAL);
+        for (payload, rate) in [
+            (0, 8_000),
+            (8, 8_000),
+            (10, 44_100),
+            (11, 44_100),
+            (14, 90_000),
+        ] {
+            let caps = gst::Caps::builder("application/x-rtp");
+            let caps = caps.field("media", "audio").field("payload", payload);
+            let caps = caps.field("clock-rate", rate).build();
+            let taken = depayloaders.iter().any(|it| it.can_sink_any_caps(&caps));
+            assert!(taken, "nothing takes payload type {payload}");
+        }
     }
 
     #[test]
