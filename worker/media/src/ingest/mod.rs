@@ -140,8 +140,11 @@ pub mod texts {
     pub const NO_SESSION: &str = "(454)";
     /// The credentials are wrong or missing.
     pub const UNAUTHORIZED: &str = "(401)";
-    /// The server has closed the connection: the only warning of a healthy life, or an error.
+    /// The server has closed the connection: a warning of a healthy life, or an error.
     pub const CLOSED: &str = "Could not read from resource";
+    /// The request that keeps the session alive met a connection that the server has closed: what is
+    /// read from it, or silence, tells the end.
+    pub const KEEP_ALIVE_UNSENT: &str = "Could not send get-parameter";
     /// No element takes what comes.
     pub const NOT_NEGOTIATED: &str = "not-negotiated";
     /// No decoder is installed for it.
@@ -229,7 +232,8 @@ fn watch_bus(pipeline: &gst::Pipeline, url: &MediaUrl, offer: &Offer, telling: &
         BusFact::Error { text, .. } => telling.end(IngestFact::Failed {
             error: classify(text),
         }),
-        BusFact::Warning { text } if text.contains(texts::CLOSED) => {}
+        BusFact::Warning { text }
+            if text.contains(texts::CLOSED) || text.contains(texts::KEEP_ALIVE_UNSENT) => {}
         BusFact::Warning { text } => telling.tell(IngestFact::Warning { text }),
         BusFact::Eos => telling.end(IngestFact::Ended {
             reason: "the server closed the stream".to_owned(),

@@ -1,0 +1,135 @@
+//! How connections end, against a camera: each text of `rtspsrc` that is told apart is provoked on the
+//! installed version.
+
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test says what it expects by unwrapping it"
+)]
+
+use std::net::TcpListener;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use camera::{Camera, Clip, Manner};
+use dub_media::MediaUrl;
+use dub_media::ingest::{CHANNEL_CAPACITY, Ingest, IngestError, IngestFact};
+use tokio::sync::mpsc::{self, Receiver, error::TryRecvError};
+
+const PATIENCE: Duration = Duration::from_secs(10);
+/// A worker asks every two seconds; one that asks as often as this meets every moment of an end.
+const OFTEN: Duration = Duration::from_millis(10);
+
+fn camera(manner: &str) -> Camera {
+    let clip = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/clock-60s.mp4");
+    Camera::start(
+        "127.0.0.1:0".parse().unwrap(),
+        Clip::open(&clip, None).unwrap(),
+        serde_json::from_str::<Manner>(manner).unwrap(),
+        Arc::new(|_| ()),
+    )
+    .unwrap()
+}
+
+/// A connection under way and what it has told.
+struct Connection {
+    ingest: Ingest,
+    facts: Receiver<(u32, IngestFact)>,
+    warnings: Vec<String>,
+}
+
+impl Connection {
+    fn to(url: &str) -> Self {
+        dub_media::init().unwrap();
+        let (sender, facts) = mpsc::channel(CHANNEL_CAPACITY);
+        let (url, latency) = (MediaUrl::new(url), Duration::from_millis(200));
+        Self {
+            ingest: Ingest::start(&url, latency, false, 1, sender).unwrap(),
+            facts,
+            warnings: Vec::new(),
+        }
+    }
+
+    /// Waits for the end. Asks to be kept alive from the first media on, and for a while behind the end.
+    fn end(&mut self) -> IngestFact {
+        let (mut until, mut end) = (Instant::now() + PATIENCE, None);
+        let mut asked = None::<Instant>;
+        while Instant::now() < until {
+            match self.facts.try_recv() {
+                Ok((_, IngestFact::Warning { text })) => self.warnings.push(text),
+                Ok((_, fact @ (IngestFact::Ended { .. } | IngestFact::Failed { .. }))) => {
+                    end.get_or_insert(fact);
+                    until = Instant::now() + Duration::from_millis(300);
+                }
+                Ok((_, IngestFact::Video { .. })) => {
+                    asked.get_or_insert_with(Instant::now);
+                }
+                Ok(_) => {}
+                Err(TryRecvError::Empty | TryRecvError::Disconnected) => {
+                    if asked.is_some_and(|at| at.elapsed() > OFTEN) {
+                        asked = Some(Instant::now());
+                        self.ingest.keep_alive();
+                    }
+                    std::thread::sleep(Duration::from_millis(1));
+                }
+            }
+        }
+        end.expect("the connection never ended")
+    }
+
+    fn error(url: &str) -> IngestError {
+        match Self::to(url).end() {
+            IngestFact::Failed { error } => error,
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+fn url(camera: &Camera) -> String {
+    format!("rtsp://{}/live/x/in", camera.address())
+}
+
+#[test]
+fn a_camera_that_closes_is_no_trouble_whatever_was_being_asked() {
+    let close = |end: &str| {
+        let camera = camera(&format!(r#"{{"end_at": 0.5, "end": "{end}"}}"#));
+        let mut connection = Connection::to(&url(&camera));
+        (connection.end(), connection.warnings)
+    };
+    // Whether the request or the end is first is a matter of luck, so several.
+    let ends = std::thread::scope(|scope| {
+        let all = ["bye", "close"].repeat(12);
+        let all: Vec<_> = all
+            .into_iter()
+            .map(|end| scope.spawn(move || close(end)))
+            .collect();
+        all.into_iter()
+            .map(|it| it.join().unwrap())
+            .collect::<Vec<_>>()
+    });
+    for (end, warnings) in ends {
+        let broken = |error: &IngestError| matches!(error, IngestError::Broken(_));
+        assert!(
+            matches!(&end, IngestFact::Ended { .. })
+                || matches!(&end, IngestFact::Failed { error } if broken(error)),
+            "{end:?}"
+        );
+        assert_eq!(warnings, Vec::<String>::new());
+    }
+}
+
+#[test]
+fn refusals_are_told_apart() {
+    let denied = camera(r#"{"session": {"login": {"user": "someone", "password": "right one"}}}"#);
+    let error = Connection::error(&url(&denied));
+    assert!(matches!(error, IngestError::Denied(_)), "{error:?}");
+
+    let over = camera(r#"{"end_at": 0.2}"#);
+    let _ = Connection::to(&url(&over)).end();
+    let error = Connection::error(&url(&over));
+    assert!(matches!(error, IngestError::NotFound(_)), "{error:?}");
+
+    let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr();
+    let error = Connection::error(&format!("rtsp://{}/live/x/in", nobody.unwrap()));
+    assert!(matches!(error, IngestError::Broken(_)), "{error:?}");
+}
