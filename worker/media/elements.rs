@@ -32,7 +32,7 @@ elements! {
     Alawdec "alawdec" "alaw" GOOD "dubbed audio of telephones";
     Scaletempo "scaletempo" "audiofx" GOOD "dubs at another speed";
     // Output.
-    AvencAac "avenc_aac" "libav" LIBAV "the one continuous AAC encoder";
+    Voaacenc "voaacenc" "voaacenc" BAD "AAC encoder";
     Rtmp2sink "rtmp2sink" "rtmp2" BAD "RTMP output";
     Mp4mux "mp4mux" "isomp4" GOOD "segment files";
     Filesink "filesink" "coreelements" CORE "segment files";

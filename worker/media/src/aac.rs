@@ -72,9 +72,9 @@ impl AacFormat {
     }
 }
 
-const SAMPLING_FREQUENCIES: [u32; 13] = [
+/// Those that the encoder has too: all but 7,350 Hz, which is converted.
+pub(crate) const SAMPLING_FREQUENCIES: [u32; 12] = [
     96_000, 88_200, 64_000, 48_000, 44_100, 32_000, 24_000, 22_050, 16_000, 12_000, 11_025, 8_000,
-    7_350,
 ];
 
 #[cfg(test)]

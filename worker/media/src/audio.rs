@@ -366,6 +366,13 @@ pub(crate) fn aac_caps(format: &AacFormat) -> gst::Caps {
         .build()
 }
 
+/// Samples as GStreamer gives them.
+pub(crate) fn samples_of(bytes: &[u8]) -> impl ExactSizeIterator<Item = f32> {
+    bytes
+        .chunks_exact(4)
+        .map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]))
+}
+
 /// Samples as GStreamer takes them.
 pub(crate) fn bytes_of(samples: &[f32]) -> Vec<u8> {
     let mut bytes = vec![0; samples.len() * 4];

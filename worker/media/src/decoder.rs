@@ -9,7 +9,7 @@ use std::time::Instant;
 use gst::prelude::*;
 
 use super::aac::AacFormat;
-use super::audio::{AudioError, Budget, Kind, pcm_caps};
+use super::audio::{AudioError, Budget, Kind, pcm_caps, samples_of};
 use super::element::{Element, cast, make};
 use super::error::MediaError;
 use super::meter::{self, Meter, Thread};
@@ -218,10 +218,7 @@ impl Job {
                         .buffer()
                         .and_then(|buffer| buffer.map_readable().ok())
                     {
-                        samples.extend(
-                            map.chunks_exact(4)
-                                .map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])),
-                        );
+                        samples.extend(samples_of(&map));
                     }
                     if samples.len() > budget.frames * self.channels {
                         return Err(AudioError::TooLong(budget.frames));

@@ -9,6 +9,7 @@ use dub_engine::pause::{Level, SILENCE};
 use gst::prelude::*;
 
 use super::MediaError;
+use super::audio::samples_of;
 use super::element::{Element, make};
 
 /// Where it fails, in errors.
@@ -93,12 +94,10 @@ fn output(heard: &Heard) -> gst::Pad {
     gst::Pad::builder(gst::PadDirection::Sink)
         .chain_function(move |_, _, buffer| {
             if let Ok(map) = buffer.map_readable() {
-                let samples = map.chunks_exact(4);
-                let square =
-                    |b: &[u8]| f64::from(f32::from_le_bytes([b[0], b[1], b[2], b[3]])).powi(2);
+                let samples = samples_of(&map);
                 let mut heard = heard.lock().unwrap_or_else(PoisonError::into_inner);
                 heard.1 += samples.len();
-                heard.0 += samples.map(square).sum::<f64>();
+                heard.0 += samples.map(|it| f64::from(it).powi(2)).sum::<f64>();
             }
             Ok(gst::FlowSuccess::Ok)
         })
@@ -107,7 +106,7 @@ fn output(heard: &Heard) -> gst::Pad {
 }
 
 /// A mean power as a level.
-fn level_of(power: f64) -> Level {
+pub(crate) fn level_of(power: f64) -> Level {
     // Also what is no number is silence.
     let hundredths = (1_000.0 * power.log10()).max(f64::from(SILENCE));
     hundredths.round() as Level
@@ -132,7 +131,7 @@ mod tests {
     fn sound(channels: i32) -> Vec<gst::Sample> {
         let pipeline = gst::parse::launch(&format!(
             "appsrc name=in format=time caps=audio/x-raw,format=F32LE,rate=48000,layout=interleaved,channels={channels} \
-             ! audioconvert ! avenc_aac bitrate=128000 ! aacparse ! audio/mpeg,stream-format=raw ! appsink name=out sync=false"
+             ! audioconvert ! voaacenc bitrate=128000 ! aacparse ! audio/mpeg,stream-format=raw ! appsink name=out sync=false"
         ))
         .unwrap()
         .downcast::<gst::Pipeline>()

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use gst::prelude::*;
 
-use super::audio::Pcm;
+use super::audio::{Pcm, samples_of};
 use super::element::{Element, cast, make};
 use super::error::MediaError;
 use super::fit;
@@ -140,10 +140,7 @@ impl Chain {
                 Some(sample) => {
                     let map = sample.buffer().map(gst::BufferRef::map_readable);
                     let map = map.transpose().map_err(&failed)?.ok_or_else(silent)?;
-                    samples.extend(
-                        map.chunks_exact(4)
-                            .map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])),
-                    );
+                    samples.extend(samples_of(&map));
                 }
                 None if self.sink.is_eos() => break,
                 None => return Err(silent()),

@@ -7,8 +7,8 @@ use super::{Sound, decibels, median, rms};
 const CLICK_BAND: f64 = 0.15;
 const CLICK_BIN_SECONDS: f64 = 0.001;
 /// Quieter than this is not a click whatever surrounds it: encoders leave up to
-/// -60 dB where a beep starts, a single sample off by a hundredth gives -42.
-const CLICK_FLOOR_DB: f64 = -54.0;
+/// -52 dB where a beep starts, a single sample off by a hundredth gives -42.
+const CLICK_FLOOR_DB: f64 = -49.0;
 /// How far above its surroundings' median a click stands.
 const CLICK_RISE_DB: f64 = 20.0;
 const CLICK_SURROUNDINGS_SECONDS: f64 = 0.1;

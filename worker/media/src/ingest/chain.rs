@@ -1,17 +1,18 @@
 //! From RTP to access units and AAC frames: what is linked behind `rtspsrc`.
 
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use dub_engine::Track;
 use dub_engine::pause::Level;
 use gst::prelude::*;
 
-use super::super::aac::{AacFormat, FRAME_SAMPLES};
+use super::super::aac::AacFormat;
 use super::super::ear::Ear;
 use super::super::element::{Element, make};
-use super::super::{AacFrame, AccessUnit, MediaError, encoder};
+use super::super::{AacFrame, AccessUnit, MediaError, audio};
+use super::convert::{Converted, Converter};
 use super::offer::{completed, copied_format, media_of};
 use super::stamp::{Stamps, time_of};
 use super::telling::Telling;
@@ -163,37 +164,41 @@ impl Chains<'_> {
         let format = converted_format();
         let decoder = make(Element::Decodebin)?;
         let samples = make(Element::Capsfilter)?;
-        let caps = gst_audio::AudioCapsBuilder::new()
-            .rate(format.rate as i32)
-            .channels(format.channels as i32)
-            .build();
-        samples.set_property("caps", &caps);
-        let encoder = make(Element::AvencAac)?;
-        // Better than what is heard in the end, which is this encoded again.
-        encoder::settle(&encoder, &format, 96_000);
+        samples.set_property("caps", audio::pcm_caps(&format));
         let sink = make(Element::Appsink)?;
-        // The encoder stamps its output one frame late and gives one frame of nothing first.
-        let late = format.nanos(u64::from(FRAME_SAMPLES));
-        let telling = self.telling.clone();
-        let level = self.level()?;
-        on_sample(&sink, self.telling, move |sample| {
-            let Some((frame, buffer)) = frame_of(&sample) else {
-                return;
-            };
-            telling.tell(IngestFact::Audio {
-                time: time_of(buffer).map(|time| time - late),
-                arrived: Instant::now(),
-                frame,
-                level: level(&sample),
-            });
-        });
+        let converter = Arc::new(Mutex::new(Converter::new(format)?));
+        let (ending, telling, listen) = (Arc::clone(&converter), self.telling.clone(), self.listen);
+        let tell = move |converted: Result<Vec<Converted>, MediaError>| match converted {
+            Ok(frames) => {
+                for (time, frame, level) in frames {
+                    telling.tell(IngestFact::Audio {
+                        time,
+                        arrived: Instant::now(),
+                        frame,
+                        level: listen.then_some(level),
+                    });
+                }
+            }
+            Err(error) => telling.end(IngestFact::Failed {
+                error: IngestError::Broken(error.to_string()),
+            }),
+        };
+        let tell_rest = tell.clone();
+        on_stream(
+            &sink,
+            self.telling,
+            move |sample| {
+                let Some((time, samples)) = samples_of(&sample) else {
+                    return;
+                };
+                tell(lock(&converter).push(time, &samples));
+            },
+            move || tell_rest(lock(&ending).finish()),
+        );
         let chain = [
             make(Element::Audioconvert)?,
             make(Element::Audioresample)?,
             samples,
-            encoder,
-            make(Element::Aacparse)?,
-            filter("audio/mpeg", "raw", None)?,
             sink,
         ];
         self.add(&chain)?;
@@ -311,10 +316,29 @@ fn frame_of(sample: &gst::Sample) -> Option<(AacFrame, &gst::BufferRef)> {
     Some((AacFrame::from(map.as_slice()), buffer))
 }
 
+fn samples_of(sample: &gst::Sample) -> Option<(Option<i64>, Vec<f32>)> {
+    let buffer = sample.buffer()?;
+    let map = buffer.map_readable().ok()?;
+    Some((time_of(buffer), audio::samples_of(&map).collect()))
+}
+
+fn lock(converter: &Mutex<Converter>) -> MutexGuard<'_, Converter> {
+    converter.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 fn on_sample(
     sink: &gst::Element,
     telling: &Telling,
     on_sample: impl Fn(gst::Sample) + Send + 'static,
+) {
+    on_stream(sink, telling, on_sample, || ());
+}
+
+fn on_stream(
+    sink: &gst::Element,
+    telling: &Telling,
+    on_sample: impl Fn(gst::Sample) + Send + 'static,
+    on_end: impl Fn() + Send + 'static,
 ) {
     let Some(sink) = sink.downcast_ref::<gst_app::AppSink>() else {
         return;
@@ -324,7 +348,10 @@ fn on_sample(
     let telling = telling.clone();
     sink.set_callbacks(
         gst_app::AppSinkCallbacks::builder()
-            .eos(move |_| telling.chain_ended())
+            .eos(move |_| {
+                on_end();
+                telling.chain_ended();
+            })
             .new_sample(move |sink| {
                 on_sample(sink.pull_sample().map_err(|_| gst::FlowError::Eos)?);
                 Ok(gst::FlowSuccess::Ok)

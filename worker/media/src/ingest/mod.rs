@@ -6,6 +6,7 @@
 //! [`dub_engine::timeline`] to put both tracks on one line.
 
 mod chain;
+mod convert;
 mod offer;
 mod picture;
 mod reason;
