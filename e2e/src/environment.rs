@@ -30,6 +30,7 @@ use crate::{
         python_sts::PythonSts,
         worker::{Worker, WorkerOptions},
     },
+    streams,
     wait::{self, Look},
 };
 
@@ -114,6 +115,8 @@ pub struct Environment {
     artifacts: Artifacts,
     /// `None` once it was removed.
     scratch: Option<tempfile::TempDir>,
+    /// Given back when all its programs are gone.
+    _turn: streams::Place<'static>,
 }
 
 impl Environment {

@@ -24,6 +24,7 @@ pub mod runner;
 pub mod secrets;
 pub mod services;
 pub mod story;
+pub mod streams;
 #[cfg(test)]
 pub(crate) mod testclip;
 pub mod wait;

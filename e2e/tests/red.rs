@@ -18,7 +18,6 @@ fn main() -> ExitCode {
         let scenario = |name, run| Scenario {
             name,
             about: "made to end this way",
-            light: false,
             run,
         };
         return runner::main(&[
@@ -49,14 +48,11 @@ fn main() -> ExitCode {
 }
 
 fn parts(context: &Context) -> Result<()> {
-    context.parts(
-        2,
-        &[
-            ("good", &|| Ok(())),
-            ("bad", &|| bail!("segment 3 is not there")),
-            ("worse", &|| panic!("boom")),
-        ],
-    )
+    context.parts(&[
+        ("good", &|| Ok(())),
+        ("bad", &|| bail!("segment 3 is not there")),
+        ("worse", &|| panic!("boom")),
+    ])
 }
 
 fn suite(scenario: &str, artifacts: &Path, ci: bool) -> Result<Output> {

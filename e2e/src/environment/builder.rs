@@ -19,6 +19,7 @@ use crate::{
         media_server::{Kind, MediaServer, RtspSettings},
         python_sts::{PythonSts, PythonStsOptions},
     },
+    streams,
     wait::{self, Look},
 };
 
@@ -102,11 +103,12 @@ impl Builder {
         self
     }
 
-    /// Makes the directories and starts the services; returns when all are ready.
+    /// Waits for its turn, makes the directories and starts the services; returns when all are ready.
     ///
     /// # Errors
     /// When one cannot be started; those already started are stopped again.
     pub fn start(self) -> Result<Environment> {
+        let turn = streams::take();
         let artifacts = Artifacts::claim(&self.name)?;
         let scratch = Run::current()?.scratch(&self.name)?;
         let group = Group::marked_with(Some((MARK_ENV, scratch.path())))?;
@@ -136,6 +138,7 @@ impl Builder {
             finished: false,
             artifacts,
             scratch: Some(scratch),
+            _turn: turn,
         };
         let kind = self.media_server.map_or_else(|| Kind::choose(None), Ok)?;
         environment.part.media_server = kind.to_string();

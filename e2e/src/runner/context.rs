@@ -1,7 +1,6 @@
 //! What a scenario gets: its name, its settings, a way to say how far it is.
 
 use std::{
-    collections::VecDeque,
     panic::{AssertUnwindSafe, catch_unwind},
     path::Path,
     sync::{Arc, Mutex, PoisonError},
@@ -22,11 +21,14 @@ use crate::{
     failure::{self, Failure},
     services::media_server::Kind,
     story::Tell,
+    streams,
 };
 
 /// Handed to each scenario.
 #[derive(Debug)]
 pub struct Context {
+    /// Its place in the list of scenarios.
+    index: usize,
     name: &'static str,
     settings: Arc<Settings>,
     progress: Arc<Progress>,
@@ -42,6 +44,7 @@ pub const MAIN: &str = "main";
 
 impl Context {
     pub(super) fn new(
+        index: usize,
         name: &'static str,
         settings: Arc<Settings>,
         progress: Arc<Progress>,
@@ -51,6 +54,7 @@ impl Context {
             ..Traces::default()
         });
         Self {
+            index,
             name,
             settings,
             progress,
@@ -111,22 +115,19 @@ impl Context {
         Arc::clone(&self.trace)
     }
 
-    /// Runs the parts of this scenario, `at_once` of them side by side, to their ends, whatever
-    /// becomes of the others; only the one that was asked for if there is one.
+    /// Runs the parts of this scenario to their ends, whatever becomes of the others; only the one that
+    /// was asked for if there is one. How many run at once is a matter of their [`streams`]; the first
+    /// are the first to get one.
     ///
     /// # Errors
     /// When one failed, or there is none of the name that was asked for.
-    pub fn parts(&self, at_once: usize, parts: &[Part<'_>]) -> Result<()> {
+    pub fn parts(&self, parts: &[Part<'_>]) -> Result<()> {
         let asked = self.settings.part();
-        let chosen = parts
+        let chosen: Vec<_> = parts
             .iter()
-            .filter(|(name, _)| asked.is_none_or(|asked| asked == *name));
-        let waiting: Mutex<VecDeque<_>> = Mutex::new(chosen.collect());
-        if waiting
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .is_empty()
-        {
+            .filter(|(name, _)| asked.is_none_or(|asked| asked == *name))
+            .collect();
+        if chosen.is_empty() {
             let names: Vec<_> = parts.iter().map(|(name, _)| *name).collect();
             bail!(
                 "{} has no part {asked:?}, there are: {}",
@@ -134,31 +135,30 @@ impl Context {
                 names.join(", ")
             );
         }
-        let next = || {
-            waiting
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .pop_front()
-        };
-        let failed = Mutex::new(0);
-        thread::scope(|scope| {
-            for _ in 0..at_once {
-                scope.spawn(|| {
-                    while let Some((name, part)) = next() {
-                        self.phase(*name);
-                        failure::enter(name);
-                        let outcome = judge(catch_unwind(AssertUnwindSafe(part)), true);
-                        if let Outcome::Failed(why) = outcome {
-                            if let Some(why) = why {
-                                self.fail(why);
-                            }
-                            *failed.lock().unwrap_or_else(PoisonError::into_inner) += 1;
-                        }
-                    }
-                });
+        let run = |place: usize, (name, part): &Part<'_>| {
+            streams::rank((self.index, place));
+            failure::enter(name);
+            let outcome = judge(catch_unwind(AssertUnwindSafe(part)), true);
+            let Outcome::Failed(why) = outcome else {
+                return false;
+            };
+            if let Some(why) = why {
+                self.fail(why);
             }
+            true
+        };
+        let failed = thread::scope(|scope| {
+            let all: Vec<_> = chosen
+                .into_iter()
+                .enumerate()
+                .map(|(place, part)| scope.spawn(move || run(place, part)))
+                .collect();
+            all.into_iter()
+                .map(|part| part.join().unwrap_or(true))
+                .filter(|failed| *failed)
+                .count()
         });
-        match failed.into_inner().unwrap_or_else(PoisonError::into_inner) {
+        match failed {
             0 => Ok(()),
             failed => Err(PartsFailed(failed).into()),
         }

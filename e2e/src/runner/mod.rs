@@ -8,7 +8,6 @@ mod context;
 mod outcome;
 mod progress;
 mod settings;
-mod slots;
 mod table;
 mod verdict;
 
@@ -17,17 +16,15 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     process::ExitCode,
     sync::{Arc, Mutex, PoisonError},
-    time::Instant,
 };
 
 use anyhow::Result;
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
 
-use crate::{artifacts, cleanup::Run, report};
+use crate::{artifacts, cleanup::Run, report, streams};
 pub use context::{Context, MAIN, Part};
 use progress::Progress;
 pub use settings::{FIXTURE_ENV, MEDIA_SERVER_ENV, PART_ENV, SCENARIOS_ENV, SEED_ENV, Settings};
-use slots::Slots;
 use table::Row;
 pub use verdict::Skipped;
 use verdict::judge;
@@ -43,8 +40,6 @@ pub struct Scenario {
     pub name: &'static str,
     /// What it proves, in one line.
     pub about: &'static str,
-    /// Long, but hardly any work: it runs beside the others instead of taking the place of one.
-    pub light: bool,
     /// The proof, or [`Skipped`].
     pub run: fn(&Context) -> Result<()>,
 }
@@ -60,10 +55,11 @@ pub fn main(scenarios: &[Scenario]) -> ExitCode {
         .iter()
         .filter(|scenario| settings.is_chosen(scenario.name))
         .collect();
-    let slots = Arc::new(Slots::new(arguments.test_threads));
-    arguments
-        .test_threads
-        .get_or_insert(slots::threads(chosen.iter().copied()).get());
+    if let Some(count) = arguments.test_threads {
+        streams::limit(count);
+    }
+    // All begin at once; each of their streams waits for its turn.
+    arguments.test_threads = Some(chosen.len().max(1));
     if arguments.list {
         let trials = chosen
             .iter()
@@ -89,10 +85,8 @@ pub fn main(scenarios: &[Scenario]) -> ExitCode {
     let trials = chosen.iter().enumerate().map(|(index, scenario)| {
         let (scenario, settings) = (**scenario, Arc::clone(&settings));
         let (progress, rows) = (Arc::clone(&progress), Arc::clone(&rows));
-        let slots = Arc::clone(&slots);
         Trial::ignorable_test(scenario.name, move || {
-            let _slot = slots.take(&scenario);
-            let (row, outcome) = run_one(scenario, &settings, &progress);
+            let (row, outcome) = run_one(index, scenario, &settings, &progress);
             rows.lock()
                 .unwrap_or_else(PoisonError::into_inner)
                 .insert(index, row);
@@ -122,15 +116,20 @@ pub fn main(scenarios: &[Scenario]) -> ExitCode {
 }
 
 fn run_one(
+    index: usize,
     scenario: Scenario,
     settings: &Arc<Settings>,
     progress: &Arc<Progress>,
 ) -> (Row, Result<Completion, Failed>) {
-    let started = Instant::now();
-    let context = Context::new(scenario.name, Arc::clone(settings), Arc::clone(progress));
+    streams::rank((index, 0));
+    let context = Context::new(
+        index,
+        scenario.name,
+        Arc::clone(settings),
+        Arc::clone(progress),
+    );
     progress.begin(scenario.name);
     let outcome = catch_unwind(AssertUnwindSafe(|| (scenario.run)(&context)));
-    let took = started.elapsed();
     progress.phase(scenario.name, "writing the report".to_owned());
     let ended = outcome::Ended::of(scenario, judge(outcome, settings.in_ci()), context.end());
     progress.end(scenario.name);
@@ -138,7 +137,7 @@ fn run_one(
         name: scenario.name.to_owned(),
         verdict: ended.verdict,
         skipped: ended.skipped.clone(),
-        took,
+        took: ended.took(),
         media_server: settings.media_server_name(),
         runs: ended.runs,
     };

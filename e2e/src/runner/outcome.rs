@@ -3,10 +3,11 @@
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
+use std::time::{Duration, Instant};
 
 use super::{Scenario, table, verdict::Outcome};
 use crate::artifacts::Artifacts;
-use crate::environment::Trace;
+use crate::environment::{Trace, unix_ms};
 use crate::failure::Failure;
 use crate::report::{self, Numbers, Part, Run, Verdict};
 use crate::{secrets, story};
@@ -22,6 +23,14 @@ pub(super) struct Ended {
 }
 
 impl Ended {
+    /// From its first stream to now; it may have waited for its turn before.
+    pub(super) fn took(&self) -> Duration {
+        let began = self.runs.iter().map(|run| run.part.began_ms);
+        let first = began.filter(|&ms| ms > 0.0).min_by(f64::total_cmp);
+        let now = unix_ms(Instant::now());
+        Duration::from_secs_f64((now - first.unwrap_or(now)).max(0.0) / 1e3)
+    }
+
     pub(super) fn of(
         scenario: Scenario,
         outcome: Outcome,

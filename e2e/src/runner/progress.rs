@@ -59,8 +59,8 @@ impl Progress {
 
     pub(super) fn begin(&self, name: &'static str) {
         let phase = Phase {
-            text: "starting".into(),
-            changed: true,
+            text: String::new(),
+            changed: false,
             shown: self.started,
         };
         self.state().running.insert(name, phase);
@@ -70,7 +70,8 @@ impl Progress {
         if let Some(phase) = self.state().running.get_mut(name)
             && phase.text != text
         {
-            phase.changed |= self.live || state_of(&phase.text) != state_of(&text);
+            phase.changed |=
+                self.live || phase.text.is_empty() || state_of(&phase.text) != state_of(&text);
             phase.text = text;
         }
     }
@@ -118,8 +119,10 @@ fn due(
 ) -> Vec<String> {
     let width = running.keys().map(|name| name.len()).max().unwrap_or(0);
     let elapsed = now.saturating_duration_since(started).as_secs_f64();
+    // What has said nothing waits for its turn.
     running
         .iter_mut()
+        .filter(|(_, phase)| !phase.text.is_empty())
         .filter_map(|(name, phase)| {
             let since = now.saturating_duration_since(phase.shown);
             let first = phase.shown == started;
@@ -174,7 +177,7 @@ mod tests {
             state: Mutex::default(),
             stopped: Condvar::new(),
         };
-        for (live, expected) in [(false, 3), (true, 14)] {
+        for (live, expected) in [(false, 2), (true, 13)] {
             let progress = progress(live);
             let mut count = 0;
             let mut look = |second: u64| {

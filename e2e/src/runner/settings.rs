@@ -199,7 +199,6 @@ mod tests {
         let scenario = |name| Scenario {
             name,
             about: "",
-            light: false,
             run: |_| Ok(()),
         };
         ["full_pipeline", "av_sync"].map(scenario).to_vec()

@@ -52,13 +52,10 @@ const AUTOMATIC_CLIP: u32 = 16;
 const AUTOMATIC_SEGMENTS: u64 = 8;
 
 pub(crate) fn run(stage: &Context) -> Result<()> {
-    stage.parts(
-        2,
-        &[
-            (MAIN, &|| judge(stage, &tell(stage)?)),
-            ("automatic", &|| judge_automatic(&report_by_itself(stage)?)),
-        ],
-    )
+    stage.parts(&[
+        (MAIN, &|| judge(stage, &tell(stage)?)),
+        ("automatic", &|| judge_automatic(&report_by_itself(stage)?)),
+    ])
 }
 
 fn tell(stage: &Context) -> Result<Evidence> {

@@ -54,7 +54,7 @@ pub(crate) fn run(stage: &Context) -> Result<()> {
         ("stretch-list", &listed(Fit::Stretch)),
         ("refuse-list", &listed(Fit::Refuse)),
     ];
-    stage.parts(4, &parts)
+    stage.parts(&parts)
 }
 
 /// What was seen, and what is heard of each segment.

@@ -16,13 +16,10 @@ use crate::stage::{self, MINUTE, Stage};
 const SEGMENTS: usize = 10;
 
 pub(crate) fn run(stage: &Context) -> Result<()> {
-    stage.parts(
-        2,
-        &[
-            (MAIN, &|| minute(stage)),
-            ("ffmpeg", &|| cameras::published(stage, "ffmpeg")),
-        ],
-    )
+    stage.parts(&[
+        (MAIN, &|| minute(stage)),
+        ("ffmpeg", &|| cameras::published(stage, "ffmpeg")),
+    ])
 }
 
 fn minute(stage: &Context) -> Result<()> {

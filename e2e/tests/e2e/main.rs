@@ -34,107 +34,91 @@ mod stage;
 mod wire;
 
 fn main() -> ExitCode {
+    // The longest first: they say how long all take.
     runner::main(&[
         Scenario {
             name: "late_answer",
             about: "an answer after 7 s makes output wait once; the latency is won back gently",
-            light: true,
             run: late_answer::run,
-        },
-        Scenario {
-            name: "full_pipeline",
-            about: "a minute goes all the way through: every frame, every fragment, in sync, in time",
-            light: false,
-            run: full_pipeline::run,
-        },
-        Scenario {
-            name: "av_sync",
-            about: "lips match whatever STS and the input's clocks do, and no join is heard",
-            light: false,
-            run: av_sync::run,
-        },
-        Scenario {
-            name: "dubbed_audio",
-            about: "answers of any usual kind and about the right length are used, others refused",
-            light: false,
-            run: dubbed_audio::run,
         },
         Scenario {
             name: "dub_lengths",
             about: "answers as long as real speech is are heard, in place and at their pitch, with captions",
-            light: false,
             run: dub_lengths::run,
-        },
-        Scenario {
-            name: "pause_cut",
-            about: "segments end where the speaker pauses, music is cut by the clock; latency stays even",
-            light: false,
-            run: pause_cut::run,
-        },
-        Scenario {
-            name: "circuit_breaker",
-            about: "five failures open the breaker, STS rests for 30 s, one probe closes it",
-            light: false,
-            run: circuit_breaker::run,
-        },
-        Scenario {
-            name: "backpressure",
-            about: "pause stops sending, slow_down spaces it, none resumes; nothing is lost",
-            light: false,
-            run: backpressure::run,
-        },
-        Scenario {
-            name: "fragment_tracker",
-            about: "three fragments at most are in flight; one that is never answered frees its place",
-            light: false,
-            run: fragment_tracker::run,
-        },
-        Scenario {
-            name: "reconnection",
-            about: "a lost STS is tried again after 2, 4, 8, 16, 32 s; the stream goes on, or ends whole",
-            light: false,
-            run: reconnection::run,
-        },
-        Scenario {
-            name: "edge_cases",
-            about: "whatever goes wrong at the edges ends as documented, and loses nothing",
-            light: false,
-            run: edge_cases::run,
-        },
-        Scenario {
-            name: "cameras",
-            about: "what cameras, encoders and media servers really send goes through whole, in sync, in bounds",
-            light: false,
-            run: cameras::run,
-        },
-        Scenario {
-            name: "hostile_sts",
-            about: "whatever STS says or however it dies, the worker lives, stays small and loses nothing",
-            light: false,
-            run: hostile_sts::run,
-        },
-        Scenario {
-            name: "python_sts",
-            about: "a service written with python-socketio is served like any other, and reconnected to",
-            light: false,
-            run: python_sts::run,
         },
         Scenario {
             name: "fleet",
             about: "streams as jobs of a scheduler: lost nodes, copies, hopeless and passing failures, a drain",
-            light: true,
             run: fleet::run,
         },
         Scenario {
             name: "on_ready",
             about: "MediaMTX starts a worker for what is published, again and again, and none that cannot work",
-            light: true,
             run: on_ready::run,
+        },
+        Scenario {
+            name: "full_pipeline",
+            about: "a minute goes all the way through: every frame, every fragment, in sync, in time",
+            run: full_pipeline::run,
+        },
+        Scenario {
+            name: "circuit_breaker",
+            about: "five failures open the breaker, STS rests for 30 s, one probe closes it",
+            run: circuit_breaker::run,
+        },
+        Scenario {
+            name: "reconnection",
+            about: "a lost STS is tried again after 2, 4, 8, 16, 32 s; the stream goes on, or ends whole",
+            run: reconnection::run,
+        },
+        Scenario {
+            name: "hostile_sts",
+            about: "whatever STS says or however it dies, the worker lives, stays small and loses nothing",
+            run: hostile_sts::run,
+        },
+        Scenario {
+            name: "pause_cut",
+            about: "segments end where the speaker pauses, music is cut by the clock; latency stays even",
+            run: pause_cut::run,
+        },
+        Scenario {
+            name: "backpressure",
+            about: "pause stops sending, slow_down spaces it, none resumes; nothing is lost",
+            run: backpressure::run,
+        },
+        Scenario {
+            name: "av_sync",
+            about: "lips match whatever STS and the input's clocks do, and no join is heard",
+            run: av_sync::run,
+        },
+        Scenario {
+            name: "edge_cases",
+            about: "whatever goes wrong at the edges ends as documented, and loses nothing",
+            run: edge_cases::run,
+        },
+        Scenario {
+            name: "cameras",
+            about: "what cameras, encoders and media servers really send goes through whole, in sync, in bounds",
+            run: cameras::run,
+        },
+        Scenario {
+            name: "dubbed_audio",
+            about: "answers of any usual kind and about the right length are used, others refused",
+            run: dubbed_audio::run,
+        },
+        Scenario {
+            name: "fragment_tracker",
+            about: "three fragments at most are in flight; one that is never answered frees its place",
+            run: fragment_tracker::run,
+        },
+        Scenario {
+            name: "python_sts",
+            about: "a service written with python-socketio is served like any other, and reconnected to",
+            run: python_sts::run,
         },
         Scenario {
             name: "smoke",
             about: "a camera is read, the media server takes and records a stream, and nothing stays behind",
-            light: false,
             run: smoke::run,
         },
     ])

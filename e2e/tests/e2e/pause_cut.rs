@@ -29,7 +29,7 @@ pub(crate) fn run(stage: &Context) -> Result<()> {
         by_the_clock(&play(stage, "tune", &ClipSpec::clock(TUNE), length)?)
     };
     let parts: [runner::Part<'_>; 2] = [("talk", &talking), ("tune", &tune)];
-    stage.parts(2, &parts)
+    stage.parts(&parts)
 }
 
 fn play(stage: &Context, part: &str, spec: &ClipSpec, length: Duration) -> Result<Evidence> {

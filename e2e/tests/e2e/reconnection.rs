@@ -39,13 +39,10 @@ const KILL_AFTER: Duration = Duration::from_millis(1_400);
 const DELAYS_MS: [f64; 5] = [2_000.0, 4_000.0, 8_000.0, 16_000.0, 32_000.0];
 
 pub(crate) fn run(stage: &Context) -> Result<()> {
-    stage.parts(
-        2,
-        &[
-            (MAIN, &|| judge_back(stage, &come_back(stage)?)),
-            ("gone", &|| judge_gone(stage, &go_for_good(stage)?)),
-        ],
-    )
+    stage.parts(&[
+        (MAIN, &|| judge_back(stage, &come_back(stage)?)),
+        ("gone", &|| judge_gone(stage, &go_for_good(stage)?)),
+    ])
 }
 
 fn sts(latency: Duration) -> EchoStsOptions {

@@ -28,27 +28,21 @@ const SEGMENT: Duration = Duration::from_secs(2);
 /// What counts as out of sync.
 const THRESHOLD_MS: f64 = 120.0;
 
-/// Runs at a time: with more of them, two cores are late by themselves.
-const AT_ONCE: usize = 4;
-
 pub(crate) fn run(stage: &Context) -> Result<()> {
     // The longest first.
-    stage.parts(
-        AT_ONCE,
-        &[
-            ("latency", &|| latency::random(stage)),
-            ("tone", &|| tone::steady(stage)),
-            ("forward", &|| clocks::step(stage, "forward", 200)),
-            ("back", &|| clocks::step(stage, "back", -200)),
-            ("fast", &|| clocks::drift(stage, "fast", 0.005)),
-            ("slow", &|| clocks::drift(stage, "slow", -0.005)),
-            ("wander", &|| clocks::wander(stage)),
-            ("gap", &|| clocks::gap(stage)),
-            ("ffmpeg_b_frames", &|| {
-                cameras::published(stage, "ffmpeg_b_frames")
-            }),
-        ],
-    )
+    stage.parts(&[
+        ("latency", &|| latency::random(stage)),
+        ("tone", &|| tone::steady(stage)),
+        ("forward", &|| clocks::step(stage, "forward", 200)),
+        ("back", &|| clocks::step(stage, "back", -200)),
+        ("fast", &|| clocks::drift(stage, "fast", 0.005)),
+        ("slow", &|| clocks::drift(stage, "slow", -0.005)),
+        ("wander", &|| clocks::wander(stage)),
+        ("gap", &|| clocks::gap(stage)),
+        ("ffmpeg_b_frames", &|| {
+            cameras::published(stage, "ffmpeg_b_frames")
+        }),
+    ])
 }
 
 fn sts(mode: &str) -> EchoStsOptions {

@@ -23,8 +23,6 @@ use crate::stage::Stage as _;
 
 /// Segments of the rows: short, so that a few seconds of clip have several.
 const SEGMENT: Duration = Duration::from_secs(2);
-/// Rows at once: each is a stream in real time, and two cores have to do.
-const SIDE_BY_SIDE: usize = 8;
 /// A camera's step is over within a segment; one may have begun just before.
 const SETTLED: f64 = 4.0;
 /// How far flash and beep may be apart: half of this is what the probe measures on a clean stream.
@@ -329,5 +327,5 @@ pub(crate) fn run(context: &Context) -> Result<()> {
         .iter()
         .map(|(name, part)| (*name, part as _))
         .collect();
-    context.parts(SIDE_BY_SIDE, &parts)
+    context.parts(&parts)
 }

@@ -18,8 +18,6 @@ use crate::stage::Stage as _;
 
 /// Segments of the rows: short, so that a few seconds of clip have several.
 const SEGMENT: Duration = Duration::from_secs(2);
-/// Rows at once: each is a stream in real time, and two cores have to do.
-const SIDE_BY_SIDE: usize = 4;
 
 type Row = (&'static str, fn(&Context, &'static str) -> Result<()>);
 
@@ -53,7 +51,7 @@ const ROWS: [Row; 24] = [
 pub(crate) fn run(context: &Context) -> Result<()> {
     let rows = ROWS.map(|(name, row)| (name, move || row(context, name)));
     let parts: Vec<Part<'_>> = rows.iter().map(|(name, row)| (*name, row as _)).collect();
-    context.parts(SIDE_BY_SIDE, &parts)
+    context.parts(&parts)
 }
 
 /// A clip of this many seconds with the fixture's clock, small and quick to decode.

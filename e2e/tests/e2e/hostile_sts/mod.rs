@@ -28,17 +28,14 @@ use crate::{judge, wire};
 const SEGMENT: Duration = Duration::from_secs(1);
 
 pub(crate) fn run(context: &Context) -> Result<()> {
-    context.parts(
-        3,
-        &[
-            ("hostile", &|| offences::run(context)),
-            ("random", &|| random::run(context)),
-            ("unauthorized", &|| doors::unauthorized(context)),
-            ("refused", &|| doors::refused(context)),
-            ("refused_later", &|| doors::refused_later(context)),
-            ("dropped", &|| doors::dropped(context)),
-        ],
-    )
+    context.parts(&[
+        ("hostile", &|| offences::run(context)),
+        ("random", &|| random::run(context)),
+        ("unauthorized", &|| doors::unauthorized(context)),
+        ("refused", &|| doors::refused(context)),
+        ("refused_later", &|| doors::refused_later(context)),
+        ("dropped", &|| doors::dropped(context)),
+    ])
 }
 
 /// What became of a segment, by the worker's log.
