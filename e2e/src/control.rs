@@ -4,7 +4,7 @@
 //! deadline, so when it returns, what it asked for is in force.
 
 use std::{
-    sync::{Mutex, PoisonError, mpsc},
+    sync::{Mutex, mpsc},
     time::Duration,
 };
 
@@ -20,6 +20,7 @@ use sts_protocol::{
 };
 use tokio::{runtime::Runtime, time::timeout};
 
+use crate::threads::lock;
 use crate::wait::Deadline;
 
 /// Patience for each step: connecting, sending, the answer. On loopback all take milliseconds.
@@ -136,7 +137,7 @@ impl Control {
     }
 
     fn wait_for(&self, name: &str) -> Result<Value> {
-        let heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
+        let heard = lock(&self.heard);
         let deadline = Deadline::within(PATIENCE);
         loop {
             match heard.recv_timeout(deadline.remaining()) {

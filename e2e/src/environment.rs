@@ -8,7 +8,7 @@ mod builder;
 use std::{
     fmt::Write as _,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex},
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
@@ -30,13 +30,12 @@ use crate::{
         python_sts::PythonSts,
         worker::{Worker, WorkerOptions},
     },
+    threads::lock,
     wait::{self, Look},
 };
 
 pub use self::builder::Builder;
 
-/// Environment variable that marks the processes of one environment.
-const MARK_ENV: &str = "DUB_E2E_ENVIRONMENT";
 /// Grace per process when an environment ends.
 const STOP_GRACE: Duration = Duration::from_secs(5);
 /// How long killed processes may take to vanish from `/proc` and their ports to be free.
@@ -329,10 +328,9 @@ impl Environment {
             echo_sts.stop()?;
         }
         self.stop()?;
-        let mark = format!("{MARK_ENV}={}", self.place.scratch.display());
         let media_server = self.media_server.as_ref();
         wait::until("the environment to be gone", GONE_PATIENCE, || {
-            let left = cleanup::carrying(mark.as_bytes());
+            let left = cleanup::marked(&self.place.scratch);
             let ports = media_server
                 .map(MediaServer::busy_ports)
                 .unwrap_or_default();
@@ -400,11 +398,7 @@ impl Drop for Environment {
         }
         let mut part = std::mem::take(&mut self.part);
         part.took_s = self.elapsed().as_secs_f64();
-        let mut gone = self
-            .trace
-            .gone
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut gone = lock(&self.trace.gone);
         gone.push(Trace {
             artifacts: self.artifacts.dir().to_owned(),
             last_lines,

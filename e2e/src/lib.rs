@@ -19,11 +19,11 @@ pub mod probe;
 pub mod process;
 pub mod programs;
 pub mod report;
-
 pub mod runner;
 pub mod secrets;
 pub mod services;
 pub mod story;
 #[cfg(test)]
 pub(crate) mod testclip;
+pub mod threads;
 pub mod wait;

@@ -6,10 +6,10 @@
 //! the journal of `echo-sts`, `/metrics` and the log.
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Result, bail};
 use camera::{Manner, Sent};
 
 use crate::environment::{Builder, Environment, Scene, SharedTrace, Way, unix_ms};
@@ -20,13 +20,14 @@ use crate::probe::format::require_one_format;
 use crate::probe::frames::{self, CodedFrames};
 use crate::probe::journal::Journal;
 use crate::probe::logs::{Level, Log};
-use crate::probe::metrics::Scrape;
+use crate::probe::metrics::{Scrape, ScrapeSample};
 use crate::probe::rules;
 use crate::services::echo_sts::EchoStsOptions;
 use crate::services::media_server::Kind;
 use crate::services::python_sts::PythonStsOptions;
 use crate::services::recorder::{LateReader, LateReport};
-use crate::services::worker::{ScrapeSample, Worker, WorkerOptions};
+use crate::services::worker::{Worker, WorkerOptions};
+use crate::threads::quietly;
 
 /// How soon the worker must read its input.
 const READING_PATIENCE: Duration = Duration::from_secs(5);
@@ -572,26 +573,4 @@ impl Evidence {
     pub fn count(&self, name: &str, labels: &[(&str, &str)]) -> Result<u64> {
         self.metrics.count(name, labels)
     }
-}
-
-/// Runs an examination with low priority and one at a time: scenarios beside it run in real time.
-///
-/// # Errors
-/// Those of `examine`.
-pub fn quietly<T: Send + 'static>(
-    examine: impl FnOnce() -> Result<T> + Send + 'static,
-) -> Result<T> {
-    static TURN: Mutex<()> = Mutex::new(());
-    let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
-    let result = std::thread::Builder::new()
-        .name("examination".to_owned())
-        .spawn(move || {
-            // Linux keeps priorities per thread; processes started from here inherit it.
-            let _ = rustix::process::nice(15);
-            examine()
-        })
-        .context("cannot start a thread")?
-        .join();
-    drop(turn);
-    result.unwrap_or_else(|_| bail!("the examination panicked"))
 }

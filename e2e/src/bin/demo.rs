@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
@@ -16,7 +16,8 @@ use e2e::probe::frames::{self, CodedFrames};
 use e2e::report::{self, Verdict};
 use e2e::services::echo_sts::EchoStsOptions;
 use e2e::services::media_server::Kind;
-use e2e::story::{Evidence, Story, quietly};
+use e2e::story::{Evidence, Story};
+use e2e::threads::{lock, quietly};
 
 /// Publish a clip through the worker and echo-sts, and say what came out.
 #[derive(Parser)]
@@ -46,7 +47,7 @@ fn demo(options: Options) -> Result<()> {
         Some(clip) => clip,
         None => clock::fixture()?,
     };
-    let probe = ffprobe::probe(&clip, Duration::from_secs(20))
+    let probe = ffprobe::probe(&clip)
         .with_context(|| format!("{} cannot be used as a clip", clip.display()))?;
     let seconds = probe
         .format
@@ -77,7 +78,7 @@ fn demo(options: Options) -> Result<()> {
         .worker(|options| options.captions = true)
         .run(|_| Ok(()));
     let told = evidence.and_then(|evidence| summary(&evidence, own_clip));
-    let gone = traces.gone.lock().unwrap_or_else(PoisonError::into_inner);
+    let gone = lock(&traces.gone);
     for trace in gone.iter() {
         let mut part = trace.part.clone();
         "demo".clone_into(&mut part.scenario);

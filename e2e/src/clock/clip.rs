@@ -1,7 +1,7 @@
 //! What a clip is to be, and the clip itself, rendered or taken from the cache.
 
 use super::{music, picture, sound, talk};
-use crate::story::quietly;
+use crate::threads::quietly;
 use anyhow::{Context, Result, ensure};
 use sha2::{Digest, Sha256};
 use std::f64::consts::TAU;

@@ -4,7 +4,7 @@ use std::{path::Path, sync::Arc, time::Instant};
 
 use anyhow::{Result, ensure};
 
-use super::{Environment, MARK_ENV, Scene, SharedTrace, Way, output_path, unix_ms};
+use super::{Environment, Scene, SharedTrace, Way, output_path, unix_ms};
 use crate::{
     artifacts::Artifacts,
     cleanup::Run,
@@ -109,7 +109,7 @@ impl Builder {
     pub fn start(self) -> Result<Environment> {
         let artifacts = Artifacts::claim(&self.name)?;
         let scratch = Run::current()?.scratch(&self.name)?;
-        let group = Group::marked_with(Some((MARK_ENV, scratch.path())))?;
+        let group = Group::marked(scratch.path())?;
         let place = Place {
             group: Arc::clone(&group),
             scratch: scratch.path().to_owned(),
@@ -226,8 +226,8 @@ impl Environment {
             .spawn(&self.place.call("publisher", &call))?;
         wait::until("the input to be published", READY_PATIENCE, || {
             publisher.alive()?;
-            let readers = self.media_server().readers(&path)?;
-            Ok(readers.map_or(Look::NotYet("nothing".into()), |_| Look::Done(())))
+            let published = self.media_server().readers(&path)?.is_some();
+            Ok(Look::when(published, "nothing"))
         })
     }
 }

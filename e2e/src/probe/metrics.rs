@@ -5,6 +5,8 @@
 //! format's rules `promtool` knows (`worker/tests/program.rs`).
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use prometheus_parse::Value;
@@ -226,6 +228,19 @@ impl Scrape {
             known => known.join(", "),
         }
     }
+}
+
+/// What `/metrics` said when it was asked.
+#[derive(Debug, Clone)]
+pub struct ScrapeSample {
+    /// When it was asked for.
+    pub asked: Instant,
+    /// When the answer was here; what it says was so at some time between the two.
+    pub answered: Instant,
+    /// Time since the worker was started.
+    pub at: Duration,
+    /// What was answered.
+    pub scrape: Arc<Scrape>,
 }
 
 fn includes(labels: &Labels, wanted: &[(&str, &str)]) -> bool {

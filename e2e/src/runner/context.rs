@@ -15,13 +15,14 @@ use similar::{ChangeTag, TextDiff};
 use super::{
     progress::Progress,
     settings::Settings,
-    verdict::{Outcome, PartsFailed, Skipped, judge},
+    verdict::{Outcome, PartsFailed, judge},
 };
 use crate::{
     environment::{Builder, Environment, SharedTrace, Trace, Traces},
-    failure::{self, Failure},
+    failure::{self, Failure, Skipped},
     services::media_server::Kind,
     story::Tell,
+    threads::lock,
 };
 
 /// Handed to each scenario.
@@ -122,11 +123,7 @@ impl Context {
             .iter()
             .filter(|(name, _)| asked.is_none_or(|asked| asked == *name));
         let waiting: Mutex<VecDeque<_>> = Mutex::new(chosen.collect());
-        if waiting
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .is_empty()
-        {
+        if lock(&waiting).is_empty() {
             let names: Vec<_> = parts.iter().map(|(name, _)| *name).collect();
             bail!(
                 "{} has no part {asked:?}, there are: {}",
@@ -134,12 +131,7 @@ impl Context {
                 names.join(", ")
             );
         }
-        let next = || {
-            waiting
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .pop_front()
-        };
+        let next = || lock(&waiting).pop_front();
         let failed = Mutex::new(0);
         thread::scope(|scope| {
             for _ in 0..at_once {
@@ -152,7 +144,7 @@ impl Context {
                             if let Some(why) = why {
                                 self.fail(why);
                             }
-                            *failed.lock().unwrap_or_else(PoisonError::into_inner) += 1;
+                            *lock(&failed) += 1;
                         }
                     }
                 });
@@ -194,7 +186,7 @@ impl Context {
     /// Keeps what did not hold, without ending anything.
     fn fail(&self, mut failure: Failure) {
         failure.part = failure.part.or_else(failure::part);
-        let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut failures = lock(&self.failures);
         failures.push(failure);
     }
 
@@ -229,11 +221,7 @@ impl Context {
 
     /// The environments there were and what did not hold, at the end.
     pub(super) fn end(self) -> (Vec<Trace>, Vec<Failure>) {
-        let mut gone = self
-            .trace
-            .gone
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut gone = lock(&self.trace.gone);
         let failures = self
             .failures
             .into_inner()

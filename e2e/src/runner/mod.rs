@@ -16,20 +16,19 @@ use std::{
     collections::BTreeMap,
     panic::{AssertUnwindSafe, catch_unwind},
     process::ExitCode,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex},
     time::Instant,
 };
 
 use anyhow::Result;
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
 
-use crate::{artifacts, cleanup::Run, report};
+use crate::{artifacts, cleanup::Run, report, threads::lock};
 pub use context::{Context, MAIN, Part};
 use progress::Progress;
 pub use settings::{FIXTURE_ENV, MEDIA_SERVER_ENV, PART_ENV, SCENARIOS_ENV, SEED_ENV, Settings};
 use slots::Slots;
 use table::Row;
-pub use verdict::Skipped;
 use verdict::judge;
 
 /// Exit code when the suite cannot run here at all: a tool is missing, an option is wrong. A failed
@@ -93,15 +92,13 @@ pub fn main(scenarios: &[Scenario]) -> ExitCode {
         Trial::ignorable_test(scenario.name, move || {
             let _slot = slots.take(&scenario);
             let (row, outcome) = run_one(scenario, &settings, &progress);
-            rows.lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .insert(index, row);
+            lock(&rows).insert(index, row);
             outcome
         })
     });
     let conclusion = libtest_mimic::run(&arguments, trials.collect());
     progress.stop();
-    let rows = rows.lock().unwrap_or_else(PoisonError::into_inner);
+    let rows = lock(&rows);
     if !rows.is_empty() {
         let index = artifacts::root().join("index.html");
         let runs = rows.values().flat_map(|row| row.runs.iter().cloned());

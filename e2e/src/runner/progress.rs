@@ -9,6 +9,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use crate::threads::lock;
+
 /// A scenario's lines come no faster than this.
 const FASTEST: Duration = Duration::from_secs(1);
 /// And no slower.
@@ -100,7 +102,7 @@ impl Progress {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 }
 

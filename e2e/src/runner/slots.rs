@@ -7,6 +7,7 @@ use std::num::NonZero;
 use std::sync::{Condvar, Mutex, PoisonError};
 
 use super::Scenario;
+use crate::threads::lock;
 
 /// Slots unless `--test-threads` says otherwise. Each scenario is one or several streams in real
 /// time, up to six, and says how soon things must happen: with four at once on two cores, an output
@@ -38,7 +39,7 @@ impl Slots {
         if scenario.light {
             return None;
         }
-        let free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
+        let free = lock(&self.free);
         let mut free = self
             .freed
             .wait_while(free, |free| *free == 0)
@@ -50,7 +51,7 @@ impl Slots {
 
 impl Drop for Slot<'_> {
     fn drop(&mut self) {
-        *self.0.free.lock().unwrap_or_else(PoisonError::into_inner) += 1;
+        *lock(&self.0.free) += 1;
         self.0.freed.notify_one();
     }
 }

@@ -7,12 +7,13 @@
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 
+use crate::threads::lock;
 use crate::wait::{self, Look};
 
 /// Connections at once; one more is refused.
@@ -116,10 +117,10 @@ impl Cable {
         drop(cut);
         wait::until("cut connections to be gone", CUT_PATIENCE, || {
             let left = ending.iter().filter(|one| one.strong_count() > 0).count();
-            Ok(match left {
-                0 => Look::Done(()),
-                left => Look::NotYet(format!("{left} of {count} are there")),
-            })
+            Ok(Look::when(
+                left == 0,
+                format!("{left} of {count} are there"),
+            ))
         })?;
         Ok(count)
     }
@@ -139,8 +140,7 @@ impl Drop for Cable {
 
 impl Shared {
     fn connections(&self) -> MutexGuard<'_, Vec<Arc<Connection>>> {
-        let connections = self.connections.lock();
-        connections.unwrap_or_else(PoisonError::into_inner)
+        lock(&self.connections)
     }
 
     /// Waits while the cable is silent.

@@ -4,7 +4,7 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use anyhow::{Context as _, Result};
 
-use super::{Place, READY_PATIENCE, STOP_GRACE, http_get};
+use super::{Place, READY_PATIENCE, STOP_GRACE, wait_answer};
 use crate::{
     control::Control,
     probe::journal::Journal,
@@ -204,14 +204,7 @@ fn spawn(
                 .map(|url| url.trim().to_owned())
         })
         .context("echo-sts does not start")?;
-    wait::until("echo-sts to be healthy", READY_PATIENCE, || {
-        process.alive()?;
-        Ok(match http_get(&format!("{url}/health")) {
-            Ok((200, _)) => Look::Done(()),
-            Ok((status, body)) => Look::NotYet(format!("status {status}: {body}")),
-            Err(error) => Look::NotYet(format!("{error:#}")),
-        })
-    })?;
+    wait_answer(&process, &format!("{url}/health"), &[200])?;
     Ok((process, url))
 }
 

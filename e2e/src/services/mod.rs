@@ -15,7 +15,8 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 use anyhow::{Context as _, Result};
 use serde_json::Value;
 
-use crate::process::{Group, Spawn};
+use crate::process::{Group, Process, Spawn};
+use crate::wait::{self, Look};
 
 /// How long a program may take to become ready. All of them need well under a second; a machine
 /// that builds and tests at the same time can be ten times slower.
@@ -74,6 +75,26 @@ pub(crate) fn http_get(url: &str) -> Result<(u16, String)> {
         .read_to_string()
         .with_context(|| format!("cannot read {url}"))?;
     Ok((response.status().as_u16(), body))
+}
+
+/// Waits until a program that was just started answers, with one of `statuses` if there are any; kills it
+/// if it does not.
+///
+/// # Errors
+/// When it dies or does not answer in time.
+pub(crate) fn wait_answer(process: &Process, url: &str, statuses: &[u16]) -> Result<()> {
+    let what = format!("{} to answer", process.name());
+    wait::until(&what, READY_PATIENCE, || {
+        process.alive()?;
+        Ok(match http_get(url) {
+            Ok((status, _)) if statuses.is_empty() || statuses.contains(&status) => Look::Done(()),
+            Ok((status, body)) => Look::NotYet(format!("status {status}: {body}")),
+            Err(error) => Look::NotYet(format!("{error:#}")),
+        })
+    })
+    .inspect_err(|_| {
+        process.kill();
+    })
 }
 
 /// Like [`http_get`] for JSON; `None` if the answer is 404.

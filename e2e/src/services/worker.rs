@@ -7,16 +7,15 @@ use std::{process::ExitStatus, sync::Arc, time::Duration};
 use anyhow::{Context as _, Result, bail};
 use nix::sys::signal::Signal;
 
-use super::{Place, READY_PATIENCE, http_get};
+use super::{Place, READY_PATIENCE, http_get, wait_answer};
 use crate::{
     probe::{
         logs::{Log, Record},
-        metrics::Scrape,
+        metrics::{Scrape, ScrapeSample},
     },
     process::{Process, exit_text},
     programs,
 };
-pub use scraper::ScrapeSample;
 use scraper::Scraper;
 
 /// How the worker is started; what is `None` is left to its own default.
@@ -166,15 +165,8 @@ impl Worker {
                     .flatten()
             })
             .context("the worker does not start")?;
-        let health = format!("http://{addr}/health");
-        crate::wait::until("the worker's /health", READY_PATIENCE, || {
-            process.alive()?;
-            Ok(match http_get(&health) {
-                // It says 503 while it has no input; that it answers is what counts here.
-                Ok(_) => crate::wait::Look::Done(()),
-                Err(error) => crate::wait::Look::NotYet(format!("{error:#}")),
-            })
-        })?;
+        // It says 503 while it has no input; that it answers is what counts here.
+        wait_answer(&process, &format!("http://{addr}/health"), &[])?;
         let metrics_url = format!("http://{addr}/metrics");
         let scraper = Scraper::start(metrics_url.clone(), process.clone())?;
         Ok(Self {

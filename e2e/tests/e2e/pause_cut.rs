@@ -10,7 +10,8 @@ use e2e::clock::{ClipSpec, cached, talk};
 use e2e::probe::audio::{self, Sound, Verdict};
 use e2e::runner::{self, Context};
 use e2e::services::echo_sts::EchoStsOptions;
-use e2e::story::{Evidence, quietly};
+use e2e::story::Evidence;
+use e2e::threads::quietly;
 
 use crate::stage::{MINUTE, Stage};
 use crate::wire;

@@ -9,9 +9,10 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use e2e::clock::{ClipSpec, cached};
+use e2e::failure::Skipped;
 use e2e::probe::audio::Verdict;
 use e2e::probe::logs::{Level, Record};
-use e2e::runner::{Context, Skipped};
+use e2e::runner::Context;
 use e2e::services::python_sts::PythonStsOptions;
 use e2e::story::Evidence;
 use sts_protocol::{Direction, event, mark};

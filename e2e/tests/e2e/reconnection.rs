@@ -13,7 +13,8 @@ use e2e::probe::frames::{self, CodedFrames};
 use e2e::probe::logs::{Log, Record};
 use e2e::runner::{Context, MAIN};
 use e2e::services::echo_sts::EchoStsOptions;
-use e2e::story::{Evidence, Live, quietly};
+use e2e::story::{Evidence, Live};
+use e2e::threads::quietly;
 use sts_protocol::{Direction, SimulateDisconnect, event};
 
 use crate::stage::Stage;

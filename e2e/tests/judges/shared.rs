@@ -7,8 +7,8 @@ use e2e::clock::{ClipSpec, samples};
 use e2e::probe::audio::Sound;
 use e2e::probe::clock::{Skew, Sync};
 use e2e::probe::metrics::Scrape;
+use e2e::probe::metrics::ScrapeSample;
 use e2e::services::viewer::Arrival;
-use e2e::services::worker::ScrapeSample;
 use e2e::story::Evidence;
 use serde_json::json;
 

@@ -1,7 +1,7 @@
 //! Frame numbers and flashes out of any video ffmpeg can decode.
 
 use crate::clock::layout::{BAND_CELLS, BAND_COLUMN, BAND_ROW, CELLS_ACROSS, decode};
-use crate::probe::audio::fraction;
+use crate::probe::ffprobe::fraction;
 use anyhow::{Context, Result, ensure};
 use std::io::{BufRead, BufReader, Read};
 use std::path::Path;

@@ -7,7 +7,8 @@ use e2e::clock::{ClipSpec, cached};
 use e2e::probe::audio::{Sound, dropouts};
 use e2e::probe::clock::{self, Beep, Clock, Skew};
 use e2e::runner::Context;
-use e2e::story::{Evidence, quietly};
+use e2e::story::Evidence;
+use e2e::threads::quietly;
 
 use super::{SEGMENT, corrections, random, short, sts};
 use crate::judge::{AGREEMENT_MS, NOTICED_MS, agree, require_near, seamless};

@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result, ensure};
 use e2e::clock::{ClipSpec, cached};
 use e2e::probe::audio;
 use e2e::runner::Context;
-use e2e::story::quietly;
+use e2e::threads::quietly;
 
 use super::sts;
 use crate::judge::{pairs, seamless};

@@ -17,7 +17,8 @@ use e2e::probe::frames::{self, CodedFrames};
 use e2e::runner::{Context, Part};
 use e2e::services::echo_sts::EchoStsOptions;
 use e2e::services::media_server::Kind;
-use e2e::story::{Evidence, Live, quietly};
+use e2e::story::{Evidence, Live};
+use e2e::threads::quietly;
 
 use crate::stage::Stage as _;
 

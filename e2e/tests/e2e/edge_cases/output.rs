@@ -5,11 +5,12 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use e2e::environment::Way;
 use e2e::probe::frames::{self, CodedFrames};
+use e2e::probe::metrics::ScrapeSample;
 use e2e::runner::Context;
 use e2e::services::echo_sts::EchoStsOptions;
 use e2e::services::media_server::Kind;
-use e2e::services::worker::{ScrapeSample, Worker};
-use e2e::story::quietly;
+use e2e::services::worker::Worker;
+use e2e::threads::quietly;
 use nix::sys::signal::Signal;
 
 use super::{clip, complete, prefix, story};
