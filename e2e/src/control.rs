@@ -14,10 +14,7 @@ use rust_socketio::{
     asynchronous::{Client, ClientBuilder},
 };
 use serde_json::Value;
-use sts_protocol::{
-    AudioConfig, BackpressureConfig, ControlAck, ControlMessage, ControlStatus, ErrorSimulation,
-    LatencyConfig, SimulateBackpressure, SimulateDisconnect, SimulateSessionLoss, event,
-};
+use sts_protocol::{ControlAck, ControlMessage, ControlStatus, event};
 use tokio::{runtime::Runtime, time::timeout};
 
 use crate::threads::lock;
@@ -78,7 +75,8 @@ impl Control {
     ///
     /// # Errors
     /// When it is rejected (with the server's reason) or not answered in time.
-    pub fn send(&self, message: &ControlMessage) -> Result<ControlAck> {
+    pub fn send(&self, message: impl Into<ControlMessage>) -> Result<ControlAck> {
+        let message = message.into();
         let name = message.event();
         let payload = message.payload().context("cannot write the payload")?;
         let runtime = self.runtime.as_ref().context("disconnected")?;
@@ -96,44 +94,6 @@ impl Control {
                 bail!("{name} was rejected: {}", ack.message.unwrap_or_default())
             }
         }
-    }
-
-    /// `config:error_simulation`: makes chosen fragments fail.
-    ///
-    /// # Errors
-    /// As [`send`](Self::send), like those of all calls below.
-    pub fn errors(&self, simulation: ErrorSimulation) -> Result<ControlAck> {
-        self.send(&ControlMessage::Errors(simulation))
-    }
-
-    /// `config:latency`: delays answers.
-    pub fn latency(&self, latency: LatencyConfig) -> Result<ControlAck> {
-        self.send(&ControlMessage::Latency(latency))
-    }
-
-    /// `config:backpressure`: load reports by fill level.
-    pub fn automatic_backpressure(&self, config: BackpressureConfig) -> Result<ControlAck> {
-        self.send(&ControlMessage::Backpressure(config))
-    }
-
-    /// `simulate:backpressure`: one load report now.
-    pub fn backpressure(&self, report: SimulateBackpressure) -> Result<ControlAck> {
-        self.send(&ControlMessage::SimulateBackpressure(report))
-    }
-
-    /// `config:audio`: what comes back as dubbed audio.
-    pub fn audio(&self, config: AudioConfig) -> Result<ControlAck> {
-        self.send(&ControlMessage::Audio(config))
-    }
-
-    /// `simulate:disconnect`: drops the worker's connection.
-    pub fn disconnect(&self, disconnect: SimulateDisconnect) -> Result<ControlAck> {
-        self.send(&ControlMessage::Disconnect(disconnect))
-    }
-
-    /// `simulate:session_loss`: forgets the worker's session.
-    pub fn lose_session(&self, loss: SimulateSessionLoss) -> Result<ControlAck> {
-        self.send(&ControlMessage::SessionLoss(loss))
     }
 
     fn wait_for(&self, name: &str) -> Result<Value> {

@@ -27,7 +27,6 @@ use crate::{
         camera::Camera,
         echo_sts::EchoSts,
         media_server::MediaServer,
-        python_sts::PythonSts,
         worker::{Worker, WorkerOptions},
     },
     threads::lock,
@@ -105,7 +104,8 @@ pub struct Environment {
     /// The worker reads the media server, not the camera.
     through_server: bool,
     echo_sts: Option<EchoSts>,
-    python_sts: Option<PythonSts>,
+    /// URL of a service in Python.
+    python_sts: Option<String>,
     cable: Option<Cable>,
     trace: SharedTrace,
     part: Part,
@@ -262,15 +262,14 @@ impl Environment {
     pub fn worker_options(&self) -> WorkerOptions {
         let cable = self.cable.as_ref();
         let cable = cable.map(|cable| format!("http://{}", cable.address()));
-        let python = self.python_sts.as_ref().map(PythonSts::url);
+        let python = self.python_sts.as_deref();
         let echo = self.echo_sts.as_ref().map(EchoSts::url);
         let service = python.or(echo).unwrap_or("http://127.0.0.1:9");
         let sts = cable.unwrap_or_else(|| service.to_owned());
         let input = secrets::with_login(&self.input_url());
         let output = secrets::with_key(&secrets::with_login(&self.output_url()));
         let mut options = WorkerOptions::new(&self.stream_id, input, output, sts);
-        let token = secrets::TOKEN.to_owned();
-        options.env.push(("WORKER_STS_TOKEN".to_owned(), token));
+        options.set("WORKER_STS_TOKEN", secrets::TOKEN);
         options
     }
 

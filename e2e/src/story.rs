@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, bail};
 use camera::{Manner, Sent};
 
-use crate::environment::{Builder, Environment, Scene, SharedTrace, Way, unix_ms};
+use crate::environment::{Builder, Environment, Scene, Way, unix_ms};
 use crate::failure::{Failure, Place};
 use crate::probe::audio::{self, Sound};
 use crate::probe::clock::Clock;
@@ -55,10 +55,10 @@ pub struct Story {
 }
 
 impl Story {
-    /// Publishes `clip`, which lasts `length`; artifacts go to `target/e2e/<name>/`.
-    pub fn new(name: impl Into<String>, clip: impl Into<PathBuf>, length: Duration) -> Self {
+    /// Publishes `clip`, which lasts `length`, in an environment that has an `echo-sts` unless told otherwise.
+    pub fn new(environment: Builder, clip: impl Into<PathBuf>, length: Duration) -> Self {
         Self {
-            environment: Environment::builder(name).echo_sts(EchoStsOptions::default()),
+            environment: environment.echo_sts(EchoStsOptions::default()),
             clip: clip.into(),
             clip_length: length,
             way: Way::default(),
@@ -70,15 +70,6 @@ impl Story {
             late_reader: false,
             tell: Arc::new(|_| ()),
         }
-    }
-
-    /// Uses this media server instead of the best one there is.
-    #[must_use]
-    pub fn media_server(mut self, kind: Option<Kind>) -> Self {
-        if let Some(kind) = kind {
-            self.environment = self.environment.media_server(kind);
-        }
-        self
     }
 
     /// How the clip comes to the worker.
@@ -148,13 +139,6 @@ impl Story {
     #[must_use]
     pub fn cable(mut self) -> Self {
         self.environment = self.environment.cable();
-        self
-    }
-
-    /// Remembers in `trace` what is worth knowing when the run is over.
-    #[must_use]
-    pub fn trace(mut self, trace: SharedTrace) -> Self {
-        self.environment = self.environment.trace(trace);
         self
     }
 

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result};
 use clap::Parser;
 use e2e::clock;
-use e2e::environment::Traces;
+use e2e::environment::{Environment, Traces};
 use e2e::failure::Failure;
 use e2e::probe::clock::Clock;
 use e2e::probe::ffprobe;
@@ -62,18 +62,15 @@ fn demo(options: Options) -> Result<()> {
     let began = Instant::now();
     let tell =
         Arc::new(move |what: &str| println!("{:6.1} s  {what}", began.elapsed().as_secs_f64()));
-    let sts = EchoStsOptions {
-        audio_mode: Some("mark".to_owned()),
-        ..EchoStsOptions::default()
-    };
     let traces = Arc::new(Traces {
         command: "cargo xtask demo".to_owned(),
         ..Traces::default()
     });
-    let evidence = Story::new("demo", &clip, Duration::from_secs_f64(seconds))
-        .media_server(Some(server))
-        .sts(sts)
-        .trace(Arc::clone(&traces))
+    let environment = Environment::builder("demo")
+        .media_server(server)
+        .trace(Arc::clone(&traces));
+    let evidence = Story::new(environment, &clip, Duration::from_secs_f64(seconds))
+        .sts(EchoStsOptions::mode("mark"))
         .tell(tell)
         .worker(|options| options.captions = true)
         .run(|_| Ok(()));

@@ -17,7 +17,7 @@ use crate::{
         camera::Camera,
         echo_sts::{EchoSts, EchoStsOptions},
         media_server::{Kind, MediaServer, RtspSettings},
-        python_sts::{PythonSts, PythonStsOptions},
+        python_sts::{self, PythonStsOptions},
     },
     wait::{self, Look},
 };
@@ -163,7 +163,7 @@ impl Builder {
             }
         }
         if let Some(options) = self.python_sts {
-            environment.python_sts = Some(PythonSts::start(&environment.place, &options)?);
+            environment.python_sts = Some(python_sts::start(&environment.place, &options)?);
         }
         Ok(environment)
     }

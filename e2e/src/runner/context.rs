@@ -1,10 +1,12 @@
 //! What a scenario gets: its name, its settings, a way to say how far it is.
 
 use std::{
-    collections::VecDeque,
     panic::{AssertUnwindSafe, catch_unwind},
     path::Path,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
     thread,
 };
 
@@ -97,14 +99,14 @@ impl Context {
     }
 
     /// Says how far the scenario is, in a few words such as `segments 2/10, dubbed 1`.
-    pub fn phase(&self, phase: impl Into<String>) {
-        self.progress.phase(self.name, phase.into());
+    pub fn phase(&self, phase: &str) {
+        self.progress.phase(self.name, phase);
     }
 
     /// A way to say how far the scenario is that can be kept.
     pub fn teller(&self) -> Tell {
         let (name, progress) = (self.name, Arc::clone(&self.progress));
-        Arc::new(move |phase| progress.phase(name, phase.to_owned()))
+        Arc::new(move |phase| progress.phase(name, phase))
     }
 
     /// What is remembered of this scenario's environments.
@@ -119,38 +121,33 @@ impl Context {
     /// When one failed, or there is none of the name that was asked for.
     pub fn parts(&self, at_once: usize, parts: &[Part<'_>]) -> Result<()> {
         let asked = self.settings.part();
-        let chosen = parts
-            .iter()
-            .filter(|(name, _)| asked.is_none_or(|asked| asked == *name));
-        let waiting: Mutex<VecDeque<_>> = Mutex::new(chosen.collect());
-        if lock(&waiting).is_empty() {
+        let is_asked = |part: &&Part<'_>| asked.is_none_or(|asked| asked == part.0);
+        if !parts.iter().any(|part| is_asked(&part)) {
             let names: Vec<_> = parts.iter().map(|(name, _)| *name).collect();
-            bail!(
-                "{} has no part {asked:?}, there are: {}",
-                self.name,
-                names.join(", ")
-            );
+            let (name, names) = (self.name, names.join(", "));
+            bail!("{name} has no part {asked:?}, there are: {names}");
         }
-        let next = || lock(&waiting).pop_front();
-        let failed = Mutex::new(0);
+        let waiting = Mutex::new(parts.iter().filter(is_asked));
+        let next = || lock(&waiting).next();
+        let failed = AtomicUsize::new(0);
         thread::scope(|scope| {
             for _ in 0..at_once {
                 scope.spawn(|| {
                     while let Some((name, part)) = next() {
-                        self.phase(*name);
+                        self.phase(name);
                         failure::enter(name);
                         let outcome = judge(catch_unwind(AssertUnwindSafe(part)), true);
                         if let Outcome::Failed(why) = outcome {
                             if let Some(why) = why {
                                 self.fail(why);
                             }
-                            *lock(&failed) += 1;
+                            failed.fetch_add(1, Ordering::Relaxed);
                         }
                     }
                 });
             }
         });
-        match failed.into_inner().unwrap_or_else(PoisonError::into_inner) {
+        match failed.into_inner() {
             0 => Ok(()),
             failed => Err(PartsFailed(failed).into()),
         }
@@ -186,8 +183,7 @@ impl Context {
     /// Keeps what did not hold, without ending anything.
     fn fail(&self, mut failure: Failure) {
         failure.part = failure.part.or_else(failure::part);
-        let mut failures = lock(&self.failures);
-        failures.push(failure);
+        lock(&self.failures).push(failure);
     }
 
     /// Compares with the snapshot `tests/e2e/snapshots/NAME.snap`. What differs fails the scenario,
@@ -220,12 +216,8 @@ impl Context {
     }
 
     /// The environments there were and what did not hold, at the end.
-    pub(super) fn end(self) -> (Vec<Trace>, Vec<Failure>) {
-        let mut gone = lock(&self.trace.gone);
-        let failures = self
-            .failures
-            .into_inner()
-            .unwrap_or_else(PoisonError::into_inner);
-        (std::mem::take(&mut *gone), failures)
+    pub(super) fn end(&self) -> (Vec<Trace>, Vec<Failure>) {
+        let (mut gone, mut failures) = (lock(&self.trace.gone), lock(&self.failures));
+        (std::mem::take(&mut gone), std::mem::take(&mut failures))
     }
 }

@@ -83,7 +83,7 @@ pub fn main(scenarios: &[Scenario]) -> ExitCode {
         return cannot_run(&error);
     }
     let settings = Arc::new(settings);
-    let progress = Progress::start();
+    let progress = Arc::new(Progress::start());
     let rows: Arc<Mutex<BTreeMap<usize, Row>>> = Arc::default();
     let trials = chosen.iter().enumerate().map(|(index, scenario)| {
         let (scenario, settings) = (**scenario, Arc::clone(&settings));
@@ -97,7 +97,6 @@ pub fn main(scenarios: &[Scenario]) -> ExitCode {
         })
     });
     let conclusion = libtest_mimic::run(&arguments, trials.collect());
-    progress.stop();
     let rows = lock(&rows);
     if !rows.is_empty() {
         let index = artifacts::root().join("index.html");
@@ -125,10 +124,10 @@ fn run_one(
 ) -> (Row, Result<Completion, Failed>) {
     let started = Instant::now();
     let context = Context::new(scenario.name, Arc::clone(settings), Arc::clone(progress));
-    progress.begin(scenario.name);
+    progress.phase(scenario.name, "starting");
     let outcome = catch_unwind(AssertUnwindSafe(|| (scenario.run)(&context)));
     let took = started.elapsed();
-    progress.phase(scenario.name, "writing the report".to_owned());
+    progress.phase(scenario.name, "writing the report");
     let ended = outcome::Ended::of(scenario, judge(outcome, settings.in_ci()), context.end());
     progress.end(scenario.name);
     let row = Row {

@@ -15,7 +15,7 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 use anyhow::{Context as _, Result};
 use serde_json::Value;
 
-use crate::process::{Group, Process, Spawn};
+use crate::process::{Group, Line, Process, Spawn};
 use crate::wait::{self, Look};
 
 /// How long a program may take to become ready. All of them need well under a second; a machine
@@ -75,6 +75,20 @@ pub(crate) fn http_get(url: &str) -> Result<(u16, String)> {
         .read_to_string()
         .with_context(|| format!("cannot read {url}"))?;
     Ok((response.status().as_u16(), body))
+}
+
+/// Waits until a program that was just started prints `listening on URL`.
+///
+/// # Errors
+/// When it does not start; the message holds its last lines.
+pub(crate) fn wait_url(process: &Process) -> Result<String> {
+    let url = |line: &Line| {
+        let url = line.text.strip_prefix("listening on ")?;
+        Some(url.trim().to_owned())
+    };
+    process
+        .wait_line("its ready line", READY_PATIENCE, url)
+        .with_context(|| format!("{} does not start", process.name()))
 }
 
 /// Waits until a program that was just started answers, with one of `statuses` if there are any; kills it

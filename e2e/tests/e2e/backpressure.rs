@@ -87,11 +87,7 @@ fn spec(seconds: u32) -> ClipSpec {
 }
 
 fn sts(latency: Duration) -> EchoStsOptions {
-    EchoStsOptions {
-        latency: Some(latency),
-        audio_mode: Some("mark".to_owned()),
-        ..EchoStsOptions::default()
-    }
+    EchoStsOptions::mode("mark").latency(latency)
 }
 
 fn change_the_pace(live: &mut Live) -> Result<()> {
@@ -105,7 +101,7 @@ fn change_the_pace(live: &mut Live) -> Result<()> {
             severity: None,
             recommended_delay_ms,
         };
-        control.backpressure(report).map(|_| ())
+        control.send(report).map(|_| ())
     };
     let until = |event: &'static str, batch: u64| -> Result<Record> {
         let what = format!("{event} of batch {batch}");
@@ -124,7 +120,7 @@ fn change_the_pace(live: &mut Live) -> Result<()> {
                 .next()
                 .is_some()
         })?;
-    control.latency(LatencyConfig {
+    control.send(LatencyConfig {
         stream_id: Some(stream_id.to_owned()),
         base_ms: ANSWER_MS,
         ..LatencyConfig::default()
@@ -274,7 +270,7 @@ fn report_by_itself(stage: &Context) -> Result<Evidence> {
         .worker(|options| options.segment_duration = Some(SEGMENT))
         .run(|live| {
             let control = live.environment.echo_sts().control()?;
-            control.automatic_backpressure(BackpressureConfig {
+            control.send(BackpressureConfig {
                 stream_id: Some(live.environment.stream_id().to_owned()),
                 enabled: true,
                 threshold_low: 0.3,

@@ -106,10 +106,10 @@ pub(crate) fn run(stage: &Context) -> Result<()> {
 }
 
 fn one(stage: &Context, &(name, options, expect): &Part) -> Result<Evidence> {
-    let sts = EchoStsOptions {
-        args: options.iter().map(ToString::to_string).collect(),
-        ..EchoStsOptions::default()
-    };
+    let pairs = options.chunks(2);
+    let sts = pairs.fold(EchoStsOptions::default(), |sts, pair| {
+        sts.with(pair[0], pair[1])
+    });
     stage
         .part(
             name,
@@ -119,7 +119,10 @@ fn one(stage: &Context, &(name, options, expect): &Part) -> Result<Evidence> {
         .sts(sts)
         .worker(move |options| {
             options.segment_duration = Some(SEGMENT);
-            options.duck_db = matches!(expect, Expect::VoiceOver(_)).then_some(UNDER_DB);
+            if matches!(expect, Expect::VoiceOver(_)) {
+                options.set("WORKER_DUB_MIX", "duck");
+                options.set("WORKER_DUB_DUCK_DB", UNDER_DB);
+            }
         })
         .run(|_| Ok(()))
 }

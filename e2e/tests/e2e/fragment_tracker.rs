@@ -32,11 +32,7 @@ const BLOCKED: usize = 4;
 const PATIENCE: Duration = Duration::from_secs(20);
 
 pub(crate) fn run(stage: &Context) -> Result<()> {
-    let sts = EchoStsOptions {
-        latency: Some(Duration::from_millis(5_300)),
-        audio_mode: Some("mark".to_owned()),
-        ..EchoStsOptions::default()
-    };
+    let sts = EchoStsOptions::mode("mark").latency(Duration::from_millis(5_300));
     let spec = ClipSpec::clock(CLIP).small();
     let evidence = stage
         .story(cached(&spec)?, Duration::from_secs(CLIP.into()))
@@ -64,7 +60,7 @@ fn hold_one(live: &mut Live) -> Result<()> {
         })
     };
     arrived(1)?;
-    control.audio(AudioConfig {
+    control.send(AudioConfig {
         stream_id: stream_id.clone(),
         count: Some(1),
         ..AudioConfig::new(AudioMode::Hold)
@@ -72,7 +68,7 @@ fn hold_one(live: &mut Live) -> Result<()> {
     arrived(2)?;
     live.tell("a fragment is held for ever");
     // Without this it would be `echo` again, which nobody can hear.
-    control.audio(AudioConfig {
+    control.send(AudioConfig {
         stream_id,
         ..AudioConfig::new(AudioMode::Mark)
     })?;

@@ -42,11 +42,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 
 pub(crate) fn run(stage: &Context) -> Result<()> {
     let spec = ClipSpec::clock(CLIP).small();
-    let sts = EchoStsOptions {
-        latency: Some(USUAL),
-        audio_mode: Some("mark".to_owned()),
-        ..EchoStsOptions::default()
-    };
+    let sts = EchoStsOptions::mode("mark").latency(USUAL);
     let mut watched = None;
     let evidence = stage
         .story(cached(&spec)?, Duration::from_secs(CLIP.into()))
@@ -89,7 +85,7 @@ fn answer_late(live: &Live) -> Result<()> {
     let echo_sts = live.environment.echo_sts();
     let control = echo_sts.control()?;
     let latency = |latency: Duration| {
-        control.latency(LatencyConfig {
+        control.send(LatencyConfig {
             stream_id: Some(live.environment.stream_id().to_owned()),
             base_ms: latency.as_millis() as u64,
             ..LatencyConfig::default()

@@ -62,7 +62,7 @@ pub(crate) fn run(context: &Context) -> Result<()> {
     let clip = cached(&ClipSpec::clock(SECONDS).small())?;
     let mut recordings = Vec::new();
     for time in 1..=2 {
-        context.phase(format!("published for the {time}. time"));
+        context.phase(&format!("published for the {time}. time"));
         publish(&environment, &clip)?;
         let server = environment.media_server();
         let recording = server.recording(&environment.output_path(), PATIENCE)?;

@@ -35,17 +35,10 @@ pub(crate) fn run(stage: &Context) -> Result<()> {
 
 fn play(stage: &Context, part: &str, spec: &ClipSpec, length: Duration) -> Result<Evidence> {
     let spec = spec.clone().small();
-    let sts = EchoStsOptions {
-        audio_mode: Some("mark".to_owned()),
-        ..EchoStsOptions::default()
-    };
     let evidence = stage
         .part(part, cached(&spec)?, length)
-        .sts(sts)
-        .worker(|options| {
-            let pause = ("WORKER_SEGMENT_CUT".to_owned(), "pause".to_owned());
-            options.env.push(pause);
-        })
+        .sts(EchoStsOptions::mode("mark"))
+        .worker(|options| options.set("WORKER_SEGMENT_CUT", "pause"))
         .run(|_| Ok(()))?;
     evidence.require_every_picture(spec.frames())?;
     evidence.require_every_coded_frame()?;

@@ -50,11 +50,7 @@ pub(crate) fn run(stage: &Context) -> Result<()> {
 }
 
 fn sts(latency: Duration) -> EchoStsOptions {
-    EchoStsOptions {
-        latency: Some(latency),
-        audio_mode: Some("mark".to_owned()),
-        ..EchoStsOptions::default()
-    }
+    EchoStsOptions::mode("mark").latency(latency)
 }
 
 fn come_back(stage: &Context) -> Result<Evidence> {
@@ -96,7 +92,7 @@ fn hang_up_twice(live: &mut Live) -> Result<()> {
             },
         )?;
         live.tell(&format!("STS hangs up after segment {batch}"));
-        control.disconnect(SimulateDisconnect {
+        control.send(SimulateDisconnect {
             stream_id: Some(stream_id.to_owned()),
             delay_ms: MIDWAY_MS,
             refuse_for_ms,

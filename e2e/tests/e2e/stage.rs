@@ -22,10 +22,8 @@ pub(crate) trait Stage {
 
 impl Stage for Context {
     fn part(&self, part: &str, clip: impl Into<PathBuf>, length: Duration) -> Story {
-        Story::new(self.artifacts_of(part), clip, length)
-            .media_server(Some(self.media_server()))
-            .trace(self.trace())
-            .tell(self.teller())
+        let environment = self.named_environment(&self.artifacts_of(part));
+        Story::new(environment, clip, length).tell(self.teller())
     }
 }
 

@@ -51,20 +51,9 @@ pub(crate) fn run(stage: &Context) -> Result<()> {
     )
 }
 
-fn sts(mode: &str) -> EchoStsOptions {
-    EchoStsOptions {
-        audio_mode: Some(mode.to_owned()),
-        ..EchoStsOptions::default()
-    }
-}
-
 /// Answers that take between no time and half a second.
 fn random(sts: EchoStsOptions) -> EchoStsOptions {
-    EchoStsOptions {
-        jitter: Some(Duration::from_millis(500)),
-        seed: Some(2),
-        ..sts
-    }
+    sts.with("--jitter-ms", 500).with("--seed", 2)
 }
 
 /// A run of `clip`, which was made to `spec`, in segments of two seconds.

@@ -63,17 +63,13 @@ fn clip(seconds: u32) -> ClipSpec {
 
 /// A run of a row: marked dubs, short segments.
 fn story(context: &Context, row: &'static str, spec: &ClipSpec) -> Result<Story> {
-    let sts = EchoStsOptions {
-        audio_mode: Some("mark".to_owned()),
-        ..EchoStsOptions::default()
-    };
     Ok(context
         .part(
             row,
             clock::cached(spec)?,
             Duration::from_secs(u64::from(spec.seconds)),
         )
-        .sts(sts)
+        .sts(EchoStsOptions::mode("mark"))
         .worker(|options| options.segment_duration = Some(SEGMENT)))
 }
 

@@ -64,10 +64,7 @@ pub(super) fn returns(context: &Context, row: &'static str) -> Result<()> {
     let spec = clip(24);
     let evidence = story(context, row, &spec)?
         .way(Way::Camera)
-        .worker(|options| {
-            let retry = ("WORKER_OUTPUT_RETRY".to_owned(), "20s".to_owned());
-            options.env.push(retry);
-        })
+        .worker(|options| options.set("WORKER_OUTPUT_RETRY", "20s"))
         .run(|live| {
             live.worker.wait_record(
                 "pair_started of batch 2",
@@ -153,7 +150,7 @@ pub(super) fn stalled_log(context: &Context, row: &'static str) -> Result<()> {
         .worker(|options| {
             // Far more than a pipe and what the worker keeps.
             let talk = "rtspsrc:6,rtpjitterbuffer:6,rtmp2sink:6,basesink:6";
-            options.env.push(("GST_DEBUG".to_owned(), talk.to_owned()));
+            options.set("GST_DEBUG", talk);
         })
         .abrupt()
         .run(|live| {
@@ -235,7 +232,7 @@ pub(super) fn bad_option(context: &Context, row: &'static str) -> Result<()> {
     let name = format!("{}-{row}", context.name());
     let environment = context.named_environment(&name).start()?;
     let mut options = environment.worker_options();
-    options.max_inflight = Some(11);
+    options.set("WORKER_STS_MAX_INFLIGHT", 11);
     let process = Worker::spawn(environment.place(), &options)?;
     let exit = process.wait_exit(Duration::from_secs(10))?;
     let said = process.last_lines(20).join("\n");
@@ -250,7 +247,7 @@ pub(super) fn bad_option(context: &Context, row: &'static str) -> Result<()> {
 pub(super) fn passthrough(context: &Context, row: &'static str) -> Result<()> {
     let spec = clip(6);
     let evidence = story(context, row, &spec)?
-        .worker(|options| options.passthrough = true)
+        .worker(|options| options.set("WORKER_STS_MODE", "passthrough"))
         .run(|_| Ok(()))?;
     complete(&evidence, &spec)?;
     ensure!(
@@ -277,12 +274,7 @@ pub(super) fn passthrough(context: &Context, row: &'static str) -> Result<()> {
 pub(super) fn disk_full(context: &Context, row: &'static str) -> Result<()> {
     let spec = clip(6);
     let evidence = story(context, row, &spec)?
-        .worker(|options| {
-            options.env.push((
-                "WORKER_SEGMENT_DIR".to_owned(),
-                "/dev/null/nowhere".to_owned(),
-            ));
-        })
+        .worker(|options| options.set("WORKER_SEGMENT_DIR", "/dev/null/nowhere"))
         .run(|_| Ok(()))?;
     complete(&evidence, &spec)?;
     let lost = evidence.count("worker_segment_file_errors_total", &[])?;

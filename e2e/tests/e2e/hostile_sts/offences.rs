@@ -188,8 +188,8 @@ pub(super) fn run(context: &Context) -> Result<()> {
         .worker(move |options| {
             options.sts_url = url;
             options.segment_duration = Some(SEGMENT);
-            options.sts_timeout = Some(TIMEOUT);
-            options.breaker_failures = Some(1000);
+            options.set("WORKER_STS_TIMEOUT_MS", TIMEOUT.as_millis());
+            options.set("WORKER_BREAKER_FAILURES", 1000);
         })
         .extra_time(Duration::from_secs(30))
         .run(watch_memory)?;

@@ -61,13 +61,11 @@ pub(super) fn run(context: &Context) -> Result<()> {
             Duration::from_secs(CLIP.into()),
         )
         .cable()
-        .sts(EchoStsOptions {
-            latency: Some(LATENCY),
-            ping_interval: Some(PING_INTERVAL),
-            ping_timeout: Some(PING_TIMEOUT),
-            audio_mode: Some("mark".to_owned()),
-            ..EchoStsOptions::default()
-        })
+        .sts(
+            EchoStsOptions::mode("mark")
+                .latency(LATENCY)
+                .pings(PING_INTERVAL, PING_TIMEOUT),
+        )
         .worker(|options| options.segment_duration = Some(SEGMENT))
         .extra_time(Duration::from_secs(30))
         .run(|live| {
@@ -129,7 +127,7 @@ fn deliver(live: &mut Live, hit: &Hit) -> Result<Delivered> {
         What::HangUp => {
             let control = live.environment.echo_sts().control()?;
             let stream_id = Some(live.environment.stream_id().to_owned());
-            control.disconnect(SimulateDisconnect {
+            control.send(SimulateDisconnect {
                 stream_id,
                 ..SimulateDisconnect::default()
             })?;
