@@ -23,10 +23,10 @@ use crate::{
     secrets,
     services::{
         Place,
-        cable::Cable,
         camera::Camera,
         echo_sts::EchoSts,
         media_server::MediaServer,
+        tcp_proxy::TcpProxy,
         worker::{Worker, WorkerOptions},
     },
     threads::lock,
@@ -106,7 +106,7 @@ pub struct Environment {
     echo_sts: Option<EchoSts>,
     /// URL of a service in Python.
     python_sts: Option<String>,
-    cable: Option<Cable>,
+    tcp_proxy: Option<TcpProxy>,
     trace: SharedTrace,
     part: Part,
     finished: bool,
@@ -249,23 +249,23 @@ impl Environment {
         }
     }
 
-    /// The cable between worker and STS service.
+    /// The TCP proxy between worker and STS service.
     ///
     /// # Panics
     /// When the environment was built without one, which is a mistake of the scenario.
-    pub fn cable(&self) -> &Cable {
-        self.cable
+    pub fn tcp_proxy(&self) -> &TcpProxy {
+        self.tcp_proxy
             .as_ref()
-            .expect("the environment was built without a cable")
+            .expect("the environment was built without a TCP proxy")
     }
 
     pub fn worker_options(&self) -> WorkerOptions {
-        let cable = self.cable.as_ref();
-        let cable = cable.map(|cable| format!("http://{}", cable.address()));
+        let proxy = self.tcp_proxy.as_ref();
+        let proxy = proxy.map(|proxy| format!("http://{}", proxy.address()));
         let python = self.python_sts.as_deref();
         let echo = self.echo_sts.as_ref().map(EchoSts::url);
         let service = python.or(echo).unwrap_or("http://127.0.0.1:9");
-        let sts = cable.unwrap_or_else(|| service.to_owned());
+        let sts = proxy.unwrap_or_else(|| service.to_owned());
         let input = secrets::with_login(&self.input_url());
         let output = secrets::with_key(&secrets::with_login(&self.output_url()));
         let mut options = WorkerOptions::new(&self.stream_id, input, output, sts);

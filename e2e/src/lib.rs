@@ -14,6 +14,7 @@ pub mod clock;
 pub mod control;
 pub mod environment;
 pub mod failure;
+pub mod pipeline;
 pub mod ports;
 pub mod probe;
 pub mod process;
@@ -22,7 +23,6 @@ pub mod report;
 pub mod runner;
 pub mod secrets;
 pub mod services;
-pub mod story;
 #[cfg(test)]
 pub(crate) mod testclip;
 pub mod threads;

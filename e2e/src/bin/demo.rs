@@ -10,13 +10,13 @@ use clap::Parser;
 use e2e::clock;
 use e2e::environment::{Environment, Traces};
 use e2e::failure::Failure;
+use e2e::pipeline::{Evidence, Pipeline};
 use e2e::probe::clock::Clock;
 use e2e::probe::ffprobe;
 use e2e::probe::frames::{self, CodedFrames};
 use e2e::report::{self, Verdict};
 use e2e::services::echo_sts::EchoStsOptions;
 use e2e::services::media_server::Kind;
-use e2e::story::{Evidence, Story};
 use e2e::threads::{lock, quietly};
 
 /// Publish a clip through the worker and echo-sts, and say what came out.
@@ -69,7 +69,7 @@ fn demo(options: Options) -> Result<()> {
     let environment = Environment::builder("demo")
         .media_server(server)
         .trace(Arc::clone(&traces));
-    let evidence = Story::new(environment, &clip, Duration::from_secs_f64(seconds))
+    let evidence = Pipeline::new(environment, &clip, Duration::from_secs_f64(seconds))
         .sts(EchoStsOptions::mode("mark"))
         .tell(tell)
         .worker(|options| options.captions = true)

@@ -13,11 +13,11 @@ use crate::{
     report::{Part, tools},
     services::{
         Place, READY_PATIENCE,
-        cable::Cable,
         camera::Camera,
         echo_sts::{EchoSts, EchoStsOptions},
         media_server::{Kind, MediaServer, RtspSettings},
         python_sts::{self, PythonStsOptions},
+        tcp_proxy::TcpProxy,
     },
     wait::{self, Look},
 };
@@ -33,7 +33,7 @@ pub struct Builder {
     also: Vec<String>,
     echo_sts: Option<EchoStsOptions>,
     python_sts: Option<PythonStsOptions>,
-    cable: bool,
+    tcp_proxy: bool,
     trace: SharedTrace,
 }
 
@@ -88,10 +88,10 @@ impl Builder {
         self
     }
 
-    /// Lays a cable between worker and `echo-sts` that can be cut.
+    /// Puts a TCP proxy between worker and `echo-sts` that can cut their connections.
     #[must_use]
-    pub fn cable(mut self) -> Self {
-        self.cable = true;
+    pub fn tcp_proxy(mut self) -> Self {
+        self.tcp_proxy = true;
         self
     }
 
@@ -125,7 +125,7 @@ impl Builder {
             through_server: false,
             echo_sts: None,
             python_sts: None,
-            cable: None,
+            tcp_proxy: None,
             trace: self.trace,
             part: Part {
                 part: failure::part(),
@@ -158,8 +158,8 @@ impl Builder {
             let echo_sts = environment
                 .echo_sts
                 .insert(EchoSts::start(&environment.place, options)?);
-            if self.cable {
-                environment.cable = Some(Cable::lay(echo_sts.address()?)?);
+            if self.tcp_proxy {
+                environment.tcp_proxy = Some(TcpProxy::start(echo_sts.address()?)?);
             }
         }
         if let Some(options) = self.python_sts {
@@ -181,7 +181,7 @@ impl Environment {
             also: Vec::new(),
             echo_sts: None,
             python_sts: None,
-            cable: false,
+            tcp_proxy: false,
             trace: SharedTrace::default(),
         }
     }

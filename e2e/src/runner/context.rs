@@ -22,8 +22,8 @@ use super::{
 use crate::{
     environment::{Builder, Environment, SharedTrace, Trace, Traces},
     failure::{self, Failure, Skipped},
+    pipeline::Tell,
     services::media_server::Kind,
-    story::Tell,
     threads::lock,
 };
 

@@ -1,12 +1,12 @@
 //! The programs an environment is made of, each behind a typed handle.
 
-pub mod cable;
 pub mod camera;
 pub mod echo_sts;
 pub mod fleet;
 pub mod media_server;
 pub mod python_sts;
 pub mod recorder;
+pub mod tcp_proxy;
 pub mod viewer;
 pub mod worker;
 

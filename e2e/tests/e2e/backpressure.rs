@@ -19,10 +19,10 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use e2e::clock::{ClipSpec, cached};
+use e2e::pipeline::{Evidence, Live};
 use e2e::probe::logs::Record;
 use e2e::runner::{Context, MAIN};
 use e2e::services::echo_sts::EchoStsOptions;
-use e2e::story::{Evidence, Live};
 use sts_protocol::{
     BackpressureAction, BackpressureConfig, Direction, LatencyConfig, SimulateBackpressure, event,
 };
@@ -63,7 +63,7 @@ pub(crate) fn run(stage: &Context) -> Result<()> {
 
 fn tell(stage: &Context) -> Result<Evidence> {
     stage
-        .story(cached(&spec(CLIP))?, Duration::from_secs(CLIP.into()))
+        .pipeline(cached(&spec(CLIP))?, Duration::from_secs(CLIP.into()))
         .sts(sts(FIRST_ANSWER))
         .worker(|options| options.segment_duration = Some(SEGMENT))
         .run(change_the_pace)

@@ -9,10 +9,10 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use e2e::clock::{ClipSpec, cached};
+use e2e::pipeline::{Evidence, Live};
 use e2e::probe::logs::Record;
 use e2e::runner::Context;
 use e2e::services::echo_sts::EchoStsOptions;
-use e2e::story::{Evidence, Live};
 use sts_protocol::{ErrorCode, ErrorRule, ErrorSimulation, LatencyConfig};
 
 use crate::stage::{MINUTE, Stage};
@@ -29,7 +29,7 @@ const PROBE_LATENCY: u64 = 3_000;
 pub(crate) fn run(stage: &Context) -> Result<()> {
     let sts = EchoStsOptions::mode("mark").latency(Duration::from_millis(USUAL_LATENCY));
     let evidence = stage
-        .story(cached(&ClipSpec::clock(60).small())?, MINUTE)
+        .pipeline(cached(&ClipSpec::clock(60).small())?, MINUTE)
         .sts(sts)
         .worker(|options| options.segment_duration = Some(SEGMENT))
         .run(fail_then_recover)?;

@@ -10,12 +10,12 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use e2e::clock::{ClipSpec, cached};
+use e2e::pipeline::{Evidence, Live};
 use e2e::probe::audio::{self, Segment, Sound};
 use e2e::probe::captions;
 use e2e::probe::clock::Clock;
 use e2e::runner::{self, Context};
 use e2e::services::echo_sts::EchoStsOptions;
-use e2e::story::{Evidence, Live};
 use sts_protocol::{Direction, event, mark};
 
 use crate::stage::Stage;

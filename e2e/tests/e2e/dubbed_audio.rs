@@ -8,11 +8,11 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use e2e::clock::{ClipSpec, cached};
+use e2e::pipeline::Evidence;
 use e2e::probe::audio::{self, Sound, Verdict};
 use e2e::probe::logs::Level;
 use e2e::runner::{self, Context};
 use e2e::services::echo_sts::EchoStsOptions;
-use e2e::story::Evidence;
 
 use crate::stage::Stage;
 use crate::wire;

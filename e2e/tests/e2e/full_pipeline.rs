@@ -3,11 +3,11 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
+use e2e::pipeline::{Evidence, Live};
 use e2e::probe::audio;
 use e2e::probe::ffprobe;
 use e2e::probe::metrics::ScrapeSample;
 use e2e::runner::{Context, MAIN};
-use e2e::story::{Evidence, Live};
 use e2e::threads::quietly;
 
 use crate::cameras;
@@ -28,7 +28,7 @@ pub(crate) fn run(stage: &Context) -> Result<()> {
 
 fn minute(stage: &Context) -> Result<()> {
     let evidence = stage
-        .story(stage.fixture(), MINUTE)
+        .pipeline(stage.fixture(), MINUTE)
         .late_reader()
         .run(there_within_a_second)?;
     stage.snapshot("full_pipeline__metrics", &stage::metric_set(&evidence));

@@ -15,11 +15,11 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use e2e::clock::{ClipSpec, cached};
+use e2e::pipeline::{Evidence, Live};
 use e2e::probe::logs::Record;
 use e2e::runner::Context;
 use e2e::services::echo_sts::EchoStsOptions;
 use e2e::services::viewer::Viewer;
-use e2e::story::{Evidence, Live};
 use sts_protocol::{Direction, LatencyConfig, event};
 
 use self::seen::{CATCH_UP, Seen};
@@ -45,7 +45,7 @@ pub(crate) fn run(stage: &Context) -> Result<()> {
     let sts = EchoStsOptions::mode("mark").latency(USUAL);
     let mut watched = None;
     let evidence = stage
-        .story(cached(&spec)?, Duration::from_secs(CLIP.into()))
+        .pipeline(cached(&spec)?, Duration::from_secs(CLIP.into()))
         .sts(sts)
         .worker(|options| options.segment_duration = Some(SEGMENT))
         .run(|live| {

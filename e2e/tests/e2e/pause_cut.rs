@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use e2e::clock::{ClipSpec, cached, talk};
+use e2e::pipeline::Evidence;
 use e2e::probe::audio::{self, Sound, Verdict};
 use e2e::runner::{self, Context};
 use e2e::services::echo_sts::EchoStsOptions;
-use e2e::story::Evidence;
 use e2e::threads::quietly;
 
 use crate::stage::{MINUTE, Stage};

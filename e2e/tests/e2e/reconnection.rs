@@ -8,12 +8,12 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use e2e::clock::{ClipSpec, cached};
+use e2e::pipeline::{Evidence, Live};
 use e2e::probe::audio::Verdict;
 use e2e::probe::frames::{self, CodedFrames};
 use e2e::probe::logs::{Log, Record};
 use e2e::runner::{Context, MAIN};
 use e2e::services::echo_sts::EchoStsOptions;
-use e2e::story::{Evidence, Live};
 use e2e::threads::quietly;
 use sts_protocol::{Direction, SimulateDisconnect, event};
 
@@ -55,7 +55,7 @@ fn sts(latency: Duration) -> EchoStsOptions {
 
 fn come_back(stage: &Context) -> Result<Evidence> {
     stage
-        .story(cached(&spec(CLIP))?, Duration::from_secs(CLIP.into()))
+        .pipeline(cached(&spec(CLIP))?, Duration::from_secs(CLIP.into()))
         .sts(sts(LATENCY))
         .worker(|options| options.segment_duration = Some(SEGMENT))
         .run(hang_up_twice)

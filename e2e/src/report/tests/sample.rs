@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use crate::probe::{journal::Journal, logs::Log};
 
-/// 2026-01-01T00:00:00Z, when the first packet of the story was sent.
+/// 2026-01-01T00:00:00Z, when the first packet of the run was sent.
 pub(super) const ZERO_MS: f64 = 1_767_225_600_000.0;
 
 /// A log of these moments: seconds, level, event, fields.

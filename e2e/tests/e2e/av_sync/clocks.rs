@@ -4,11 +4,11 @@ use anyhow::{Context as _, Result, ensure};
 use camera::Manner;
 use camera::manner::{Hole, Jump, Reports, TrackManner};
 use e2e::clock::{ClipSpec, cached};
+use e2e::pipeline::Evidence;
 use e2e::probe::audio::{Sound, dropouts};
 use e2e::probe::clock::{self, Beep, Clock, Skew};
 use e2e::runner::Context;
 use e2e::services::echo_sts::EchoStsOptions;
-use e2e::story::Evidence;
 use e2e::threads::quietly;
 
 use super::{SEGMENT, corrections, random, short};

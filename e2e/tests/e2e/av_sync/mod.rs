@@ -16,10 +16,10 @@ use anyhow::{Context as _, Result, ensure};
 use camera::Manner;
 use e2e::clock::ClipSpec;
 use e2e::environment::Way;
+use e2e::pipeline::Evidence;
 use e2e::probe::logs::Record;
 use e2e::runner::Context;
 use e2e::services::echo_sts::EchoStsOptions;
-use e2e::story::Evidence;
 
 use crate::cameras;
 use crate::stage::Stage;

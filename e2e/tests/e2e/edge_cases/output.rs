@@ -13,7 +13,7 @@ use e2e::services::worker::Worker;
 use e2e::threads::quietly;
 use nix::sys::signal::Signal;
 
-use super::{clip, complete, prefix, story};
+use super::{clip, complete, pipeline, prefix};
 
 /// Nobody listens where the output goes: exit code 12, and the URL without its credentials.
 pub(super) fn refused(context: &Context, row: &'static str) -> Result<()> {
@@ -42,7 +42,7 @@ pub(super) fn refused(context: &Context, row: &'static str) -> Result<()> {
 /// The RTMP server dies mid-stream: exit code 12.
 pub(super) fn lost(context: &Context, row: &'static str) -> Result<()> {
     let spec = clip(20);
-    let evidence = story(context, row, &spec)?.exit(12).run(|live| {
+    let evidence = pipeline(context, row, &spec)?.exit(12).run(|live| {
         live.worker.wait_record(
             "pair_started of batch 1",
             Duration::from_secs(20),
@@ -62,7 +62,7 @@ pub(super) fn lost(context: &Context, row: &'static str) -> Result<()> {
 /// from the camera itself: MediaMTX would take it along.
 pub(super) fn returns(context: &Context, row: &'static str) -> Result<()> {
     let spec = clip(24);
-    let evidence = story(context, row, &spec)?
+    let evidence = pipeline(context, row, &spec)?
         .way(Way::Camera)
         .worker(|options| options.set("WORKER_OUTPUT_RETRY", "20s"))
         .run(|live| {
@@ -110,7 +110,7 @@ pub(super) fn returns(context: &Context, row: &'static str) -> Result<()> {
 /// SIGTERM: what came in is dubbed and published, the STS stream is ended, exit code 0.
 pub(super) fn sigterm(context: &Context, row: &'static str) -> Result<()> {
     let spec = clip(20);
-    let evidence = story(context, row, &spec)?.abrupt().run(|live| {
+    let evidence = pipeline(context, row, &spec)?.abrupt().run(|live| {
         live.worker.wait_record(
             "segment_ready of batch 3",
             Duration::from_secs(20),
@@ -146,7 +146,7 @@ pub(super) fn stalled_log(context: &Context, row: &'static str) -> Result<()> {
     const STANDSTILL: Duration = Duration::from_secs(2);
     let spec = clip(75);
     let mut stalled = Duration::ZERO;
-    let evidence = story(context, row, &spec)?
+    let evidence = pipeline(context, row, &spec)?
         .worker(|options| {
             // Far more than a pipe and what the worker keeps.
             let talk = "rtspsrc:6,rtpjitterbuffer:6,rtmp2sink:6,basesink:6";
@@ -198,7 +198,7 @@ pub(super) fn stalled_log(context: &Context, row: &'static str) -> Result<()> {
 /// A second signal does not wait for the drain.
 pub(super) fn second_signal(context: &Context, row: &'static str) -> Result<()> {
     let spec = clip(20);
-    let evidence = story(context, row, &spec)?.exit(1).run(|live| {
+    let evidence = pipeline(context, row, &spec)?.exit(1).run(|live| {
         live.worker
             .wait_log("pair_started", Duration::from_secs(20))?;
         live.worker.process().signal(Signal::SIGTERM);
@@ -246,7 +246,7 @@ pub(super) fn bad_option(context: &Context, row: &'static str) -> Result<()> {
 /// Without STS: audio is copied, nobody is called.
 pub(super) fn passthrough(context: &Context, row: &'static str) -> Result<()> {
     let spec = clip(6);
-    let evidence = story(context, row, &spec)?
+    let evidence = pipeline(context, row, &spec)?
         .worker(|options| options.set("WORKER_STS_MODE", "passthrough"))
         .run(|_| Ok(()))?;
     complete(&evidence, &spec)?;
@@ -273,7 +273,7 @@ pub(super) fn passthrough(context: &Context, row: &'static str) -> Result<()> {
 /// Segment files cannot be written: logged and counted, the stream does not care.
 pub(super) fn disk_full(context: &Context, row: &'static str) -> Result<()> {
     let spec = clip(6);
-    let evidence = story(context, row, &spec)?
+    let evidence = pipeline(context, row, &spec)?
         .worker(|options| options.set("WORKER_SEGMENT_DIR", "/dev/null/nowhere"))
         .run(|_| Ok(()))?;
     complete(&evidence, &spec)?;

@@ -10,12 +10,12 @@ use e2e::services::echo_sts::EchoStsOptions;
 use nix::sys::signal::Signal;
 use sts_protocol::{BackpressureAction, Direction, SimulateBackpressure, SimulateSessionLoss};
 
-use super::{SEGMENT, clip, complete, fallbacks, says, story};
+use super::{SEGMENT, clip, complete, fallbacks, pipeline, says};
 
 /// Never an answer: all original, the breaker opens after five, exit code 0.
 pub(super) fn never_answers(context: &Context, row: &'static str) -> Result<()> {
     let spec = clip(16);
-    let evidence = story(context, row, &spec)?
+    let evidence = pipeline(context, row, &spec)?
         .sts(EchoStsOptions::mode("hold"))
         // Shorter than a segment, so that one is out at a time and counts are exact.
         .worker(|options| options.set("WORKER_STS_TIMEOUT_MS", 1000))
@@ -49,7 +49,7 @@ pub(super) fn never_answers(context: &Context, row: &'static str) -> Result<()> 
 /// A token that is wrong: exit code 14 with the server's words, the token never shown.
 pub(super) fn auth_failed(context: &Context, row: &'static str) -> Result<()> {
     let sts = EchoStsOptions::default().with("--auth-token", "right");
-    let evidence = story(context, row, &clip(6))?
+    let evidence = pipeline(context, row, &clip(6))?
         .sts(sts)
         .worker(|options| {
             options
@@ -67,7 +67,7 @@ pub(super) fn auth_failed(context: &Context, row: &'static str) -> Result<()> {
 /// An older server that caps the chunk length: exit code 14, saying what was refused.
 pub(super) fn config_refused(context: &Context, row: &'static str) -> Result<()> {
     let sts = EchoStsOptions::default().with("--max-chunk-ms", 1000);
-    let evidence = story(context, row, &clip(6))?
+    let evidence = pipeline(context, row, &clip(6))?
         .sts(sts)
         .exit(14)
         .run(|_| Ok(()))?;
@@ -80,7 +80,7 @@ pub(super) fn ping_timeout(context: &Context, row: &'static str) -> Result<()> {
     let spec = clip(24);
     let second = Duration::from_secs(1);
     let sts = EchoStsOptions::mode("mark").pings(second, second);
-    let evidence = story(context, row, &spec)?.sts(sts).run(|live| {
+    let evidence = pipeline(context, row, &spec)?.sts(sts).run(|live| {
         live.worker.wait_record(
             "fragment_processed of batch 1",
             Duration::from_secs(20),
@@ -124,7 +124,7 @@ pub(super) fn ping_timeout(context: &Context, row: &'static str) -> Result<()> {
 /// The service forgets the session while it holds the worker back: initialised again, goes on.
 pub(super) fn session_lost_in_pause(context: &Context, row: &'static str) -> Result<()> {
     let spec = clip(20);
-    let evidence = story(context, row, &spec)?.run(|live| {
+    let evidence = pipeline(context, row, &spec)?.run(|live| {
         let control = live.environment.echo_sts().control()?;
         let stream_id = Some(live.environment.stream_id().to_owned());
         let pressure = |action| SimulateBackpressure {

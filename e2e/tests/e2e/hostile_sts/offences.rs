@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use e2e::clock::{self, ClipSpec};
+use e2e::pipeline::Evidence;
 use e2e::probe::audio::segments;
 use e2e::probe::logs::Level;
 use e2e::runner::Context;
-use e2e::story::Evidence;
 use serde_json::{Value, json};
 use sts_protocol::{event, mark};
 

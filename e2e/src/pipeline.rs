@@ -34,13 +34,13 @@ const READING_PATIENCE: Duration = Duration::from_secs(5);
 /// How long the recording may take to be complete once the worker has ended.
 const RECORDING_PATIENCE: Duration = Duration::from_secs(10);
 
-/// Says what a story is doing; called from the story's thread.
+/// Says what a run is doing; called from its thread.
 pub type Tell = Arc<dyn Fn(&str) + Send + Sync>;
 
 type Change = Box<dyn FnOnce(&mut WorkerOptions)>;
 
 /// A run to be made.
-pub struct Story {
+pub struct Pipeline {
     environment: Builder,
     clip: PathBuf,
     clip_length: Duration,
@@ -54,7 +54,7 @@ pub struct Story {
     tell: Tell,
 }
 
-impl Story {
+impl Pipeline {
     /// Publishes `clip`, which lasts `length`, in an environment that has an `echo-sts` unless told otherwise.
     pub fn new(environment: Builder, clip: impl Into<PathBuf>, length: Duration) -> Self {
         Self {
@@ -135,10 +135,10 @@ impl Story {
         self
     }
 
-    /// Lays a cable between worker and `echo-sts` that can be cut.
+    /// Puts a TCP proxy between worker and `echo-sts` that can cut their connections.
     #[must_use]
-    pub fn cable(mut self) -> Self {
-        self.environment = self.environment.cable();
+    pub fn tcp_proxy(mut self) -> Self {
+        self.environment = self.environment.tcp_proxy();
         self
     }
 
