@@ -4,7 +4,7 @@
 //! deadline, so when it returns, what it asked for is in force.
 
 use std::{
-    sync::{Mutex, PoisonError, mpsc},
+    sync::{Mutex, mpsc},
     time::Duration,
 };
 
@@ -14,12 +14,10 @@ use rust_socketio::{
     asynchronous::{Client, ClientBuilder},
 };
 use serde_json::Value;
-use sts_protocol::{
-    AudioConfig, BackpressureConfig, ControlAck, ControlMessage, ControlStatus, ErrorSimulation,
-    LatencyConfig, SimulateBackpressure, SimulateDisconnect, SimulateSessionLoss, event,
-};
+use sts_protocol::{ControlAck, ControlMessage, ControlStatus, event};
 use tokio::{runtime::Runtime, time::timeout};
 
+use crate::threads::lock;
 use crate::wait::Deadline;
 
 /// Patience for each step: connecting, sending, the answer. On loopback all take milliseconds.
@@ -77,7 +75,8 @@ impl Control {
     ///
     /// # Errors
     /// When it is rejected (with the server's reason) or not answered in time.
-    pub fn send(&self, message: &ControlMessage) -> Result<ControlAck> {
+    pub fn send(&self, message: impl Into<ControlMessage>) -> Result<ControlAck> {
+        let message = message.into();
         let name = message.event();
         let payload = message.payload().context("cannot write the payload")?;
         let runtime = self.runtime.as_ref().context("disconnected")?;
@@ -97,46 +96,8 @@ impl Control {
         }
     }
 
-    /// `config:error_simulation`: makes chosen fragments fail.
-    ///
-    /// # Errors
-    /// As [`send`](Self::send), like those of all calls below.
-    pub fn errors(&self, simulation: ErrorSimulation) -> Result<ControlAck> {
-        self.send(&ControlMessage::Errors(simulation))
-    }
-
-    /// `config:latency`: delays answers.
-    pub fn latency(&self, latency: LatencyConfig) -> Result<ControlAck> {
-        self.send(&ControlMessage::Latency(latency))
-    }
-
-    /// `config:backpressure`: load reports by fill level.
-    pub fn automatic_backpressure(&self, config: BackpressureConfig) -> Result<ControlAck> {
-        self.send(&ControlMessage::Backpressure(config))
-    }
-
-    /// `simulate:backpressure`: one load report now.
-    pub fn backpressure(&self, report: SimulateBackpressure) -> Result<ControlAck> {
-        self.send(&ControlMessage::SimulateBackpressure(report))
-    }
-
-    /// `config:audio`: what comes back as dubbed audio.
-    pub fn audio(&self, config: AudioConfig) -> Result<ControlAck> {
-        self.send(&ControlMessage::Audio(config))
-    }
-
-    /// `simulate:disconnect`: drops the worker's connection.
-    pub fn disconnect(&self, disconnect: SimulateDisconnect) -> Result<ControlAck> {
-        self.send(&ControlMessage::Disconnect(disconnect))
-    }
-
-    /// `simulate:session_loss`: forgets the worker's session.
-    pub fn lose_session(&self, loss: SimulateSessionLoss) -> Result<ControlAck> {
-        self.send(&ControlMessage::SessionLoss(loss))
-    }
-
     fn wait_for(&self, name: &str) -> Result<Value> {
-        let heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
+        let heard = lock(&self.heard);
         let deadline = Deadline::within(PATIENCE);
         loop {
             match heard.recv_timeout(deadline.remaining()) {

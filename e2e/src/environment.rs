@@ -8,7 +8,7 @@ mod builder;
 use std::{
     fmt::Write as _,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex},
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
@@ -23,21 +23,19 @@ use crate::{
     secrets,
     services::{
         Place,
-        cable::Cable,
         camera::Camera,
         echo_sts::EchoSts,
         media_server::MediaServer,
-        python_sts::PythonSts,
+        tcp_proxy::TcpProxy,
         worker::{Worker, WorkerOptions},
     },
     streams,
+    threads::lock,
     wait::{self, Look},
 };
 
 pub use self::builder::Builder;
 
-/// Environment variable that marks the processes of one environment.
-const MARK_ENV: &str = "DUB_E2E_ENVIRONMENT";
 /// Grace per process when an environment ends.
 const STOP_GRACE: Duration = Duration::from_secs(5);
 /// How long killed processes may take to vanish from `/proc` and their ports to be free.
@@ -107,8 +105,9 @@ pub struct Environment {
     /// The worker reads the media server, not the camera.
     through_server: bool,
     echo_sts: Option<EchoSts>,
-    python_sts: Option<PythonSts>,
-    cable: Option<Cable>,
+    /// URL of a service in Python.
+    python_sts: Option<String>,
+    tcp_proxy: Option<TcpProxy>,
     trace: SharedTrace,
     part: Part,
     finished: bool,
@@ -253,28 +252,27 @@ impl Environment {
         }
     }
 
-    /// The cable between worker and STS service.
+    /// The TCP proxy between worker and STS service.
     ///
     /// # Panics
     /// When the environment was built without one, which is a mistake of the scenario.
-    pub fn cable(&self) -> &Cable {
-        self.cable
+    pub fn tcp_proxy(&self) -> &TcpProxy {
+        self.tcp_proxy
             .as_ref()
-            .expect("the environment was built without a cable")
+            .expect("the environment was built without a TCP proxy")
     }
 
     pub fn worker_options(&self) -> WorkerOptions {
-        let cable = self.cable.as_ref();
-        let cable = cable.map(|cable| format!("http://{}", cable.address()));
-        let python = self.python_sts.as_ref().map(PythonSts::url);
+        let proxy = self.tcp_proxy.as_ref();
+        let proxy = proxy.map(|proxy| format!("http://{}", proxy.address()));
+        let python = self.python_sts.as_deref();
         let echo = self.echo_sts.as_ref().map(EchoSts::url);
         let service = python.or(echo).unwrap_or("http://127.0.0.1:9");
-        let sts = cable.unwrap_or_else(|| service.to_owned());
+        let sts = proxy.unwrap_or_else(|| service.to_owned());
         let input = secrets::with_login(&self.input_url());
         let output = secrets::with_key(&secrets::with_login(&self.output_url()));
         let mut options = WorkerOptions::new(&self.stream_id, input, output, sts);
-        let token = secrets::TOKEN.to_owned();
-        options.env.push(("WORKER_STS_TOKEN".to_owned(), token));
+        options.set("WORKER_STS_TOKEN", secrets::TOKEN);
         options
     }
 
@@ -332,10 +330,9 @@ impl Environment {
             echo_sts.stop()?;
         }
         self.stop()?;
-        let mark = format!("{MARK_ENV}={}", self.place.scratch.display());
         let media_server = self.media_server.as_ref();
         wait::until("the environment to be gone", GONE_PATIENCE, || {
-            let left = cleanup::carrying(mark.as_bytes());
+            let left = cleanup::marked(&self.place.scratch);
             let ports = media_server
                 .map(MediaServer::busy_ports)
                 .unwrap_or_default();
@@ -403,11 +400,7 @@ impl Drop for Environment {
         }
         let mut part = std::mem::take(&mut self.part);
         part.took_s = self.elapsed().as_secs_f64();
-        let mut gone = self
-            .trace
-            .gone
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut gone = lock(&self.trace.gone);
         gone.push(Trace {
             artifacts: self.artifacts.dir().to_owned(),
             last_lines,

@@ -154,6 +154,42 @@ pub fn within(
     Err(failure.actual(format!("{found:.1} {unit}")).into())
 }
 
+/// Why a scenario cannot be run here: something that it alone needs is not installed. As the error
+/// of a scenario it is no failure, but it is shown and counted; in CI, where a test that cannot fail
+/// proves nothing, it is one.
+#[derive(Debug)]
+pub struct Skipped {
+    reason: String,
+    /// Not even in CI is it a failure.
+    pub in_ci_too: bool,
+}
+
+impl Skipped {
+    /// Names what is missing and how to get it, in one line.
+    pub fn because(reason: impl Into<String>) -> Self {
+        Self {
+            reason: reason.into(),
+            in_ci_too: false,
+        }
+    }
+
+    /// For what another place of ours proves: the flake has what this one lacks, or the other way round.
+    pub fn here(reason: impl Into<String>) -> Self {
+        Self {
+            reason: reason.into(),
+            in_ci_too: true,
+        }
+    }
+}
+
+impl Display for Skipped {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.reason)
+    }
+}
+
+impl std::error::Error for Skipped {}
+
 thread_local! {
     static PART: RefCell<Option<String>> = const { RefCell::new(None) };
 }

@@ -14,17 +14,17 @@ pub mod clock;
 pub mod control;
 pub mod environment;
 pub mod failure;
+pub mod pipeline;
 pub mod ports;
 pub mod probe;
 pub mod process;
 pub mod programs;
 pub mod report;
-
 pub mod runner;
 pub mod secrets;
 pub mod services;
-pub mod story;
 pub mod streams;
 #[cfg(test)]
 pub(crate) mod testclip;
+pub mod threads;
 pub mod wait;

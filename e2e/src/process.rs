@@ -13,14 +13,15 @@ use std::{
     os::unix::process::CommandExt as _,
     path::{Path, PathBuf},
     process::{Command, Stdio},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result};
 
 pub use self::child::{Line, Process, Source, exit_text};
-use crate::cleanup::{MARK_ENV, Run, Stop};
+use crate::cleanup::{MARK_ENV, Run};
+use crate::threads::lock;
 
 /// Grace of a child that is stopped because its group was dropped.
 const DROP_GRACE: Duration = Duration::from_secs(2);
@@ -128,41 +129,36 @@ impl Spawn {
 
 /// The children of one environment in the order they were started.
 ///
-/// Dropping it stops them in reverse order.
+/// Dropping it stops them in reverse order; what then is left, also of a run that is stopped or killed,
+/// falls to the run's reaper ([`crate::cleanup`]).
 #[derive(Debug)]
 pub struct Group {
     started: Mutex<Vec<Process>>,
     commands: Mutex<Vec<String>>,
-    marks: Vec<(OsString, OsString)>,
     run: &'static Run,
+    mark: PathBuf,
 }
 
 impl Group {
-    /// An empty group, stopped also when the run is told to stop.
+    /// An empty group.
     ///
     /// # Errors
     /// When the run's directory cannot be made.
     pub fn new() -> Result<Arc<Self>> {
-        Self::marked_with(None)
+        Self::marked(Run::current()?.dir())
     }
 
-    /// An empty group whose children carry one more variable, by which orphans can be found.
+    /// An empty group whose children carry `mark`, a directory inside the run's, by which they can be found.
     ///
     /// # Errors
     /// When the run's directory cannot be made.
-    pub fn marked_with(mark: Option<(&str, &Path)>) -> Result<Arc<Self>> {
-        let run = Run::current()?;
-        let mut marks = vec![(MARK_ENV.into(), run.dir().as_os_str().to_owned())];
-        marks.extend(mark.map(|(name, value)| (name.into(), value.as_os_str().to_owned())));
-        let group = Arc::new(Self {
+    pub fn marked(mark: &Path) -> Result<Arc<Self>> {
+        Ok(Arc::new(Self {
             started: Mutex::default(),
             commands: Mutex::default(),
-            marks,
-            run,
-        });
-        let stop: Arc<dyn Stop> = Arc::clone(&group) as _;
-        run.enrol(Arc::downgrade(&stop));
-        Ok(group)
+            run: Run::current()?,
+            mark: mark.to_owned(),
+        }))
     }
 
     /// Starts a child.
@@ -170,12 +166,6 @@ impl Group {
     /// # Errors
     /// When the program cannot be started, its log cannot be created, or the run is being stopped.
     pub fn spawn(&self, spawn: &Spawn) -> Result<Process> {
-        // The lock is held while starting: a stop of the whole group either sees the child or
-        // happens before it.
-        let mut started = self.started();
-        if self.run.is_stopping() {
-            bail!("{} is not started: the run is being stopped", spawn.name);
-        }
         let mut command = Command::new(&spawn.program);
         command.args(&spawn.args).env_clear();
         command.envs(
@@ -184,7 +174,7 @@ impl Group {
                 .filter_map(|name| Some((name, std::env::var_os(name)?))),
         );
         command.envs(spawn.env.iter().map(|(name, value)| (name, value)));
-        command.envs(self.marks.iter().map(|(name, value)| (name, value)));
+        command.env(MARK_ENV, &self.mark);
         if let Some(dir) = &spawn.dir {
             command.current_dir(dir);
         }
@@ -203,50 +193,33 @@ impl Group {
             .append(true)
             .open(&spawn.log)
             .with_context(|| format!("cannot create {}", spawn.log.display()))?;
-        let child = command.spawn().with_context(|| {
-            format!("cannot start {} ({})", spawn.name, spawn.program.display())
-        })?;
+        let about = || format!("cannot start {} ({})", spawn.name, spawn.program.display());
+        let starting = self.run.starting().with_context(about)?;
+        let child = command.spawn().with_context(about)?;
+        drop(starting);
         let process = Process::watch(&spawn.name, &spawn.log, child, log)?;
-        started.push(process.clone());
-        let mut commands = self.commands.lock().unwrap_or_else(PoisonError::into_inner);
-        commands.push(format!("# {}\n{}", spawn.name, spawn.command_line()));
+        lock(&self.started).push(process.clone());
+        lock(&self.commands).push(format!("# {}\n{}", spawn.name, spawn.command_line()));
         Ok(process)
     }
 
     /// Every command that was started, as a person would type it, in order.
     pub fn commands(&self) -> Vec<String> {
-        self.commands
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        lock(&self.commands).clone()
     }
 
     /// Stops every child that still runs, the last started first.
     pub fn stop_all(&self, grace: Duration) {
-        loop {
-            let Some(last) = self.started().pop() else {
-                return;
-            };
+        let next = || lock(&self.started).pop();
+        while let Some(last) = next() {
             last.stop(grace);
         }
     }
 
     /// The last `count` lines of every child, prefixed with its name: what a failure shows.
     pub fn last_lines(&self, count: usize) -> String {
-        self.started()
-            .iter()
-            .map(|child| child.story(count))
-            .collect()
-    }
-
-    fn started(&self) -> MutexGuard<'_, Vec<Process>> {
-        self.started.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Stop for Group {
-    fn stop_all(&self, grace: Duration) {
-        Self::stop_all(self, grace);
+        let started = lock(&self.started);
+        started.iter().map(|child| child.told(count)).collect()
     }
 }
 

@@ -7,9 +7,11 @@
 use std::cell::Cell;
 use std::collections::BTreeSet;
 use std::num::NonZero;
-use std::sync::{Condvar, Mutex, PoisonError};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
+
+use crate::threads::lock;
 
 /// Streams for each core, unless `--test-threads` says otherwise: one takes a tenth of a core, several
 /// times that while it starts, and what it does must happen on time.
@@ -76,8 +78,8 @@ impl Streams {
         }
     }
 
-    fn state(&self) -> std::sync::MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    fn state(&self) -> MutexGuard<'_, State> {
+        lock(&self.state)
     }
 
     fn take(&self, rank: Rank) -> Place<'_> {

@@ -57,6 +57,17 @@ pub enum Look<T> {
     NotYet(String),
 }
 
+impl Look<()> {
+    /// Done when it is so; else `seen` is what there was.
+    pub fn when(is_so: bool, seen: impl Into<String>) -> Self {
+        if is_so {
+            Self::Done(())
+        } else {
+            Self::NotYet(seen.into())
+        }
+    }
+}
+
 /// Polls `look` until it is done, and returns what it found.
 ///
 /// # Errors

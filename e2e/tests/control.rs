@@ -60,41 +60,41 @@ fn every_control_event_is_accepted_and_in_the_journal() {
     let control = Control::connect(&server.url).unwrap();
     let stream_id = Some("test".to_owned());
     control
-        .errors(ErrorSimulation {
+        .send(ErrorSimulation {
             stream_id: stream_id.clone(),
             enabled: true,
             rules: vec![ErrorRule::sequence(2, ErrorCode::Timeout).times(1)],
         })
         .unwrap();
     control
-        .latency(LatencyConfig {
+        .send(LatencyConfig {
             base_ms: 100,
             ..LatencyConfig::default()
         })
         .unwrap();
     control
-        .automatic_backpressure(BackpressureConfig {
+        .send(BackpressureConfig {
             enabled: true,
             ..BackpressureConfig::default()
         })
         .unwrap();
     control
-        .backpressure(SimulateBackpressure {
+        .send(SimulateBackpressure {
             stream_id: stream_id.clone(),
             action: BackpressureAction::Pause,
             severity: None,
             recommended_delay_ms: None,
         })
         .unwrap();
-    control.audio(AudioConfig::new(AudioMode::Hold)).unwrap();
+    control.send(AudioConfig::new(AudioMode::Hold)).unwrap();
     control
-        .lose_session(SimulateSessionLoss {
+        .send(SimulateSessionLoss {
             stream_id: stream_id.clone(),
             delay_ms: 0,
         })
         .unwrap();
     control
-        .disconnect(SimulateDisconnect {
+        .send(SimulateDisconnect {
             stream_id,
             delay_ms: 0,
             refuse_for_ms: None,
@@ -112,13 +112,13 @@ fn a_rejected_event_is_an_error_with_the_servers_reason() {
     let server = Server::start();
     let control = Control::connect(&server.url).unwrap();
     let error = control
-        .audio(AudioConfig::new(AudioMode::Resize))
+        .send(AudioConfig::new(AudioMode::Resize))
         .unwrap_err();
     let text = format!("{error:#}");
     assert!(text.starts_with("config:audio was rejected: "), "{text}");
     assert!(text.contains("ratio"), "{text}");
     control
-        .audio(AudioConfig::new(AudioMode::Echo))
+        .send(AudioConfig::new(AudioMode::Echo))
         .expect("the connection must go on");
 }
 

@@ -41,11 +41,7 @@ fn is_alive(pid: i32) -> bool {
 fn wait_gone(pids: &[i32]) {
     wait::until("processes to be gone", PATIENCE, || {
         let left: Vec<_> = pids.iter().filter(|pid| is_alive(**pid)).collect();
-        Ok(if left.is_empty() {
-            Look::Done(())
-        } else {
-            Look::NotYet(format!("{left:?}"))
-        })
+        Ok(Look::when(left.is_empty(), format!("{left:?}")))
     })
     .unwrap();
 }
@@ -281,11 +277,7 @@ impl OtherRun {
         wait::until("the run's directory to be gone", PATIENCE, || {
             let left = marked(&self.dir);
             let gone = left.is_empty() && !self.dir.exists();
-            Ok(if gone {
-                Look::Done(())
-            } else {
-                Look::NotYet(format!("{left:?}"))
-            })
+            Ok(Look::when(gone, format!("{left:?}")))
         })
         .unwrap();
     }

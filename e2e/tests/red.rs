@@ -6,7 +6,8 @@ use std::process::{Command, ExitCode, Output};
 
 use anyhow::{Result, bail, ensure};
 use e2e::failure;
-use e2e::runner::{self, Context, Scenario, Skipped};
+use e2e::failure::Skipped;
+use e2e::runner::{self, Context, Scenario};
 
 /// Set: this is the suite.
 const SUITE_ENV: &str = "RED_SUITE";

@@ -16,6 +16,8 @@ const COPY: &str = "-c copy";
 /// Raw pictures on standard input and how to encode them.
 #[derive(Debug, Clone)]
 pub struct Picture<'a> {
+    /// Width and height of the raw pictures, which are enlarged pixel by pixel.
+    pub drawn: (usize, usize),
     /// Pixels.
     pub width: u32,
     /// Pixels.
@@ -49,7 +51,9 @@ pub struct RawSound<'a> {
 pub fn clip(picture: Option<&Picture>, sound: Option<&RawSound>, to: &Path) -> Call {
     let mut call = Call::ffmpeg();
     if let Some(Picture {
-        width, height, fps, ..
+        drawn: (width, height),
+        fps,
+        ..
     }) = picture
     {
         call = call.with(format!(
@@ -65,6 +69,8 @@ pub fn clip(picture: Option<&Picture>, sound: Option<&RawSound>, to: &Path) -> C
             .input(sound.file);
     }
     if let Some(Picture {
+        width,
+        height,
         gop,
         bframes,
         crf,
@@ -74,7 +80,10 @@ pub fn clip(picture: Option<&Picture>, sound: Option<&RawSound>, to: &Path) -> C
     {
         call = call
             .with("-map 0:v -vf")
-            .with("setparams=range=tv:colorspace=bt709:color_primaries=bt709:color_trc=bt709")
+            .arg(format!(
+                "scale={width}:{height}:flags=neighbor,\
+                 setparams=range=tv:colorspace=bt709:color_primaries=bt709:color_trc=bt709"
+            ))
             .with(format!("-c:v libx264 -preset {preset} -crf {crf}"))
             .with(format!("-g {gop} -keyint_min {gop} -bf {bframes}"))
             .with("-sc_threshold 0 -threads 1 -profile:v high -pix_fmt yuv420p -x264-params")

@@ -25,36 +25,24 @@ const NOWHERE: &str = "-f null -";
 pub enum Detail<'a> {
     /// Streams and container.
     Streams,
-    /// Packets of the streams that a selector names (`v`, `a`, `v:0`; empty: all), each with the SHA-256
-    /// of its data.
+    /// Packets of the streams that a selector names (`v`, `a`, `v:0`).
     Packets(&'a str),
     /// The times of the decoded frames of the first audio track, and its format.
     SoundFrames,
 }
 
-/// ffprobe on a file or URL; JSON on its standard output.
+/// ffprobe on a file; JSON on its standard output.
 pub fn probe(input: impl AsRef<OsStr>, detail: Detail<'_>) -> Call {
-    let input = input.as_ref();
-    let mut call = Call::ffprobe().with("-of json");
-    call = match detail {
+    let call = Call::ffprobe().with("-of json");
+    let call = match detail {
         Detail::Streams => call.with("-show_streams -show_format"),
-        Detail::Packets(select) => {
-            let call = if select.is_empty() {
-                call
-            } else {
-                call.with(format!("-select_streams {select}"))
-            };
-            call.with("-show_packets -show_data_hash sha256 -show_entries").with(
-                "packet=stream_index,pos,pts,dts,pts_time,dts_time,duration_time,size,flags,data_hash",
-            )
-        }
+        Detail::Packets(select) => call
+            .with(format!("-select_streams {select} -show_entries"))
+            .with("packet=pos,pts_time,dts_time,size,flags"),
         Detail::SoundFrames => call.with("-select_streams a:0 -show_entries").with(
             "frame=pts,best_effort_timestamp,nb_samples:stream=sample_rate,channels,time_base",
         ),
     };
-    if input.to_string_lossy().starts_with("rtsp://") {
-        call = call.with("-rtsp_transport tcp");
-    }
     call.input(input)
 }
 

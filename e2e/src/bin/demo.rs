@@ -2,21 +2,22 @@
 
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 use clap::Parser;
 use e2e::clock;
-use e2e::environment::Traces;
+use e2e::environment::{Environment, Traces};
 use e2e::failure::Failure;
+use e2e::pipeline::{Evidence, Pipeline};
 use e2e::probe::clock::Clock;
 use e2e::probe::ffprobe;
 use e2e::probe::frames::{self, CodedFrames};
 use e2e::report::{self, Verdict};
 use e2e::services::echo_sts::EchoStsOptions;
 use e2e::services::media_server::Kind;
-use e2e::story::{Evidence, Story, quietly};
+use e2e::threads::{lock, quietly};
 
 /// Publish a clip through the worker and echo-sts, and say what came out.
 #[derive(Parser)]
@@ -46,7 +47,7 @@ fn demo(options: Options) -> Result<()> {
         Some(clip) => clip,
         None => clock::fixture()?,
     };
-    let probe = ffprobe::probe(&clip, Duration::from_secs(20))
+    let probe = ffprobe::probe(&clip)
         .with_context(|| format!("{} cannot be used as a clip", clip.display()))?;
     let seconds = probe
         .format
@@ -61,23 +62,20 @@ fn demo(options: Options) -> Result<()> {
     let began = Instant::now();
     let tell =
         Arc::new(move |what: &str| println!("{:6.1} s  {what}", began.elapsed().as_secs_f64()));
-    let sts = EchoStsOptions {
-        audio_mode: Some("mark".to_owned()),
-        ..EchoStsOptions::default()
-    };
     let traces = Arc::new(Traces {
         command: "cargo xtask demo".to_owned(),
         ..Traces::default()
     });
-    let evidence = Story::new("demo", &clip, Duration::from_secs_f64(seconds))
-        .media_server(Some(server))
-        .sts(sts)
-        .trace(Arc::clone(&traces))
+    let environment = Environment::builder("demo")
+        .media_server(server)
+        .trace(Arc::clone(&traces));
+    let evidence = Pipeline::new(environment, &clip, Duration::from_secs_f64(seconds))
+        .sts(EchoStsOptions::mode("mark"))
         .tell(tell)
         .worker(|options| options.captions = true)
         .run(|_| Ok(()));
     let told = evidence.and_then(|evidence| summary(&evidence, own_clip));
-    let gone = traces.gone.lock().unwrap_or_else(PoisonError::into_inner);
+    let gone = lock(&traces.gone);
     for trace in gone.iter() {
         let mut part = trace.part.clone();
         "demo".clone_into(&mut part.scenario);

@@ -1,17 +1,18 @@
 //! What a clip is to be, and the clip itself, rendered or taken from the cache.
 
-use super::encode::{self, Encoder};
-use super::picture::Card;
-use super::{music, sound, talk};
-use crate::story::quietly;
+use super::{music, picture, sound, talk};
+use crate::threads::quietly;
 use anyhow::{Context, Result, ensure};
 use sha2::{Digest, Sha256};
 use std::f64::consts::TAU;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 /// Changes whenever the same [`ClipSpec`] starts to give another clip, so that
 /// a stale cache is never used.
-const RENDERER: &str = "clock 1";
+const RENDERER: &str = "clock 2";
+/// Samples in one AAC-LC frame.
+const AAC_FRAME: usize = 1024;
 
 /// What a clip's soundtrack is.
 #[derive(Clone, Debug, PartialEq)]
@@ -178,19 +179,6 @@ impl ClipSpec {
         }
         Ok(())
     }
-
-    fn caption(&self) -> String {
-        let sound = match &self.audio {
-            None => "NO SOUND".to_owned(),
-            Some(audio) => {
-                let rate = f64::from(audio.rate) / 1000.0;
-                let channels = ["MONO", "STEREO"][usize::from(audio.channels.clamp(1, 2)) - 1];
-                format!("AAC {rate} KHZ {channels}")
-            }
-        };
-        let (width, height, fps) = (self.width, self.height(), self.fps);
-        format!("H.264 {width}X{height} {fps} FPS - {sound}")
-    }
 }
 
 /// Renders a clip to a file; the container follows from its extension.
@@ -212,24 +200,38 @@ pub fn render_edited(
 ) -> Result<()> {
     spec.checked()?;
     let channels = spec.audio.as_ref().map_or(1, |audio| audio.channels.into());
-    let frame = encode::AAC_FRAME * channels;
-    samples.truncate(samples.len() / frame * frame);
+    samples.truncate(samples.len() / (AAC_FRAME * channels) * (AAC_FRAME * channels));
+    let raw: Vec<u8> = samples
+        .iter()
+        .flat_map(|value| value.to_le_bytes())
+        .collect();
+    let mut file = tempfile::NamedTempFile::new().context("no room for raw sound")?;
+    file.write_all(&raw).context("no room for raw sound")?;
 
-    let mut encoder = Encoder::start(spec, &samples, out)?;
-    if spec.video {
-        let mut card = Card::new(spec.width, spec.height(), spec.fps, &spec.caption());
-        let mut raw = Vec::new();
-        for &number in numbers {
-            raw.clear();
-            card.append(number, &mut raw);
-            if !encoder.write(&raw) {
-                break;
-            }
-        }
-    }
-    encoder
-        .finish()
-        .with_context(|| format!("could not render {}", out.display()))
+    let picture = spec.video.then_some(e2e_ffmpeg::Picture {
+        drawn: (picture::WIDTH, picture::HEIGHT),
+        width: spec.width,
+        height: spec.height(),
+        fps: spec.fps,
+        gop: spec.gop,
+        bframes: spec.bframes,
+        crf: spec.crf,
+        preset: spec.preset,
+    });
+    let sound = spec.audio.as_ref().map(|audio| e2e_ffmpeg::RawSound {
+        file: file.path(),
+        rate: audio.rate,
+        channels: audio.channels,
+        kbps: audio.kbps,
+    });
+    let shown = numbers.iter().filter(|_| spec.video);
+    let frames: Vec<u8> = shown
+        .flat_map(|number| picture::frame(*number, spec.fps))
+        .collect();
+    e2e_ffmpeg::clip(picture.as_ref(), sound.as_ref(), out)
+        .feed(&frames)
+        .with_context(|| format!("could not render {}", out.display()))?;
+    Ok(())
 }
 
 /// The sound a specification asks for, interleaved, as it is before encoding.

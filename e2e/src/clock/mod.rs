@@ -2,17 +2,14 @@
 //! soundtrack that says which second it is.
 //!
 //! ```text
-//! ClipSpec ─▶ render ─▶ picture (layout, canvas, font)  ─▶ raw frames  ─┐
-//!                   └─▶ sound   (sound, music, talk)    ─▶ raw samples ─┴▶ ffmpeg ─▶ clip.mp4
+//! ClipSpec ─▶ render ─▶ picture (layout)             ─▶ raw frames  ─┐
+//!                   └─▶ sound   (sound, music, talk) ─▶ raw samples ─┴▶ ffmpeg ─▶ clip.mp4
 //! ```
 //!
 //! Geometry and pitches live in [`layout`] and [`sound`] and nowhere else: the
 //! generator draws with them and [`crate::probe::clock`] reads with them.
 
-mod canvas;
 mod clip;
-mod encode;
-mod font;
 pub mod layout;
 mod music;
 mod picture;

@@ -1,142 +1,113 @@
 //! The test card: what frame `number` looks like.
+//!
+//! It is drawn small, and ffmpeg enlarges it, pixel by pixel, to the size of the clip.
 
-use super::canvas::{Canvas, Colour, distance_to_segment};
-use super::font::{Font, advance};
 use super::layout::{self, Cell};
 use std::f32::consts::TAU;
 
-/// Design units: the card is drawn as if it were 1280 wide.
-const CELL: f32 = 1280.0 / layout::CELLS_ACROSS as f32;
-const PANEL: [f32; 4] = [128.0, 144.0, 1024.0, 464.0];
-const DIAL: (f32, f32) = (320.0, 338.0);
-const DIAL_RADIUS: f32 = 150.0;
-const RULER: [f32; 4] = [128.0, 632.0, 1024.0, 24.0];
+pub(super) const WIDTH: usize = 160;
+pub(super) const HEIGHT: usize = 90;
+const PIXELS: usize = WIDTH * HEIGHT;
+const CELL: usize = WIDTH / layout::CELLS_ACROSS as usize;
 
-/// Draws frames of one clip.
-#[derive(Debug)]
-pub(super) struct Card {
-    fps: u32,
-    /// Everything that never changes, with the panel dark and lit.
-    still: [Canvas; 2],
-    font: Font,
-}
+/// Luma and chroma in BT.709, limited range.
+type Colour = [u8; 3];
 
-impl Card {
-    /// A card of this size (even, 16:9) at this rate, with a caption.
-    pub(super) fn new(width: u32, height: u32, fps: u32, caption: &str) -> Self {
-        let mut font = Font::default();
-        let still = [false, true].map(|lit| still(width, height, lit, caption, &mut font));
-        Self { fps, still, font }
+const BACKGROUND: Colour = [52, 133, 124];
+const ORANGE: Colour = [159, 73, 174];
+/// Colour bars at three quarters, as on any test card.
+const BARS: [Colour; 8] = [
+    [180, 128, 128],
+    [168, 44, 136],
+    [145, 147, 44],
+    [133, 63, 52],
+    [63, 193, 204],
+    [51, 109, 212],
+    [28, 212, 120],
+    [16, 128, 128],
+];
+/// Digits and the colon: five rows of three pixels, an octal digit each.
+const GLYPHS: [u16; 11] = [
+    0o75557, 0o26227, 0o71747, 0o71717, 0o55711, 0o74717, 0o74757, 0o71111, 0o75757, 0o75717,
+    0o02020,
+];
+
+/// A raw yuv420p frame.
+pub(super) fn frame(number: u32, fps: u32) -> Vec<u8> {
+    let (second, within) = (number / fps, number % fps);
+    let (panel, ink) = if layout::is_flash(number, fps) {
+        (grey(235), grey(24))
+    } else {
+        (grey(26), grey(225))
+    };
+    let mut frame = vec![0; PIXELS * 3 / 2];
+    let mut fill = |area, colour| fill(&mut frame, area, colour);
+    fill([0, 0, WIDTH, HEIGHT], BACKGROUND);
+    for (at, colour) in BARS.into_iter().enumerate() {
+        fill([16 + at * 16, 4, 16, 10], colour);
     }
+    fill([16, 18, 128, 58], panel);
 
-    /// Appends frame `number` as raw yuv420p.
-    pub(super) fn append(&mut self, number: u32, out: &mut Vec<u8>) {
-        let lit = layout::is_flash(number, self.fps);
-        let mut canvas = self.still[usize::from(lit)].clone();
-        let (second, within) = (number / self.fps, number % self.fps);
-        let ink = ink(lit);
+    // A dial with a hand that is straight up at the flash.
+    let mut dot = |turn: f32, colour| {
+        let (sin, cos) = (turn * TAU).sin_cos();
+        let [x, y] = [40.0 + 18.0 * sin, 42.0 - 18.0 * cos].map(|at: f32| (at / 2.0).round());
+        fill([x as usize * 2 - 2, y as usize * 2 - 2, 4, 4], colour);
+    };
+    (0..12).for_each(|tick| dot(tick as f32 / 12.0, ink));
+    dot(within as f32 / fps as f32, ORANGE);
 
-        hand(&mut canvas, within as f32 / self.fps as f32, ink);
-        let clock = format!("{:02}:{:02}", second / 60 % 100, second % 60);
-        self.font
-            .text(&mut canvas, (528.0, 212.0), 132.0, ink, &clock);
-        let count = format!("{number:05}");
-        self.font
-            .text(&mut canvas, (788.0, 416.0), 72.0, ink, &count);
-
-        // The minute so far, one block a second.
-        let step = RULER[2] / 60.0;
-        for block in 0..=second % 60 {
-            let x = RULER[0] + block as f32 * step;
-            let colour = Colour::rgb(240, 160, 48);
-            canvas.rect(x + 2.0, RULER[1] + 2.0, step - 4.0, RULER[3] - 4.0, colour);
+    let mut text = |[x, y]: [usize; 2], size: usize, text: &str| {
+        for (at, letter) in text.bytes().enumerate() {
+            let glyph = GLYPHS[usize::from(letter - b'0')];
+            for bit in (0..15).filter(|bit| glyph >> (14 - bit) & 1 == 1) {
+                let (column, row) = (at * 4 + bit % 3, bit / 3);
+                fill([x + column * size, y + row * size, size, size], ink);
+            }
         }
+    };
+    text(
+        [64, 24],
+        4,
+        &format!("{:02}:{:02}", second / 60 % 100, second % 60),
+    );
+    text([102, 52], 2, &format!("{number:05}"));
 
-        for (at, cell) in layout::encode(number).into_iter().enumerate() {
-            let colour = match cell {
-                Cell::Panel => continue,
-                Cell::Black => Colour::grey(30),
-                Cell::White => Colour::grey(205),
-            };
-            let x = (layout::BAND_COLUMN + at as u32) as f32 * CELL;
-            canvas.rect(x, layout::BAND_ROW as f32 * CELL, CELL, CELL, colour);
-        }
-        canvas.append_to(out);
+    // The minute so far, one block a second.
+    for block in 0..=second as usize % 60 {
+        fill(
+            [20 + block * 2, 80, 2, if block % 5 == 0 { 6 } else { 4 }],
+            ORANGE,
+        );
     }
-}
-
-fn ink(lit: bool) -> Colour {
-    Colour::grey(if lit { 24 } else { 225 })
-}
-
-/// The dial's hand: one turn a second, straight up at the flash.
-fn hand(canvas: &mut Canvas, turn: f32, ink: Colour) {
-    let (x, y) = DIAL;
-    let (sin, cos) = (turn * TAU).sin_cos();
-    let tip = (x + sin * 118.0, y - cos * 118.0);
-    let reach = 140.0;
-    let around = [x - reach, y - reach, x + reach, y + reach];
-    canvas.shape(around, Colour::rgb(240, 96, 48), |px, py| {
-        distance_to_segment((px, py), DIAL, tip) - 7.0
-    });
-    canvas.shape([x - 20.0, y - 20.0, x + 20.0, y + 20.0], ink, |px, py| {
-        (px - x).hypot(py - y) - 14.0
-    });
-}
-
-fn still(width: u32, height: u32, lit: bool, caption: &str, font: &mut Font) -> Canvas {
-    let mut canvas = Canvas::new(width as usize, height as usize, Colour::rgb(34, 44, 56));
-    let line = Colour::rgb(50, 62, 76);
-    for step in 0..32 {
-        canvas.rect(step as f32 * 40.0, 0.0, 2.0, 720.0, line);
-        canvas.rect(0.0, step as f32 * 40.0, 1280.0, 2.0, line);
-    }
-
-    // Colour bars at three quarters, as on any test card.
-    let bars = [
-        (191, 191, 191),
-        (191, 191, 0),
-        (0, 191, 191),
-        (0, 191, 0),
-        (191, 0, 191),
-        (191, 0, 0),
-        (0, 0, 191),
-        (16, 16, 16),
-    ];
-    for (at, (r, g, b)) in bars.into_iter().enumerate() {
-        let x = PANEL[0] + at as f32 * 128.0;
-        canvas.rect(x, 40.0, 128.0, 80.0, Colour::rgb(r, g, b));
-    }
-
-    let panel = Colour::grey(if lit { 235 } else { 26 });
-    let [x, y, width, height] = PANEL;
-    canvas.rect(x, y, width, height, panel);
-
-    let ink = ink(lit);
-    let (x, y) = DIAL;
-    let reach = DIAL_RADIUS + 8.0;
-    let around = [x - reach, y - reach, x + reach, y + reach];
-    canvas.shape(around, ink, |px, py| {
-        ((px - x).hypot(py - y) - DIAL_RADIUS).abs() - 4.0
-    });
-    for tick in 0..12 {
-        let (sin, cos) = (tick as f32 / 12.0 * TAU).sin_cos();
-        let (inner, thick) = if tick % 3 == 0 {
-            (118.0, 4.0)
-        } else {
-            (130.0, 2.0)
+    for (at, cell) in layout::encode(number).into_iter().enumerate() {
+        let colour = match cell {
+            Cell::Panel => continue,
+            Cell::Black => grey(30),
+            Cell::White => grey(205),
         };
-        let from = (x + sin * inner, y - cos * inner);
-        let to = (x + sin * 140.0, y - cos * 140.0);
-        canvas.shape(around, ink, |px, py| {
-            distance_to_segment((px, py), from, to) - thick
-        });
+        let column = layout::BAND_COLUMN as usize + at;
+        fill(
+            [column * CELL, layout::BAND_ROW as usize * CELL, CELL, CELL],
+            colour,
+        );
     }
-    font.text(&mut canvas, (528.0, 438.0), 48.0, ink, "FRAME");
+    frame
+}
 
-    canvas.rect(RULER[0], RULER[1], RULER[2], RULER[3], Colour::grey(48));
-    let pale = Colour::rgb(170, 182, 196);
-    let left = 640.0 - caption.len() as f32 * advance(18.0) / 2.0;
-    font.text(&mut canvas, (left, 678.0), 18.0, pale, caption);
-    canvas
+fn grey(luma: u8) -> Colour {
+    [luma, 128, 128]
+}
+
+/// A rectangle; all of its numbers are even.
+fn fill(frame: &mut [u8], [x, y, width, height]: [usize; 4], [luma, blue, red]: Colour) {
+    let mut plane = |first: usize, part: usize, value: u8| {
+        for row in y / part..(y + height) / part {
+            let from = first + row * (WIDTH / part) + x / part;
+            frame[from..from + width / part].fill(value);
+        }
+    };
+    plane(0, 1, luma);
+    plane(PIXELS, 2, blue);
+    plane(PIXELS * 5 / 4, 2, red);
 }

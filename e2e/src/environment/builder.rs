@@ -4,7 +4,7 @@ use std::{path::Path, sync::Arc, time::Instant};
 
 use anyhow::{Result, ensure};
 
-use super::{Environment, MARK_ENV, Scene, SharedTrace, Way, output_path, unix_ms};
+use super::{Environment, Scene, SharedTrace, Way, output_path, unix_ms};
 use crate::{
     artifacts::Artifacts,
     cleanup::Run,
@@ -13,11 +13,11 @@ use crate::{
     report::{Part, tools},
     services::{
         Place, READY_PATIENCE,
-        cable::Cable,
         camera::Camera,
         echo_sts::{EchoSts, EchoStsOptions},
         media_server::{Kind, MediaServer, RtspSettings},
-        python_sts::{PythonSts, PythonStsOptions},
+        python_sts::{self, PythonStsOptions},
+        tcp_proxy::TcpProxy,
     },
     streams,
     wait::{self, Look},
@@ -34,7 +34,7 @@ pub struct Builder {
     also: Vec<String>,
     echo_sts: Option<EchoStsOptions>,
     python_sts: Option<PythonStsOptions>,
-    cable: bool,
+    tcp_proxy: bool,
     trace: SharedTrace,
 }
 
@@ -89,10 +89,10 @@ impl Builder {
         self
     }
 
-    /// Lays a cable between worker and `echo-sts` that can be cut.
+    /// Puts a TCP proxy between worker and `echo-sts` that can cut their connections.
     #[must_use]
-    pub fn cable(mut self) -> Self {
-        self.cable = true;
+    pub fn tcp_proxy(mut self) -> Self {
+        self.tcp_proxy = true;
         self
     }
 
@@ -111,7 +111,7 @@ impl Builder {
         let turn = streams::take();
         let artifacts = Artifacts::claim(&self.name)?;
         let scratch = Run::current()?.scratch(&self.name)?;
-        let group = Group::marked_with(Some((MARK_ENV, scratch.path())))?;
+        let group = Group::marked(scratch.path())?;
         let place = Place {
             group: Arc::clone(&group),
             scratch: scratch.path().to_owned(),
@@ -127,7 +127,7 @@ impl Builder {
             through_server: false,
             echo_sts: None,
             python_sts: None,
-            cable: None,
+            tcp_proxy: None,
             trace: self.trace,
             part: Part {
                 part: failure::part(),
@@ -161,12 +161,12 @@ impl Builder {
             let echo_sts = environment
                 .echo_sts
                 .insert(EchoSts::start(&environment.place, options)?);
-            if self.cable {
-                environment.cable = Some(Cable::lay(echo_sts.address()?)?);
+            if self.tcp_proxy {
+                environment.tcp_proxy = Some(TcpProxy::start(echo_sts.address()?)?);
             }
         }
         if let Some(options) = self.python_sts {
-            environment.python_sts = Some(PythonSts::start(&environment.place, &options)?);
+            environment.python_sts = Some(python_sts::start(&environment.place, &options)?);
         }
         Ok(environment)
     }
@@ -184,7 +184,7 @@ impl Environment {
             also: Vec::new(),
             echo_sts: None,
             python_sts: None,
-            cable: false,
+            tcp_proxy: false,
             trace: SharedTrace::default(),
         }
     }
@@ -229,8 +229,8 @@ impl Environment {
             .spawn(&self.place.call("publisher", &call))?;
         wait::until("the input to be published", READY_PATIENCE, || {
             publisher.alive()?;
-            let readers = self.media_server().readers(&path)?;
-            Ok(readers.map_or(Look::NotYet("nothing".into()), |_| Look::Done(())))
+            let published = self.media_server().readers(&path)?.is_some();
+            Ok(Look::when(published, "nothing"))
         })
     }
 }

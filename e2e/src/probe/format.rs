@@ -5,6 +5,7 @@ use std::path::Path;
 use anyhow::{Result, ensure};
 use e2e_ffmpeg::Track;
 
+use super::field;
 use crate::failure::{Failure, Place};
 
 /// Fails when pictures change their size, or sound its rate or its channels, on the way.
@@ -26,12 +27,11 @@ fn judge(pictures: &str, sound: &str) -> Result<()> {
             .filter(|line| line.contains(filter) && line.contains("pts_time:"));
         let mut first = None;
         for line in lines {
-            let read = |field: &str| line.split_once(field)?.1.split_whitespace().next();
-            let format: Vec<_> = fields.iter().filter_map(|field| read(field)).collect();
+            let format: Vec<_> = fields.iter().filter_map(|name| field(line, name)).collect();
             let format = format.join(" ");
             let first = first.get_or_insert_with(|| format.clone());
             if *first != format {
-                let at = read("pts_time:").and_then(|time| time.parse().ok());
+                let at = field(line, "pts_time:").and_then(|time| time.parse().ok());
                 let failure = Failure::new(format!("the format of the {what} changed"));
                 let failure = failure.expected(&*first).actual(format);
                 return Err(failure.at(at.map(Place::Media)).into());

@@ -7,7 +7,6 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::path::Path;
-use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use e2e_ffmpeg::Track;
@@ -15,9 +14,6 @@ use similar::{Algorithm, DiffOp, capture_diff_slices};
 
 use crate::failure::{Failure, Place as Where};
 use crate::probe::ffprobe;
-
-/// How long ffprobe may take for the packets of a recording.
-const PATIENCE: Duration = Duration::from_mins(1);
 
 /// How far a step from one frame to the next may be from the input's, milliseconds. FLV counts whole
 /// milliseconds, so two roundings add up to one.
@@ -67,13 +63,10 @@ impl CodedFrames {
             Track::Pictures => "v:0",
             Track::Sound => "a:0",
         };
-        let packets = ffprobe::packets(path, stream, PATIENCE)?;
+        let packets = ffprobe::packets(path, stream)?;
         let text = String::from_utf8_lossy(&told);
         let base = text.lines().find_map(|line| line.strip_prefix("#tb 0: "));
-        let (over, under) = base
-            .and_then(|base| base.split_once('/'))
-            .context("no time base")?;
-        let tick_ms = over.parse::<f64>()? / under.parse::<f64>()? * 1e3;
+        let tick_ms = base.and_then(ffprobe::fraction).context("no time base")? * 1e3;
         let lines: Vec<_> = text.lines().filter(|line| !line.starts_with('#')).collect();
         ensure!(
             lines.len() == packets.len(),

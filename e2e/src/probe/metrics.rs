@@ -5,6 +5,8 @@
 //! format's rules `promtool` knows (`worker/tests/program.rs`).
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use prometheus_parse::Value;
@@ -97,17 +99,14 @@ impl Scrape {
             names.insert(name);
         }
         for (name, labels, buckets) in &scrape.buckets {
-            let pairs: Vec<_> = labels
-                .iter()
-                .map(|(k, v)| (k.as_str(), v.as_str()))
-                .collect();
-            let count = scrape.count(&format!("{name}_count"), &pairs)?;
+            let labels: Vec<_> = pairs(labels).collect();
+            let count = scrape.count(&format!("{name}_count"), &labels)?;
             let rising = buckets.is_sorted_by(|a, b| a.0 < b.0 && a.1 <= b.1);
             let last = buckets.last().copied();
             ensure!(
                 rising && last == Some((f64::INFINITY, count)),
                 "{} does not add up to {count}: {buckets:?}",
-                selector(name, &pairs)
+                selector(name, labels)
             );
         }
         Ok(scrape)
@@ -115,30 +114,18 @@ impl Scrape {
 
     /// Every series as Prometheus has it, those of histograms too, with its value.
     pub fn all(&self) -> impl Iterator<Item = (String, f64)> {
-        let named = |name: &str, labels: &Labels| {
-            let labels = labels
-                .iter()
-                .map(|(key, value)| format!("{key}=\"{value}\""));
-            format!("{name}{{{}}}", labels.collect::<Vec<_>>().join(","))
-        };
-        let plain = self.series.iter();
-        let plain = plain.map(move |(name, labels, value)| (named(name, labels), *value));
-        let buckets = self
-            .buckets
-            .iter()
-            .flat_map(move |(name, labels, buckets)| {
-                buckets.iter().map(move |(bound, count)| {
-                    let mut labels = labels.clone();
-                    let bound = if bound.is_infinite() {
-                        "+Inf".to_owned()
-                    } else {
-                        bound.to_string()
-                    };
-                    labels.insert("le".to_owned(), bound);
-                    (named(&format!("{name}_bucket"), &labels), *count as f64)
-                })
-            });
-        plain.chain(buckets)
+        let buckets = self.buckets.iter();
+        let buckets = buckets.flat_map(|(name, labels, buckets)| {
+            buckets.iter().map(move |(bound, count)| {
+                let bound = match bound {
+                    bound if bound.is_infinite() => "+Inf".to_owned(),
+                    bound => bound.to_string(),
+                };
+                let labels = pairs(labels).chain([("le", bound.as_str())]);
+                (selector(&format!("{name}_bucket"), labels), *count as f64)
+            })
+        });
+        self.series().chain(buckets)
     }
 
     /// Whether there is a series or a histogram of this name.
@@ -156,7 +143,7 @@ impl Scrape {
     /// When no series or more than one matches; the message lists the candidates.
     pub fn value(&self, name: &str, labels: &[(&str, &str)]) -> Result<f64> {
         let found: Vec<_> = self.matching(name, labels).collect();
-        let wanted = selector(name, labels);
+        let wanted = selector(name, labels.iter().copied());
         match found.as_slice() {
             [value] => Ok(*value),
             [] => bail!("no series {wanted}; there are: {}", self.known(name)),
@@ -174,7 +161,10 @@ impl Scrape {
     /// When there is not exactly one such series or its value is not a whole number.
     pub fn count(&self, name: &str, labels: &[(&str, &str)]) -> Result<u64> {
         let value = self.value(name, labels)?;
-        whole(value).with_context(|| format!("{} is {value}", selector(name, labels)))
+        whole(value).with_context(|| {
+            let series = selector(name, labels.iter().copied());
+            format!("{series} is {value}")
+        })
     }
 
     /// Sum of all series of `name` whose labels include all of `labels`; 0 if there are none.
@@ -203,13 +193,8 @@ impl Scrape {
 
     /// Every series but buckets as `name{label="value",…}` with its value: for snapshots and reports.
     pub fn series(&self) -> impl Iterator<Item = (String, f64)> {
-        self.series.iter().map(|(name, labels, value)| {
-            let labels: Vec<_> = labels
-                .iter()
-                .map(|(k, v)| (k.as_str(), v.as_str()))
-                .collect();
-            (selector(name, &labels), *value)
-        })
+        let all = self.series.iter();
+        all.map(|(name, labels, value)| (selector(name, pairs(labels)), *value))
     }
 
     fn matching(&self, name: &str, labels: &[(&str, &str)]) -> impl Iterator<Item = f64> {
@@ -228,20 +213,37 @@ impl Scrape {
     }
 }
 
+/// What `/metrics` said when it was asked.
+#[derive(Debug, Clone)]
+pub struct ScrapeSample {
+    /// When it was asked for.
+    pub asked: Instant,
+    /// When the answer was here; what it says was so at some time between the two.
+    pub answered: Instant,
+    /// Time since the worker was started.
+    pub at: Duration,
+    /// What was answered.
+    pub scrape: Arc<Scrape>,
+}
+
 fn includes(labels: &Labels, wanted: &[(&str, &str)]) -> bool {
     let mut wanted = wanted.iter();
     wanted.all(|(name, value)| labels.get(*name).is_some_and(|found| found == value))
 }
 
+fn pairs(labels: &Labels) -> impl Iterator<Item = (&str, &str)> {
+    labels.iter().map(|(k, v)| (k.as_str(), v.as_str()))
+}
+
 /// `name{label="value",…}` as Prometheus writes it.
-fn selector(name: &str, labels: &[(&str, &str)]) -> String {
-    if labels.is_empty() {
-        return name.to_owned();
-    }
-    let pairs: Vec<_> = labels
-        .iter()
+fn selector<'a>(name: &str, labels: impl IntoIterator<Item = (&'a str, &'a str)>) -> String {
+    let pairs = labels.into_iter();
+    let pairs: Vec<_> = pairs
         .map(|(name, value)| format!("{name}={value:?}"))
         .collect();
+    if pairs.is_empty() {
+        return name.to_owned();
+    }
     format!("{name}{{{}}}", pairs.join(","))
 }
 

@@ -9,8 +9,12 @@ pub mod frames;
 pub mod journal;
 pub mod logs;
 pub mod metrics;
-pub mod nal;
 pub mod rules;
+
+/// What follows `name` up to the next space in a line of ffmpeg's filters, which pad some values on the left.
+pub(crate) fn field<'a>(line: &'a str, name: &str) -> Option<&'a str> {
+    line.split_once(name)?.1.split_whitespace().next()
+}
 
 /// Why a segment may fall back, as metric and log name it.
 pub const FALLBACK_REASONS: [&str; 7] = [

@@ -6,9 +6,9 @@ use std::path::Path;
 
 use anyhow::{Context as _, Result, ensure};
 
+use super::metrics::ScrapeSample;
+use crate::failure::Skipped;
 use crate::programs;
-use crate::runner::Skipped;
-use crate::services::worker::ScrapeSample;
 
 /// Questions without labels in their answers, and the answers at the end of a run.
 pub type Answers<'a> = &'a [(&'a str, f64)];

@@ -11,7 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Error, Result, anyhow};
 use nix::{
     errno::Errno,
     sys::{
@@ -21,7 +21,7 @@ use nix::{
     unistd::Pid,
 };
 
-use crate::wait::Deadline;
+use crate::{threads::lock, wait::Deadline};
 
 /// Lines kept in memory per child; older ones are only in the log file.
 const KEPT_LINES: usize = 20_000;
@@ -59,8 +59,33 @@ pub struct Process(Arc<Inner>);
 
 impl Process {
     /// Follows a child that was just started; its output goes to `log` too, which is at `path`.
-    pub(super) fn watch(name: &str, path: &Path, child: Child, log: File) -> Result<Self> {
-        Inner::watch(name, path, child, log).map(Self)
+    pub(super) fn watch(name: &str, path: &Path, mut child: Child, log: File) -> Result<Self> {
+        let process = Self(Arc::new(Inner {
+            name: name.to_owned(),
+            pid: Pid::from_raw(child.id() as i32),
+            log: path.to_owned(),
+            started: Instant::now(),
+            input: Mutex::new(child.stdin.take()),
+            state: Mutex::new(State {
+                open: 2,
+                ..State::default()
+            }),
+            changed: Condvar::new(),
+        }));
+        let stdout = child.stdout.take().context("no standard output")?;
+        let stderr = child.stderr.take().context("no standard error")?;
+        let copy = log.try_clone().context("cannot share a log")?;
+        process.thread("read", |process| process.read(stdout, Source::Stdout, log))?;
+        process.thread("read", |process| process.read(stderr, Source::Stderr, copy))?;
+        process.thread("wait", |process| process.wait_for_death(child))?;
+        Ok(process)
+    }
+
+    fn thread(&self, what: &str, run: impl FnOnce(&Self) + Send + 'static) -> Result<()> {
+        let thread = std::thread::Builder::new().name(format!("{what} {}", self.0.name));
+        let process = self.clone();
+        thread.spawn(move || run(&process))?;
+        Ok(())
     }
 
     /// The most memory it has had at once so far, in KiB; `None` if it is gone.
@@ -94,12 +119,7 @@ impl Process {
 
     /// How the child ended, if it has.
     pub fn exit(&self) -> Option<ExitStatus> {
-        self.0.state().exit
-    }
-
-    /// When the child ended, if it has.
-    pub fn ended(&self) -> Option<Instant> {
-        self.0.state().ended
+        self.state().exit
     }
 
     /// Fails with the child's last lines if it is dead: for loops that wait for a fact of it.
@@ -107,42 +127,32 @@ impl Process {
     /// # Errors
     /// When the child has ended.
     pub fn alive(&self) -> Result<()> {
-        let state = self.0.state();
-        match state.exit {
-            None => Ok(()),
-            Some(exit) => Err(self.0.died(&state, exit)),
-        }
+        self.death(&self.state()).map_or(Ok(()), Err)
     }
 
     /// Lines printed so far, oldest first (bounded; older ones are only in the log).
     pub fn lines(&self) -> Vec<Line> {
-        self.0.state().lines.iter().cloned().collect()
+        self.lines_since(&mut 0)
     }
 
     /// Lines printed since `seen` of them had been; moves `seen` on. For readers that come back.
     pub fn lines_since(&self, seen: &mut usize) -> Vec<Line> {
-        let state = self.0.state();
-        let skip = (*seen).max(state.dropped) - state.dropped;
-        *seen = state.dropped + state.lines.len();
-        state.lines.iter().skip(skip).cloned().collect()
+        self.state().since(seen).cloned().collect()
     }
 
     /// Its state and its last lines, each with its name before it.
-    pub(super) fn story(&self, count: usize) -> String {
-        let state = self.0.state();
+    pub(super) fn told(&self, count: usize) -> String {
+        let state = self.state();
         let status = state.exit.map_or_else(|| "running".to_owned(), exit_text);
-        let name = &self.0.name;
+        let name = self.name();
         let mut text = format!("── {name} ({status}), {}\n", self.0.log.display());
-        text.extend(
-            state
-                .last(count)
-                .map(|line| format!("   {name} | {line}\n")),
-        );
+        let lines = state.last(count);
+        text.extend(lines.map(|line| format!("   {name} | {line}\n")));
         text
     }
 
     pub fn last_lines(&self, count: usize) -> Vec<String> {
-        self.0.state().last(count).map(str::to_owned).collect()
+        self.state().last(count).map(str::to_owned).collect()
     }
 
     /// Waits for a line for which `pick` returns something, among those already printed and those to
@@ -157,32 +167,14 @@ impl Process {
         patience: Duration,
         mut pick: impl FnMut(&Line) -> Option<T>,
     ) -> Result<T> {
-        let deadline = Deadline::within(patience);
         let mut seen = 0;
-        let mut state = self.0.state();
-        loop {
-            // `seen` counts lines since the start; the oldest may have been dropped meanwhile.
-            let skip = seen.max(state.dropped) - state.dropped;
-            if let Some(found) = state.lines.iter().skip(skip).find_map(&mut pick) {
-                return Ok(found);
-            }
-            seen = state.dropped + state.lines.len();
-            if let Some(exit) = state.exit {
-                return Err(self
-                    .0
-                    .died(&state, exit)
-                    .context(format!("while waiting for {what}")));
-            }
-            if deadline.is_over() {
-                bail!(
-                    "{} did not show {what} within {:.1} s{}",
-                    self.0.name,
-                    patience.as_secs_f64(),
-                    state.quote(&self.0.log)
-                );
-            }
-            state = self.0.wait_change(state, deadline.remaining());
-        }
+        let look = |state: &State| {
+            let found = state.since(&mut seen).find_map(&mut pick);
+            let dead = || self.death(state).map(Err);
+            found.map(Ok).or_else(dead)
+        };
+        self.wait(patience, &format!("did not show {what} within"), look)?
+            .with_context(|| format!("while waiting for {what}"))
     }
 
     /// Waits for the child to end by itself.
@@ -190,33 +182,39 @@ impl Process {
     /// # Errors
     /// When it still runs after `patience`; the message holds its last lines. It is not stopped.
     pub fn wait_exit(&self, patience: Duration) -> Result<ExitStatus> {
+        self.wait(patience, "still runs after", |state| state.exit)
+    }
+
+    fn wait<T>(
+        &self,
+        patience: Duration,
+        failed: &str,
+        mut look: impl FnMut(&State) -> Option<T>,
+    ) -> Result<T> {
         let deadline = Deadline::within(patience);
-        let mut state = self.0.state();
+        let mut state = self.state();
         loop {
-            if let Some(exit) = state.exit {
-                return Ok(exit);
+            if let Some(found) = look(&state) {
+                return Ok(found);
             }
             if deadline.is_over() {
-                bail!(
-                    "{} still runs after {:.1} s{}",
-                    self.0.name,
-                    patience.as_secs_f64(),
-                    state.quote(&self.0.log)
-                );
+                let (name, last) = (self.name(), state.quote(&self.0.log));
+                let seconds = patience.as_secs_f64();
+                return Err(anyhow!("{name} {failed} {seconds:.1} s{last}"));
             }
-            state = self.0.wait_change(state, deadline.remaining());
+            state = self.wait_change(state, deadline.remaining());
         }
     }
 
     /// Reads nothing more of what the child prints until [`read_again`](Self::read_again), as a log
     /// collector that hangs.
     pub fn stop_reading(&self) {
-        self.0.state().deaf = true;
+        self.state().deaf = true;
     }
 
     /// Goes on reading.
     pub fn read_again(&self) {
-        self.0.state().deaf = false;
+        self.state().deaf = false;
         self.0.changed.notify_all();
     }
 
@@ -225,34 +223,128 @@ impl Process {
     /// # Errors
     /// When the child is dead or was not started with [`Spawn::listening`](super::Spawn::listening).
     pub fn say(&self, line: &str) -> Result<()> {
-        let mut input = self.0.input.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut input = lock(&self.0.input);
         let input = input
             .as_mut()
-            .with_context(|| format!("{} does not listen", self.0.name))?;
+            .with_context(|| format!("{} does not listen", self.name()))?;
         // One write: a line is far smaller than a pipe's buffer, so this cannot block.
         let written = input.write_all(format!("{line}\n").as_bytes());
-        written.with_context(|| format!("cannot say {line:?} to {}", self.0.name))
+        written.with_context(|| format!("cannot say {line:?} to {}", self.name()))
     }
 
     /// Closes the child's standard input.
     pub fn hush(&self) {
-        *self.0.input.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        *lock(&self.0.input) = None;
     }
 
     /// Sends a signal to the child's group; a child that is gone already is no error.
     pub fn signal(&self, signal: Signal) {
-        self.0.signal(&self.0.state(), signal);
+        self.signal_if_there(&self.state(), signal);
+    }
+
+    /// `state` proves that the child is not collected while the signal is sent.
+    fn signal_if_there(&self, state: &State, signal: Signal) {
+        if state.exit.is_none() {
+            // ESRCH: everything in the group died between two looks; nothing to do.
+            let _ = killpg(self.0.pid, signal);
+        }
     }
 
     /// SIGTERM, `grace`, SIGKILL to the group, collect. Returns how it ended.
     pub fn stop(&self, grace: Duration) -> ExitStatus {
-        self.0.stop(grace)
+        let mut state = self.state();
+        if !grace.is_zero() {
+            self.signal_if_there(&state, Signal::SIGTERM);
+            // A stopped (SIGSTOP) child does not see SIGTERM before it continues.
+            self.signal_if_there(&state, Signal::SIGCONT);
+        }
+        let deadline = Deadline::within(grace);
+        loop {
+            if let Some(exit) = state.exit {
+                return exit;
+            }
+            if deadline.is_over() {
+                self.signal_if_there(&state, Signal::SIGKILL);
+            }
+            // SIGKILL cannot be refused; the waiter thread reports within milliseconds.
+            let patience = deadline.remaining().max(Duration::from_millis(100));
+            state = self.wait_change(state, patience);
+        }
     }
 
     /// SIGKILL to the group, collect: for scenarios in which a program dies.
     pub fn kill(&self) -> ExitStatus {
-        self.signal(Signal::SIGKILL);
-        self.0.stop(Duration::ZERO)
+        self.stop(Duration::ZERO)
+    }
+
+    /// Forwards one output stream to the log and to whoever waits for a line.
+    fn read(&self, stream: impl Read, source: Source, mut log: File) {
+        let mut stream = BufReader::new(stream);
+        let mut raw = Vec::new();
+        loop {
+            raw.clear();
+            let deaf = self.0.changed.wait_while(self.state(), |state| state.deaf);
+            drop(deaf);
+            let mut line = stream.by_ref().take(LONGEST_LINE);
+            match line.read_until(b'\n', &mut raw) {
+                Ok(0) | Err(_) => break,
+                Ok(_) => {}
+            }
+            if raw.last() != Some(&b'\n') {
+                raw.push(b'\n');
+            }
+            // A full disk must not stop the child by a full pipe. One write, so that lines stay whole.
+            let _ = log.write_all(&raw);
+            let text = String::from_utf8_lossy(&raw).trim_end().to_owned();
+            let mut state = self.state();
+            if state.lines.len() == KEPT_LINES {
+                state.lines.pop_front();
+                state.dropped += 1;
+            }
+            let at = Instant::now();
+            state.lines.push_back(Line { at, source, text });
+            self.0.changed.notify_all();
+        }
+        self.state().open -= 1;
+        self.0.changed.notify_all();
+    }
+
+    fn wait_for_death(&self, mut child: Child) {
+        // Seen but not yet collected: while the dead leader keeps its id, the id of its group cannot
+        // be given to anyone else, so killing what is left of the group hits only ours.
+        while let Err(Errno::EINTR) = waitid(
+            Id::Pid(self.0.pid),
+            WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT,
+        ) {}
+        let deadline = Deadline::within(OUTPUT_PATIENCE);
+        let mut state = self.state();
+        let _ = killpg(self.0.pid, Signal::SIGKILL);
+        while state.open > 0 && !deadline.is_over() {
+            state = self.wait_change(state, deadline.remaining());
+        }
+        let exit = child.wait();
+        state.exit = Some(exit.unwrap_or_else(|_| ExitStatus::from_raw(0x7f00)));
+        drop(state);
+        self.0.changed.notify_all();
+    }
+
+    /// What its death is as an error, if it is dead.
+    fn death(&self, state: &State) -> Option<Error> {
+        let (how, last) = (exit_text(state.exit?), state.quote(&self.0.log));
+        Some(anyhow!("{} died ({how}){last}", self.name()))
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        lock(&self.0.state)
+    }
+
+    fn wait_change<'a>(
+        &self,
+        state: MutexGuard<'a, State>,
+        patience: Duration,
+    ) -> MutexGuard<'a, State> {
+        let waited = self.0.changed.wait_timeout(state, patience);
+        waited.unwrap_or_else(PoisonError::into_inner).0
     }
 }
 
@@ -286,12 +378,18 @@ struct State {
     /// Output streams not yet at their end.
     open: usize,
     exit: Option<ExitStatus>,
-    ended: Option<Instant>,
     /// Nothing is read meanwhile.
     deaf: bool,
 }
 
 impl State {
+    /// Lines since `seen` of them had been; the oldest may have been dropped meanwhile.
+    fn since(&self, seen: &mut usize) -> impl Iterator<Item = &Line> {
+        let skip = (*seen).max(self.dropped) - self.dropped;
+        *seen = self.dropped + self.lines.len();
+        self.lines.iter().skip(skip)
+    }
+
     fn last(&self, count: usize) -> impl Iterator<Item = &str> {
         let skip = self.lines.len().saturating_sub(count);
         self.lines.iter().skip(skip).map(|line| line.text.as_str())
@@ -306,162 +404,5 @@ impl State {
             .map(|line| format!("\n  | {line}"))
             .collect();
         format!("; its last lines ({}):{}", log.display(), last.concat())
-    }
-}
-
-impl Inner {
-    fn watch(name: &str, path: &Path, mut child: Child, log: File) -> Result<Arc<Self>> {
-        let inner = Arc::new(Self {
-            name: name.to_owned(),
-            pid: Pid::from_raw(child.id() as i32),
-            log: path.to_owned(),
-            started: Instant::now(),
-            input: Mutex::new(child.stdin.take()),
-            state: Mutex::new(State {
-                open: 2,
-                ..State::default()
-            }),
-            changed: Condvar::new(),
-        });
-        let stdout = child.stdout.take().context("no standard output")?;
-        let stderr = child.stderr.take().context("no standard error")?;
-        let log = Arc::new(Mutex::new(log));
-        inner.read(stdout, Source::Stdout, &log)?;
-        inner.read(stderr, Source::Stderr, &log)?;
-        let waiter = Arc::clone(&inner);
-        std::thread::Builder::new()
-            .name(format!("wait {}", inner.name))
-            .spawn(move || waiter.wait_for_death(child))?;
-        Ok(inner)
-    }
-
-    /// Forwards one output stream to the log and to whoever waits for a line.
-    fn read(
-        self: &Arc<Self>,
-        stream: impl Read + Send + 'static,
-        source: Source,
-        log: &Arc<Mutex<File>>,
-    ) -> Result<()> {
-        let inner = Arc::clone(self);
-        let log = Arc::clone(log);
-        std::thread::Builder::new()
-            .name(format!("read {}", self.name))
-            .spawn(move || {
-                let mut stream = BufReader::new(stream);
-                let mut raw = Vec::new();
-                loop {
-                    raw.clear();
-                    let state = inner.state();
-                    drop(inner.changed.wait_while(state, |state| state.deaf));
-                    match stream
-                        .by_ref()
-                        .take(LONGEST_LINE)
-                        .read_until(b'\n', &mut raw)
-                    {
-                        Ok(0) | Err(_) => break,
-                        Ok(_) => {}
-                    }
-                    if raw.last() != Some(&b'\n') {
-                        raw.push(b'\n');
-                    }
-                    // A full disk must not stop the child by a full pipe.
-                    let _ = log
-                        .lock()
-                        .unwrap_or_else(PoisonError::into_inner)
-                        .write_all(&raw);
-                    let text = String::from_utf8_lossy(&raw).trim_end().to_owned();
-                    let mut state = inner.state();
-                    if state.lines.len() == KEPT_LINES {
-                        state.lines.pop_front();
-                        state.dropped += 1;
-                    }
-                    state.lines.push_back(Line {
-                        at: Instant::now(),
-                        source,
-                        text,
-                    });
-                    inner.changed.notify_all();
-                }
-                inner.state().open -= 1;
-                inner.changed.notify_all();
-            })?;
-        Ok(())
-    }
-
-    fn wait_for_death(&self, mut child: Child) {
-        // Seen but not yet collected: while the dead leader keeps its id, the id of its group cannot
-        // be given to anyone else, so killing what is left of the group hits only ours.
-        while let Err(Errno::EINTR) = waitid(
-            Id::Pid(self.pid),
-            WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT,
-        ) {}
-        let ended = Instant::now();
-        let deadline = Deadline::within(OUTPUT_PATIENCE);
-        let mut state = self.state();
-        let _ = killpg(self.pid, Signal::SIGKILL);
-        while state.open > 0 && !deadline.is_over() {
-            state = self.wait_change(state, deadline.remaining());
-        }
-        let exit = child
-            .wait()
-            .unwrap_or_else(|_| ExitStatus::from_raw(0x7f00));
-        state.exit = Some(exit);
-        state.ended = Some(ended);
-        drop(state);
-        self.changed.notify_all();
-    }
-
-    /// `state` proves that the child is not collected while the signal is sent.
-    fn signal(&self, state: &State, signal: Signal) {
-        if state.exit.is_none() {
-            // ESRCH: everything in the group died between two looks; nothing to do.
-            let _ = killpg(self.pid, signal);
-        }
-    }
-
-    fn stop(&self, grace: Duration) -> ExitStatus {
-        let mut state = self.state();
-        if !grace.is_zero() {
-            self.signal(&state, Signal::SIGTERM);
-            // A stopped (SIGSTOP) child does not see SIGTERM before it continues.
-            self.signal(&state, Signal::SIGCONT);
-        }
-        let deadline = Deadline::within(grace);
-        loop {
-            if let Some(exit) = state.exit {
-                return exit;
-            }
-            if deadline.is_over() {
-                self.signal(&state, Signal::SIGKILL);
-                // SIGKILL cannot be refused; the waiter thread reports within milliseconds.
-                state = self.wait_change(state, Duration::from_millis(100));
-            } else {
-                state = self.wait_change(state, deadline.remaining());
-            }
-        }
-    }
-
-    fn died(&self, state: &State, exit: ExitStatus) -> anyhow::Error {
-        anyhow::anyhow!(
-            "{} died ({}){}",
-            self.name,
-            exit_text(exit),
-            state.quote(&self.log)
-        )
-    }
-
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn wait_change<'a>(
-        &self,
-        state: MutexGuard<'a, State>,
-        patience: Duration,
-    ) -> MutexGuard<'a, State> {
-        self.changed
-            .wait_timeout(state, patience)
-            .unwrap_or_else(PoisonError::into_inner)
-            .0
     }
 }

@@ -3,7 +3,7 @@
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     path::Path,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex},
     thread,
 };
 
@@ -14,14 +14,15 @@ use similar::{ChangeTag, TextDiff};
 use super::{
     progress::Progress,
     settings::Settings,
-    verdict::{Outcome, PartsFailed, Skipped, judge},
+    verdict::{Outcome, PartsFailed, judge},
 };
 use crate::{
     environment::{Builder, Environment, SharedTrace, Trace, Traces},
-    failure::{self, Failure},
+    failure::{self, Failure, Skipped},
+    pipeline::Tell,
     services::media_server::Kind,
-    story::Tell,
     streams,
+    threads::lock,
 };
 
 /// Handed to each scenario.
@@ -100,14 +101,14 @@ impl Context {
     }
 
     /// Says how far the scenario is, in a few words such as `segments 2/10, dubbed 1`.
-    pub fn phase(&self, phase: impl Into<String>) {
-        self.progress.phase(self.name, phase.into());
+    pub fn phase(&self, phase: &str) {
+        self.progress.phase(self.name, phase);
     }
 
     /// A way to say how far the scenario is that can be kept.
     pub fn teller(&self) -> Tell {
         let (name, progress) = (self.name, Arc::clone(&self.progress));
-        Arc::new(move |phase| progress.phase(name, phase.to_owned()))
+        Arc::new(move |phase| progress.phase(name, phase))
     }
 
     /// What is remembered of this scenario's environments.
@@ -129,11 +130,8 @@ impl Context {
             .collect();
         if chosen.is_empty() {
             let names: Vec<_> = parts.iter().map(|(name, _)| *name).collect();
-            bail!(
-                "{} has no part {asked:?}, there are: {}",
-                self.name,
-                names.join(", ")
-            );
+            let (name, names) = (self.name, names.join(", "));
+            bail!("{name} has no part {asked:?}, there are: {names}");
         }
         let run = |place: usize, (name, part): &Part<'_>| {
             streams::rank((self.index, place));
@@ -194,8 +192,7 @@ impl Context {
     /// Keeps what did not hold, without ending anything.
     fn fail(&self, mut failure: Failure) {
         failure.part = failure.part.or_else(failure::part);
-        let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
-        failures.push(failure);
+        lock(&self.failures).push(failure);
     }
 
     /// Compares with the snapshot `tests/e2e/snapshots/NAME.snap`. What differs fails the scenario,
@@ -228,16 +225,8 @@ impl Context {
     }
 
     /// The environments there were and what did not hold, at the end.
-    pub(super) fn end(self) -> (Vec<Trace>, Vec<Failure>) {
-        let mut gone = self
-            .trace
-            .gone
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        let failures = self
-            .failures
-            .into_inner()
-            .unwrap_or_else(PoisonError::into_inner);
-        (std::mem::take(&mut *gone), failures)
+    pub(super) fn end(&self) -> (Vec<Trace>, Vec<Failure>) {
+        let (mut gone, mut failures) = (lock(&self.trace.gone), lock(&self.failures));
+        (std::mem::take(&mut gone), std::mem::take(&mut failures))
     }
 }

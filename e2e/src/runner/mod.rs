@@ -15,18 +15,17 @@ use std::{
     collections::BTreeMap,
     panic::{AssertUnwindSafe, catch_unwind},
     process::ExitCode,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex},
 };
 
 use anyhow::Result;
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
 
-use crate::{artifacts, cleanup::Run, report, streams};
+use crate::{artifacts, cleanup::Run, report, streams, threads::lock};
 pub use context::{Context, MAIN, Part};
 use progress::Progress;
 pub use settings::{FIXTURE_ENV, MEDIA_SERVER_ENV, PART_ENV, SCENARIOS_ENV, SEED_ENV, Settings};
 use table::Row;
-pub use verdict::Skipped;
 use verdict::judge;
 
 /// Exit code when the suite cannot run here at all: a tool is missing, an option is wrong. A failed
@@ -80,22 +79,19 @@ pub fn main(scenarios: &[Scenario]) -> ExitCode {
         return cannot_run(&error);
     }
     let settings = Arc::new(settings);
-    let progress = Progress::start();
+    let progress = Arc::new(Progress::start());
     let rows: Arc<Mutex<BTreeMap<usize, Row>>> = Arc::default();
     let trials = chosen.iter().enumerate().map(|(index, scenario)| {
         let (scenario, settings) = (**scenario, Arc::clone(&settings));
         let (progress, rows) = (Arc::clone(&progress), Arc::clone(&rows));
         Trial::ignorable_test(scenario.name, move || {
             let (row, outcome) = run_one(index, scenario, &settings, &progress);
-            rows.lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .insert(index, row);
+            lock(&rows).insert(index, row);
             outcome
         })
     });
     let conclusion = libtest_mimic::run(&arguments, trials.collect());
-    progress.stop();
-    let rows = rows.lock().unwrap_or_else(PoisonError::into_inner);
+    let rows = lock(&rows);
     if !rows.is_empty() {
         let index = artifacts::root().join("index.html");
         let runs = rows.values().flat_map(|row| row.runs.iter().cloned());
@@ -128,9 +124,8 @@ fn run_one(
         Arc::clone(settings),
         Arc::clone(progress),
     );
-    progress.begin(scenario.name);
     let outcome = catch_unwind(AssertUnwindSafe(|| (scenario.run)(&context)));
-    progress.phase(scenario.name, "writing the report".to_owned());
+    progress.phase(scenario.name, "writing the report");
     let ended = outcome::Ended::of(scenario, judge(outcome, settings.in_ci()), context.end());
     progress.end(scenario.name);
     let row = Row {

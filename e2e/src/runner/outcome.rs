@@ -10,7 +10,7 @@ use crate::artifacts::Artifacts;
 use crate::environment::{Trace, unix_ms};
 use crate::failure::Failure;
 use crate::report::{self, Numbers, Part, Run, Verdict};
-use crate::{secrets, story};
+use crate::{secrets, threads};
 
 /// A scenario that has ended.
 pub(super) struct Ended {
@@ -75,7 +75,7 @@ impl Ended {
             scenario.name.clone_into(&mut trace.part.scenario);
             scenario.about.clone_into(&mut trace.part.about);
             let (directory, part) = (trace.artifacts.clone(), trace.part.clone());
-            let numbers = story::quietly(move || report::write(&directory, &part));
+            let numbers = threads::quietly(move || report::write(&directory, &part));
             let numbers = numbers.unwrap_or_else(|error| {
                 eprintln!("e2e: no report of {}: {error:#}", trace.artifacts.display());
                 Numbers::default()

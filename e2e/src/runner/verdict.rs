@@ -4,42 +4,7 @@ use std::{any::Any, fmt, thread};
 
 use anyhow::Result;
 
-use crate::failure::Failure;
-
-/// Why a scenario cannot be run here: something that it alone needs is not installed. As the error
-/// of a scenario it is no failure, but it is shown and counted; in CI, where a test that cannot fail
-/// proves nothing, it is one.
-#[derive(Debug)]
-pub struct Skipped {
-    reason: String,
-    in_ci_too: bool,
-}
-
-impl Skipped {
-    /// Names what is missing and how to get it, in one line.
-    pub fn because(reason: impl Into<String>) -> Self {
-        Self {
-            reason: reason.into(),
-            in_ci_too: false,
-        }
-    }
-
-    /// For what another place of ours proves: the flake has what this one lacks, or the other way round.
-    pub fn here(reason: impl Into<String>) -> Self {
-        Self {
-            reason: reason.into(),
-            in_ci_too: true,
-        }
-    }
-}
-
-impl fmt::Display for Skipped {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.reason)
-    }
-}
-
-impl std::error::Error for Skipped {}
+use crate::failure::{Failure, Skipped};
 
 /// Parts of a scenario failed: what each had to say is kept already.
 #[derive(Debug)]

@@ -4,7 +4,7 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use anyhow::{Context as _, Result};
 
-use super::{Place, READY_PATIENCE, STOP_GRACE, http_get};
+use super::{Place, STOP_GRACE, wait_answer, wait_url};
 use crate::{
     control::Control,
     probe::journal::Journal,
@@ -13,42 +13,34 @@ use crate::{
     wait::{self, Look},
 };
 
-/// How `echo-sts` is started; what is `None` is left to its own default.
+/// Arguments with which `echo-sts` is started; what is not said is left to its own default.
 #[derive(Debug, Clone, Default)]
-pub struct EchoStsOptions {
-    /// Delay before each answer.
-    pub latency: Option<Duration>,
-    /// Largest random addition to it.
-    pub jitter: Option<Duration>,
-    /// Makes the random part repeatable.
-    pub seed: Option<u64>,
-    /// Engine.IO ping interval.
-    pub ping_interval: Option<Duration>,
-    /// Engine.IO ping timeout.
-    pub ping_timeout: Option<Duration>,
-    /// What comes back: `echo`, `mark`, `silence`, …
-    pub audio_mode: Option<String>,
-    /// More arguments.
-    pub args: Vec<String>,
-}
+pub struct EchoStsOptions(Vec<String>);
 
 impl EchoStsOptions {
-    fn arguments(&self) -> Vec<String> {
-        let ms = |value: Option<Duration>| value.map(|value| value.as_millis().to_string());
-        let options = [
-            ("--latency-ms", ms(self.latency)),
-            ("--jitter-ms", ms(self.jitter)),
-            ("--seed", self.seed.map(|seed| seed.to_string())),
-            ("--ping-interval-ms", ms(self.ping_interval)),
-            ("--ping-timeout-ms", ms(self.ping_timeout)),
-            ("--audio-mode", self.audio_mode.clone()),
-        ];
-        options
-            .into_iter()
-            .filter_map(|(name, value)| Some([name.to_owned(), value?]))
-            .flatten()
-            .chain(self.args.iter().cloned())
-            .collect()
+    /// With what comes back: `echo`, `mark`, `silence`, …
+    pub fn mode(audio_mode: &str) -> Self {
+        Self::default().with("--audio-mode", audio_mode)
+    }
+
+    /// A delay before each answer.
+    #[must_use]
+    pub fn latency(self, latency: Duration) -> Self {
+        self.with("--latency-ms", latency.as_millis())
+    }
+
+    /// Engine.IO's ping interval and its timeout.
+    #[must_use]
+    pub fn pings(self, interval: Duration, timeout: Duration) -> Self {
+        self.with("--ping-interval-ms", interval.as_millis())
+            .with("--ping-timeout-ms", timeout.as_millis())
+    }
+
+    /// One more argument with its value.
+    #[must_use]
+    pub fn with(mut self, name: &str, value: impl ToString) -> Self {
+        self.0.extend([name.to_owned(), value.to_string()]);
+        self
     }
 }
 
@@ -194,43 +186,10 @@ fn spawn(
         .spawn("echo-sts", programs::own("echo-sts")?)
         .args(["--listen", listen, "--journal"])
         .arg(journal)
-        .args(options.arguments())
+        .args(&options.0)
         .env("LOG_FORMAT", "json");
     let process = place.group.spawn(&spawn)?;
-    let url = process
-        .wait_line("its ready line", READY_PATIENCE, |line| {
-            line.text
-                .strip_prefix("listening on ")
-                .map(|url| url.trim().to_owned())
-        })
-        .context("echo-sts does not start")?;
-    wait::until("echo-sts to be healthy", READY_PATIENCE, || {
-        process.alive()?;
-        Ok(match http_get(&format!("{url}/health")) {
-            Ok((200, _)) => Look::Done(()),
-            Ok((status, body)) => Look::NotYet(format!("status {status}: {body}")),
-            Err(error) => Look::NotYet(format!("{error:#}")),
-        })
-    })?;
+    let url = wait_url(&process)?;
+    wait_answer(&process, &format!("{url}/health"), &[200])?;
     Ok((process, url))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_what_is_set_becomes_an_argument() {
-        assert!(EchoStsOptions::default().arguments().is_empty());
-        let options = EchoStsOptions {
-            jitter: Some(Duration::from_millis(500)),
-            seed: Some(7),
-            args: vec!["--max-sessions".into(), "1".into()],
-            ..EchoStsOptions::default()
-        };
-        assert_eq!(
-            options.arguments(),
-            ["--jitter-ms", "500", "--seed", "7", "--max-sessions", "1"]
-        );
-    }
 }

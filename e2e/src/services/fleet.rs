@@ -14,10 +14,10 @@ use nix::unistd::{Pid, User, getuid};
 
 use super::{Place, READY_PATIENCE, STOP_GRACE};
 use crate::cleanup;
+use crate::failure::Skipped;
 use crate::ports::{Lease, with_leases};
 use crate::process::Process;
 use crate::programs;
-use crate::runner::Skipped;
 use crate::wait::{self, Look};
 
 /// What it consists of, by Debian package.
@@ -106,12 +106,7 @@ impl Fleet {
         let munged = place.group.spawn(&munged)?;
         wait::until("munge's socket", READY_PATIENCE, || {
             munged.alive()?;
-            let there = dir.join("munge.socket").exists();
-            Ok(if there {
-                Look::Done(())
-            } else {
-                Look::NotYet("none".into())
-            })
+            Ok(Look::when(dir.join("munge.socket").exists(), "none"))
         })?;
         let (leases, nodes) = with_leases(|ports: [u16; NODES + 1]| {
             std::fs::write(dir.join("slurm.conf"), configuration(&dir, &ports, lines)?)?;
@@ -138,10 +133,7 @@ impl Fleet {
             let said = fleet.ask("scontrol", &["--oneliner", "show", "node"]);
             let said = said.unwrap_or_else(|error| format!("{error:#}"));
             let idle = said.matches("State=IDLE ").count();
-            if idle == NODES {
-                return Ok(Look::Done(()));
-            }
-            Ok(Look::NotYet(said))
+            Ok(Look::when(idle == NODES, said))
         })?;
         Ok(fleet)
     }
@@ -257,11 +249,8 @@ impl Fleet {
     /// Processes of the jobs on a node.
     fn workers(&self, node: &str) -> Result<Vec<i32>> {
         let here = format!("SLURM_CONF={}", self.dir.join("slurm.conf").display());
-        let ours: Vec<_> = cleanup::carrying(here.as_bytes())
-            .iter()
-            .map(|it| it.pid)
-            .collect();
-        let on = cleanup::carrying(format!("SLURMD_NODENAME={node}").as_bytes());
+        let ours: Vec<_> = cleanup::carrying(&here).iter().map(|it| it.pid).collect();
+        let on = cleanup::carrying(&format!("SLURMD_NODENAME={node}"));
         let pids: Vec<_> = on
             .iter()
             .map(|it| it.pid)

@@ -13,17 +13,20 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context as _, Result, bail};
-use serde_json::Value;
-
-use super::{Place, http_json};
+use super::{Place, STOP_GRACE, wait_answer};
 use crate::{
+    ports::{Lease, with_leases},
     process::Process,
     wait::{self, Look},
 };
+use anyhow::{Context as _, Result, bail, ensure};
 
-pub use mediamtx::{BIN_ENV as MEDIAMTX_BIN_ENV, MediaMtx, RtspSettings};
-pub use nginx::Nginx;
+pub use mediamtx::{BIN_ENV as MEDIAMTX_BIN_ENV, RtspSettings};
+
+const CONFIGURATION: &str = "configuration";
+
+/// RTMP, HTTP for questions, and RTSP, which nginx does not open.
+type Ports = [u16; 3];
 
 /// Which media server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -72,15 +75,16 @@ impl FromStr for Kind {
     }
 }
 
+/// A running media server.
 #[derive(Debug)]
-pub enum MediaServer {
-    /// MediaMTX, one process for RTSP and RTMP.
-    MediaMtx(MediaMtx),
-    /// nginx, RTMP alone.
-    Nginx(Nginx),
+pub struct MediaServer {
+    kind: Kind,
+    place: Place,
+    process: Process,
+    dir: PathBuf,
+    leases: [Lease; 3],
+    settings: RtspSettings,
 }
-
-use MediaServer as Server;
 
 impl MediaServer {
     /// Starts a media server that takes RTMP publishers at `rtmp_paths` (such as `live/test/out`);
@@ -95,17 +99,35 @@ impl MediaServer {
         rtmp_paths: &[String],
         settings: &RtspSettings,
     ) -> Result<Self> {
-        Ok(match kind {
-            Kind::MediaMtx => Server::MediaMtx(MediaMtx::start(place, rtmp_paths, settings)?),
-            Kind::Default => Server::Nginx(Nginx::start(place, rtmp_paths)?),
+        let dir = place.scratch.join(kind.to_string());
+        std::fs::create_dir_all(&dir).context("cannot create the media server's directory")?;
+        for path in rtmp_paths {
+            app_and_stream(path)?;
+        }
+        let (leases, process) = with_leases(|ports| {
+            let config = match kind {
+                Kind::MediaMtx => mediamtx::config(&dir, rtmp_paths, settings, ports),
+                Kind::Default => nginx::config(&dir, rtmp_paths, ports)?,
+            };
+            std::fs::write(dir.join(CONFIGURATION), config).context("cannot write a file")?;
+            launch(kind, place, &dir, ports, settings)
+        })?;
+        Ok(Self {
+            kind,
+            place: place.clone(),
+            process,
+            dir,
+            leases,
+            settings: settings.clone(),
         })
     }
 
     pub fn kind(&self) -> Kind {
-        match self {
-            Server::MediaMtx(_) => Kind::MediaMtx,
-            Server::Nginx(_) => Kind::Default,
-        }
+        self.kind
+    }
+
+    fn ports(&self) -> Ports {
+        self.leases.each_ref().map(Lease::port)
     }
 
     /// URL at which MediaMTX publishes `path` over RTSP.
@@ -113,19 +135,15 @@ impl MediaServer {
     /// # Errors
     /// When the media server has no RTSP.
     pub fn rtsp_url(&self, path: &str) -> Result<String> {
-        match self {
-            Server::MediaMtx(server) => Ok(format!("rtsp://{}/{path}", server.rtsp_addr())),
-            Server::Nginx(_) => bail!("nginx has no RTSP"),
-        }
+        ensure!(self.kind == Kind::MediaMtx, "nginx has no RTSP");
+        let [_, _, rtsp] = self.ports();
+        Ok(format!("rtsp://127.0.0.1:{rtsp}/{path}"))
     }
 
     /// URL at which `path` is published and read over RTMP.
     pub fn rtmp_url(&self, path: &str) -> String {
-        let address = match self {
-            Server::MediaMtx(server) => server.rtmp_addr(),
-            Server::Nginx(nginx) => nginx.rtmp_addr(),
-        };
-        format!("rtmp://{address}/{path}")
+        let [rtmp, ..] = self.ports();
+        format!("rtmp://127.0.0.1:{rtmp}/{path}")
     }
 
     /// Number of readers of an RTSP path of MediaMTX that get what is published from now on; `None` if nobody
@@ -134,22 +152,11 @@ impl MediaServer {
     /// # Errors
     /// When the server does not answer.
     pub fn readers(&self, path: &str) -> Result<Option<usize>> {
-        let Server::MediaMtx(server) = self else {
-            return Ok(None);
-        };
-        let api = server.api_addr();
-        if ready_path(&api, path)?.is_none() {
-            return Ok(None);
+        let [_, api, _] = self.ports();
+        match self.kind {
+            Kind::MediaMtx => mediamtx::readers(api, path),
+            Kind::Default => Ok(None),
         }
-        // Not the path's own `readers`: MediaMTX lists a reader there from its first SETUP on, and
-        // what is published before its PLAY never reaches it.
-        let sessions = http_json(&format!("http://{api}/v3/rtspsessions/list"))?;
-        let sessions = sessions.context("the media server lists no RTSP sessions")?;
-        let items = sessions["items"]
-            .as_array()
-            .context("RTSP sessions without items")?;
-        let reads = |item: &&Value| item["path"] == path && item["state"] == "read";
-        Ok(Some(items.iter().filter(reads).count()))
     }
 
     /// Waits until somebody reads the RTSP path, so that a publisher may send its first packet.
@@ -158,7 +165,7 @@ impl MediaServer {
     /// When nobody does within `patience`, or the server died.
     pub fn wait_reader(&self, path: &str, patience: Duration) -> Result<()> {
         wait::until(&format!("a reader of {path}"), patience, || {
-            self.alive()?;
+            self.process.alive()?;
             Ok(match self.readers(path)? {
                 Some(0) => Look::NotYet("published, no reader".into()),
                 Some(_) => Look::Done(()),
@@ -173,9 +180,10 @@ impl MediaServer {
     /// # Errors
     /// When the server does not answer.
     pub fn is_rtmp_published(&self, path: &str) -> Result<bool> {
-        match self {
-            Server::MediaMtx(server) => Ok(ready_path(&server.api_addr(), path)?.is_some()),
-            Server::Nginx(nginx) => nginx.is_published(path),
+        let [_, http, _] = self.ports();
+        match self.kind {
+            Kind::MediaMtx => Ok(mediamtx::ready_path(http, path)?.is_some()),
+            Kind::Default => nginx::is_published(http, path),
         }
     }
 
@@ -185,13 +193,8 @@ impl MediaServer {
     /// When it is not within `patience`, or the server died.
     pub fn wait_rtmp_published(&self, path: &str, patience: Duration) -> Result<()> {
         wait::until(&format!("a publisher of {path}"), patience, || {
-            self.alive()?;
-            let published = self.is_rtmp_published(path)?;
-            Ok(if published {
-                Look::Done(())
-            } else {
-                Look::NotYet("not published".into())
-            })
+            self.process.alive()?;
+            Ok(Look::when(self.is_rtmp_published(path)?, "not published"))
         })
     }
 
@@ -201,9 +204,9 @@ impl MediaServer {
     /// # Errors
     /// When the directory cannot be read.
     pub fn recordings(&self, path: &str) -> Result<Vec<PathBuf>> {
-        match self {
-            Server::MediaMtx(server) => server.recordings(path),
-            Server::Nginx(nginx) => nginx.recordings(path),
+        match self.kind {
+            Kind::MediaMtx => mediamtx::recordings(&self.dir, path),
+            Kind::Default => nginx::recordings(&self.dir, path),
         }
     }
 
@@ -213,34 +216,28 @@ impl MediaServer {
     /// # Errors
     /// When there is no recording, or it is not finished within `patience`.
     pub fn recording(&self, path: &str, patience: Duration) -> Result<PathBuf> {
-        wait::until(
-            &format!("the finished recording of {path}"),
-            patience,
-            || {
-                self.process().alive()?;
-                if self.is_rtmp_published(path)? {
-                    return Ok(Look::NotYet("it is still published".into()));
-                }
-                let Some(last) = self.recordings(path)?.pop() else {
-                    return Ok(Look::NotYet("no recording".into()));
-                };
-                let closed = match self {
-                    Server::MediaMtx(server) => server.is_closed(&last)?,
-                    // nginx closes the file before it takes the stream off its list.
-                    Server::Nginx(_) => true,
-                };
-                Ok(if closed {
-                    Look::Done(last)
-                } else {
-                    Look::NotYet("the file is open".into())
-                })
-            },
-        )
+        let what = format!("the finished recording of {path}");
+        wait::until(&what, patience, || {
+            self.process.alive()?;
+            if self.is_rtmp_published(path)? {
+                return Ok(Look::NotYet("it is still published".into()));
+            }
+            let Some(last) = self.recordings(path)?.pop() else {
+                return Ok(Look::NotYet("no recording".into()));
+            };
+            // nginx closes the file before it takes the stream off its list.
+            let closed = self.kind == Kind::Default || mediamtx::is_closed(&self.dir, &last)?;
+            Ok(if closed {
+                Look::Done(last)
+            } else {
+                Look::NotYet("the file is open".into())
+            })
+        })
     }
 
     /// Kills the server, as a crash would.
     pub fn kill(&self) {
-        self.process().kill();
+        self.process.kill();
     }
 
     /// Starts it again on the same ports, stopping it first if it runs.
@@ -248,40 +245,37 @@ impl MediaServer {
     /// # Errors
     /// When it does not start.
     pub fn restart(&mut self) -> Result<()> {
-        match self {
-            Server::MediaMtx(server) => server.restart(),
-            Server::Nginx(nginx) => nginx.restart(),
-        }
-    }
-
-    /// Fails if the server is dead.
-    ///
-    /// # Errors
-    /// When it is, with its last lines.
-    pub fn alive(&self) -> Result<()> {
-        self.process().alive()
+        self.process.stop(STOP_GRACE);
+        let (ports, settings) = (self.ports(), &self.settings);
+        self.process = launch(self.kind, &self.place, &self.dir, ports, settings)?;
+        Ok(())
     }
 
     pub fn process(&self) -> &Process {
-        match self {
-            Server::MediaMtx(server) => server.process(),
-            Server::Nginx(nginx) => nginx.process(),
-        }
+        &self.process
     }
 
     /// Leased ports on which something still listens: none after everything was stopped.
     pub fn busy_ports(&self) -> Vec<u16> {
-        match self {
-            Server::MediaMtx(server) => server.busy_ports(),
-            Server::Nginx(nginx) => nginx.busy_ports(),
-        }
+        let busy = self.leases.iter().filter(|lease| !lease.is_free());
+        busy.map(Lease::port).collect()
     }
 }
 
-/// The path's entry in MediaMTX's API if it is published.
-fn ready_path(api: &str, path: &str) -> Result<Option<Value>> {
-    let item = http_json(&format!("http://{api}/v3/paths/get/{path}"))?;
-    Ok(item.filter(|item| item["ready"] == Value::Bool(true)))
+fn launch(
+    kind: Kind,
+    place: &Place,
+    dir: &Path,
+    ports: Ports,
+    settings: &RtspSettings,
+) -> Result<Process> {
+    let (spawn, answers) = match kind {
+        Kind::MediaMtx => mediamtx::start(place, dir, ports, settings)?,
+        Kind::Default => nginx::start(place, dir, ports)?,
+    };
+    let process = place.group.spawn(&spawn)?;
+    wait_answer(&process, &answers, &[200])?;
+    Ok(process)
 }
 
 /// Splits `live/test/out` into application and stream, as ffmpeg and `rtmp2sink` do.

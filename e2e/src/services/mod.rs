@@ -1,12 +1,12 @@
 //! The programs an environment is made of, each behind a typed handle.
 
-pub mod cable;
 pub mod camera;
 pub mod echo_sts;
 pub mod fleet;
 pub mod media_server;
 pub mod python_sts;
 pub mod recorder;
+pub mod tcp_proxy;
 pub mod viewer;
 pub mod worker;
 
@@ -15,7 +15,8 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 use anyhow::{Context as _, Result};
 use serde_json::Value;
 
-use crate::process::{Group, Spawn};
+use crate::process::{Group, Line, Process, Spawn};
+use crate::wait::{self, Look};
 
 /// How long a program may take to become ready. All of them need well under a second; a machine
 /// that builds and tests at the same time can be ten times slower.
@@ -74,6 +75,40 @@ pub(crate) fn http_get(url: &str) -> Result<(u16, String)> {
         .read_to_string()
         .with_context(|| format!("cannot read {url}"))?;
     Ok((response.status().as_u16(), body))
+}
+
+/// Waits until a program that was just started prints `listening on URL`.
+///
+/// # Errors
+/// When it does not start; the message holds its last lines.
+pub(crate) fn wait_url(process: &Process) -> Result<String> {
+    let url = |line: &Line| {
+        let url = line.text.strip_prefix("listening on ")?;
+        Some(url.trim().to_owned())
+    };
+    process
+        .wait_line("its ready line", READY_PATIENCE, url)
+        .with_context(|| format!("{} does not start", process.name()))
+}
+
+/// Waits until a program that was just started answers, with one of `statuses` if there are any; kills it
+/// if it does not.
+///
+/// # Errors
+/// When it dies or does not answer in time.
+pub(crate) fn wait_answer(process: &Process, url: &str, statuses: &[u16]) -> Result<()> {
+    let what = format!("{} to answer", process.name());
+    wait::until(&what, READY_PATIENCE, || {
+        process.alive()?;
+        Ok(match http_get(url) {
+            Ok((status, _)) if statuses.is_empty() || statuses.contains(&status) => Look::Done(()),
+            Ok((status, body)) => Look::NotYet(format!("status {status}: {body}")),
+            Err(error) => Look::NotYet(format!("{error:#}")),
+        })
+    })
+    .inspect_err(|_| {
+        process.kill();
+    })
 }
 
 /// Like [`http_get`] for JSON; `None` if the answer is 404.

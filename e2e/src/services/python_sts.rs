@@ -3,9 +3,9 @@
 
 use std::path::PathBuf;
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 
-use super::{Place, READY_PATIENCE};
+use super::{Place, wait_url};
 
 /// What is started as `interpreter script JOURNAL args…`.
 #[derive(Debug, Clone)]
@@ -18,36 +18,17 @@ pub struct PythonStsOptions {
     pub args: Vec<String>,
 }
 
-/// A running script; its environment stops it.
-#[derive(Debug)]
-pub struct PythonSts {
-    url: String,
-}
-
-impl PythonSts {
-    /// Starts it; returns when it has said where it listens.
-    ///
-    /// # Errors
-    /// When it does not start; the message holds its last lines.
-    pub fn start(place: &Place, options: &PythonStsOptions) -> Result<Self> {
-        let spawn = place
-            .spawn("python-sts", &options.interpreter)
-            .arg(&options.script)
-            .arg(place.journal())
-            .args(&options.args)
-            // Nothing is left beside the script.
-            .env("PYTHONDONTWRITEBYTECODE", "1");
-        let process = place.group.spawn(&spawn)?;
-        let url = process
-            .wait_line("its ready line", READY_PATIENCE, |line| {
-                line.text.strip_prefix("listening on ").map(str::to_owned)
-            })
-            .with_context(|| format!("{} does not start", options.script.display()))?;
-        Ok(Self { url })
-    }
-
-    /// `http://127.0.0.1:PORT`.
-    pub fn url(&self) -> &str {
-        &self.url
-    }
+/// Starts it; returns its URL when it has said where it listens. Its environment stops it.
+///
+/// # Errors
+/// When it does not start; the message holds its last lines.
+pub fn start(place: &Place, options: &PythonStsOptions) -> Result<String> {
+    let spawn = place
+        .spawn("python-sts", &options.interpreter)
+        .arg(&options.script)
+        .arg(place.journal())
+        .args(&options.args)
+        // Nothing is left beside the script.
+        .env("PYTHONDONTWRITEBYTECODE", "1");
+    wait_url(&place.group.spawn(&spawn)?)
 }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail};
 
 use super::{Place, STOP_GRACE};
-use crate::probe::nal;
+use crate::probe::field;
 use crate::process::{Line, Process};
 
 /// What a player may need beyond the time it plays: connect, find the streams, wait for a keyframe.
@@ -128,21 +128,18 @@ impl LateReader {
         };
         let received = std::fs::read(&self.received)
             .with_context(|| format!("cannot read {}", self.received.display()))?;
-        let first_slice = nal::split_annex_b(&received);
-        let before: Vec<u8> = first_slice
-            .iter()
-            .map(|nal| nal::kind(nal))
-            .take_while(|kind| !(1..=5).contains(kind))
-            .collect();
+        // Types of NAL units (ISO/IEC 14496-10, table 7-1): 1 to 5 are slices, 5 is of an IDR picture, 7
+        // and 8 are parameter sets.
+        let starts = received.windows(4).filter(|bytes| bytes[..3] == [0, 0, 1]);
+        let kinds: Vec<_> = starts.map(|bytes| bytes[3] & 0x1f).collect();
+        let slice = kinds.iter().position(|kind| (1..=5).contains(kind));
+        let before = &kinds[..slice.unwrap_or(kinds.len())];
         Ok(LateReport {
             first_picture_after: at.duration_since(self.started),
             size: first.size,
             first_picture_is_key: first.key,
-            first_unit_is_key: first_slice
-                .iter()
-                .find(|nal| nal::is_slice(nal))
-                .is_some_and(|nal| nal::kind(nal) == nal::IDR),
-            parameter_sets_first: before.contains(&nal::SPS) && before.contains(&nal::PPS),
+            first_unit_is_key: slice.is_some_and(|at| kinds[at] == 5),
+            parameter_sets_first: before.contains(&7) && before.contains(&8),
             pictures: 1 + pictures.count(),
             video: video.length(),
             audio: audio.length(),
@@ -232,12 +229,6 @@ impl Played {
         let (first, last) = self.0.unwrap_or_default();
         Duration::from_secs_f64((last - first).max(0.0))
     }
-}
-
-/// What follows `name` up to the next space; ffmpeg pads some values on the left.
-fn field<'a>(line: &'a str, name: &str) -> Option<&'a str> {
-    let (_, rest) = line.split_once(name)?;
-    rest.split_whitespace().next()
 }
 
 #[cfg(test)]

@@ -7,16 +7,15 @@ use std::{process::ExitStatus, sync::Arc, time::Duration};
 use anyhow::{Context as _, Result, bail};
 use nix::sys::signal::Signal;
 
-use super::{Place, READY_PATIENCE, http_get};
+use super::{Place, READY_PATIENCE, http_get, wait_answer};
 use crate::{
     probe::{
         logs::{Log, Record},
-        metrics::Scrape,
+        metrics::{Scrape, ScrapeSample},
     },
     process::{Process, exit_text},
     programs,
 };
-pub use scraper::ScrapeSample;
 use scraper::Scraper;
 
 /// How the worker is started; what is `None` is left to its own default.
@@ -30,22 +29,10 @@ pub struct WorkerOptions {
     pub output_url: String,
     /// STS service.
     pub sts_url: String,
-    /// Pass the audio through untouched instead of having it dubbed.
-    pub passthrough: bool,
-    /// Keep the original under the dub, at this level in dB.
-    pub duck_db: Option<f64>,
     /// Length of a segment.
     pub segment_duration: Option<Duration>,
     /// Write captions among the artifacts, where the report finds them.
     pub captions: bool,
-    /// How long segment files are kept.
-    pub segment_retention: Option<Duration>,
-    /// How long a fragment may stay unanswered.
-    pub sts_timeout: Option<Duration>,
-    /// How many fragments may be unanswered at once.
-    pub max_inflight: Option<u32>,
-    /// Consecutive failures that open the breaker.
-    pub breaker_failures: Option<u32>,
     /// More environment variables, also to override the above with values that are refused.
     pub env: Vec<(String, String)>,
 }
@@ -63,52 +50,32 @@ impl WorkerOptions {
             input_url: input_url.into(),
             output_url: output_url.into(),
             sts_url: sts_url.into(),
-            passthrough: false,
-            duck_db: None,
             segment_duration: None,
             captions: false,
-            segment_retention: None,
-            sts_timeout: None,
-            max_inflight: None,
-            breaker_failures: None,
             env: Vec::new(),
         }
     }
 
+    /// Sets one more variable.
+    pub fn set(&mut self, name: &str, value: impl ToString) {
+        self.env.push((name.to_owned(), value.to_string()));
+    }
+
     fn variables(&self, place: &Place) -> Vec<(String, String)> {
-        let ms = |value: Option<Duration>| value.map(|value| value.as_millis().to_string());
-        let span = |value: Option<Duration>| value.map(|value| format!("{}ms", value.as_millis()));
-        let mode = if self.passthrough {
-            "passthrough"
-        } else {
-            "enabled"
-        };
+        let segment = self.segment_duration;
         let variables = [
             ("WORKER_STREAM_ID", Some(self.stream_id.clone())),
             ("WORKER_INPUT_URL", Some(self.input_url.clone())),
             ("WORKER_OUTPUT_URL", Some(self.output_url.clone())),
             ("WORKER_STS_SERVICE_URL", Some(self.sts_url.clone())),
-            ("WORKER_STS_MODE", Some(mode.into())),
-            ("WORKER_DUB_MIX", self.duck_db.map(|_| "duck".into())),
             (
-                "WORKER_DUB_DUCK_DB",
-                self.duck_db.map(|level| level.to_string()),
+                "WORKER_SEGMENT_DURATION",
+                segment.map(|it| format!("{}ms", it.as_millis())),
             ),
-            ("WORKER_SEGMENT_DURATION", span(self.segment_duration)),
             ("WORKER_SEGMENT_DIR", Some(segment_dir(place))),
             (
                 "WORKER_CAPTIONS",
                 self.captions.then(|| place.artifacts.display().to_string()),
-            ),
-            ("WORKER_SEGMENT_RETENTION", span(self.segment_retention)),
-            ("WORKER_STS_TIMEOUT_MS", ms(self.sts_timeout)),
-            (
-                "WORKER_STS_MAX_INFLIGHT",
-                self.max_inflight.map(|n| n.to_string()),
-            ),
-            (
-                "WORKER_BREAKER_FAILURES",
-                self.breaker_failures.map(|n| n.to_string()),
             ),
             ("WORKER_METRICS_ADDR", Some("127.0.0.1:0".into())),
             ("LOG_FORMAT", Some("json".into())),
@@ -166,15 +133,8 @@ impl Worker {
                     .flatten()
             })
             .context("the worker does not start")?;
-        let health = format!("http://{addr}/health");
-        crate::wait::until("the worker's /health", READY_PATIENCE, || {
-            process.alive()?;
-            Ok(match http_get(&health) {
-                // It says 503 while it has no input; that it answers is what counts here.
-                Ok(_) => crate::wait::Look::Done(()),
-                Err(error) => crate::wait::Look::NotYet(format!("{error:#}")),
-            })
-        })?;
+        // It says 503 while it has no input; that it answers is what counts here.
+        wait_answer(&process, &format!("http://{addr}/health"), &[])?;
         let metrics_url = format!("http://{addr}/metrics");
         let scraper = Scraper::start(metrics_url.clone(), process.clone())?;
         Ok(Self {
@@ -347,9 +307,8 @@ mod tests {
             artifacts: scratch.path().to_owned(),
         };
         let mut options = WorkerOptions::new("t", "rtsp://h/i", "rtmp://h/o", "http://h");
-        options.segment_retention = Some(Duration::from_millis(2500));
-        options.sts_timeout = Some(Duration::from_secs(8));
-        options.env.push(("LOG_LEVEL".into(), "debug".into()));
+        options.segment_duration = Some(Duration::from_millis(2500));
+        options.set("LOG_LEVEL", "debug");
         let variables = options.variables(&place);
         let value = |name: &str| {
             variables
@@ -358,16 +317,9 @@ mod tests {
                 .find(|(known, _)| known == name)
                 .map(|(_, value)| value.as_str())
         };
-        assert_eq!(value("WORKER_STS_MODE"), Some("enabled"));
-        assert_eq!(value("WORKER_SEGMENT_RETENTION"), Some("2500ms"));
-        assert_eq!(value("WORKER_STS_TIMEOUT_MS"), Some("8000"));
-        assert_eq!(value("WORKER_METRICS_ADDR"), Some("127.0.0.1:0"));
+        assert_eq!(value("WORKER_INPUT_URL"), Some("rtsp://h/i"));
+        assert_eq!(value("WORKER_SEGMENT_DURATION"), Some("2500ms"));
+        assert_eq!(value("WORKER_CAPTIONS"), None);
         assert_eq!(value("LOG_LEVEL"), Some("debug"));
-        assert_eq!(value("WORKER_SEGMENT_DURATION"), None);
-        assert_eq!(value("WORKER_DUB_MIX"), None);
-        options.duck_db = Some(-12.5);
-        let variables = options.variables(&place);
-        let has = |name: &str, value: &str| variables.contains(&(name.into(), value.into()));
-        assert!(has("WORKER_DUB_MIX", "duck") && has("WORKER_DUB_DUCK_DB", "-12.5"));
     }
 }

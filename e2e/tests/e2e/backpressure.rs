@@ -19,10 +19,10 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use e2e::clock::{ClipSpec, cached};
+use e2e::pipeline::{Evidence, Live};
 use e2e::probe::logs::Record;
 use e2e::runner::{Context, MAIN};
 use e2e::services::echo_sts::EchoStsOptions;
-use e2e::story::{Evidence, Live};
 use sts_protocol::{
     BackpressureAction, BackpressureConfig, Direction, LatencyConfig, SimulateBackpressure, event,
 };
@@ -60,7 +60,7 @@ pub(crate) fn run(stage: &Context) -> Result<()> {
 
 fn tell(stage: &Context) -> Result<Evidence> {
     stage
-        .story(cached(&spec(CLIP))?, Duration::from_secs(CLIP.into()))
+        .pipeline(cached(&spec(CLIP))?, Duration::from_secs(CLIP.into()))
         .sts(sts(FIRST_ANSWER))
         .worker(|options| options.segment_duration = Some(SEGMENT))
         .run(change_the_pace)
@@ -84,11 +84,7 @@ fn spec(seconds: u32) -> ClipSpec {
 }
 
 fn sts(latency: Duration) -> EchoStsOptions {
-    EchoStsOptions {
-        latency: Some(latency),
-        audio_mode: Some("mark".to_owned()),
-        ..EchoStsOptions::default()
-    }
+    EchoStsOptions::mode("mark").latency(latency)
 }
 
 fn change_the_pace(live: &mut Live) -> Result<()> {
@@ -102,7 +98,7 @@ fn change_the_pace(live: &mut Live) -> Result<()> {
             severity: None,
             recommended_delay_ms,
         };
-        control.backpressure(report).map(|_| ())
+        control.send(report).map(|_| ())
     };
     let until = |event: &'static str, batch: u64| -> Result<Record> {
         let what = format!("{event} of batch {batch}");
@@ -121,7 +117,7 @@ fn change_the_pace(live: &mut Live) -> Result<()> {
                 .next()
                 .is_some()
         })?;
-    control.latency(LatencyConfig {
+    control.send(LatencyConfig {
         stream_id: Some(stream_id.to_owned()),
         base_ms: ANSWER_MS,
         ..LatencyConfig::default()
@@ -271,7 +267,7 @@ fn report_by_itself(stage: &Context) -> Result<Evidence> {
         .worker(|options| options.segment_duration = Some(SEGMENT))
         .run(|live| {
             let control = live.environment.echo_sts().control()?;
-            control.automatic_backpressure(BackpressureConfig {
+            control.send(BackpressureConfig {
                 stream_id: Some(live.environment.stream_id().to_owned()),
                 enabled: true,
                 threshold_low: 0.3,

@@ -9,10 +9,10 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use e2e::clock::{ClipSpec, cached};
+use e2e::pipeline::{Evidence, Live};
 use e2e::probe::logs::Record;
 use e2e::runner::Context;
 use e2e::services::echo_sts::EchoStsOptions;
-use e2e::story::{Evidence, Live};
 use sts_protocol::{ErrorCode, ErrorRule, ErrorSimulation, LatencyConfig};
 
 use crate::stage::{MINUTE, Stage};
@@ -27,13 +27,9 @@ const USUAL_LATENCY: u64 = 1_000;
 const PROBE_LATENCY: u64 = 3_000;
 
 pub(crate) fn run(stage: &Context) -> Result<()> {
-    let sts = EchoStsOptions {
-        latency: Some(Duration::from_millis(USUAL_LATENCY)),
-        audio_mode: Some("mark".to_owned()),
-        ..EchoStsOptions::default()
-    };
+    let sts = EchoStsOptions::mode("mark").latency(Duration::from_millis(USUAL_LATENCY));
     let evidence = stage
-        .story(cached(&ClipSpec::clock(60).small())?, MINUTE)
+        .pipeline(cached(&ClipSpec::clock(60).small())?, MINUTE)
         .sts(sts)
         .worker(|options| options.segment_duration = Some(SEGMENT))
         .run(fail_then_recover)?;
@@ -69,13 +65,13 @@ fn fail_then_recover(live: &mut Live) -> Result<()> {
     let control = live.environment.echo_sts().control()?;
     let stream_id = Some(live.environment.stream_id().to_owned());
     let latency = |base_ms| {
-        control.latency(LatencyConfig {
+        control.send(LatencyConfig {
             stream_id: stream_id.clone(),
             base_ms,
             ..LatencyConfig::default()
         })
     };
-    control.errors(ErrorSimulation {
+    control.send(ErrorSimulation {
         stream_id: stream_id.clone(),
         enabled: true,
         rules: vec![

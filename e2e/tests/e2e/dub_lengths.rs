@@ -10,12 +10,12 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use e2e::clock::{ClipSpec, cached};
+use e2e::pipeline::{Evidence, Live};
 use e2e::probe::audio::{self, Segment, Sound};
 use e2e::probe::captions;
 use e2e::probe::clock::Clock;
 use e2e::runner::{self, Context};
 use e2e::services::echo_sts::EchoStsOptions;
-use e2e::story::{Evidence, Live};
 use sts_protocol::{Direction, event, mark};
 
 use crate::stage::Stage;
@@ -105,11 +105,10 @@ fn play(stage: &Context, fit: Fit, list: Option<[f64; 8]>) -> Result<Played> {
     let length = SEGMENT * segments as u32;
     let spec = ClipSpec::tone(TONE_HZ, length.as_secs() as u32).small();
     let factors = list.map(|list| list.map(|factor| factor.to_string()).join(","));
-    let sts = EchoStsOptions {
-        audio_mode: Some("speech".to_owned()),
-        seed: Some(SEED),
-        args: factors.map_or(Vec::new(), |list| vec!["--audio-ratios".to_owned(), list]),
-        ..EchoStsOptions::default()
+    let sts = EchoStsOptions::mode("speech").with("--seed", SEED);
+    let sts = match factors {
+        Some(list) => sts.with("--audio-ratios", list),
+        None => sts,
     };
     let evidence = stage
         .part(name, cached(&spec)?, length)
@@ -118,9 +117,8 @@ fn play(stage: &Context, fit: Fit, list: Option<[f64; 8]>) -> Result<Played> {
             options.segment_duration = Some(SEGMENT);
             options.captions = true;
             if fit == Fit::Stretch {
-                for (name, value) in [("WORKER_DUB_FIT", "stretch"), ("WORKER_DUB_SPILL", SPILL)] {
-                    options.env.push((name.to_owned(), value.to_owned()));
-                }
+                options.set("WORKER_DUB_FIT", "stretch");
+                options.set("WORKER_DUB_SPILL", SPILL);
             }
         })
         .run(|live| pages(live))?;

@@ -8,11 +8,11 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use e2e::clock::{ClipSpec, cached};
+use e2e::pipeline::Evidence;
 use e2e::probe::audio::{self, Sound, Verdict};
 use e2e::probe::logs::Level;
 use e2e::runner::{self, Context};
 use e2e::services::echo_sts::EchoStsOptions;
-use e2e::story::Evidence;
 
 use crate::stage::Stage;
 use crate::wire;
@@ -104,10 +104,10 @@ pub(crate) fn run(stage: &Context) -> Result<()> {
 }
 
 fn one(stage: &Context, &(name, options, expect): &Part) -> Result<Evidence> {
-    let sts = EchoStsOptions {
-        args: options.iter().map(ToString::to_string).collect(),
-        ..EchoStsOptions::default()
-    };
+    let pairs = options.chunks(2);
+    let sts = pairs.fold(EchoStsOptions::default(), |sts, pair| {
+        sts.with(pair[0], pair[1])
+    });
     stage
         .part(
             name,
@@ -117,7 +117,10 @@ fn one(stage: &Context, &(name, options, expect): &Part) -> Result<Evidence> {
         .sts(sts)
         .worker(move |options| {
             options.segment_duration = Some(SEGMENT);
-            options.duck_db = matches!(expect, Expect::VoiceOver(_)).then_some(UNDER_DB);
+            if matches!(expect, Expect::VoiceOver(_)) {
+                options.set("WORKER_DUB_MIX", "duck");
+                options.set("WORKER_DUB_DUCK_DB", UNDER_DB);
+            }
         })
         .run(|_| Ok(()))
 }

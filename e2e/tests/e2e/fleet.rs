@@ -9,13 +9,14 @@ use anyhow::{Context as _, Result, ensure};
 use camera::Manner;
 use e2e::clock::{ClipSpec, cached};
 use e2e::environment::{Environment, Scene, Way, output_path};
+use e2e::failure::Skipped;
 use e2e::probe::clock::pictures;
 use e2e::probe::logs::{Log, Record};
 use e2e::programs;
-use e2e::runner::{Context, Skipped};
+use e2e::runner::Context;
 use e2e::services::echo_sts::EchoStsOptions;
 use e2e::services::fleet::{Fleet, Job, is_alive};
-use e2e::story::quietly;
+use e2e::threads::quietly;
 use e2e::wait::Look;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -132,11 +133,7 @@ impl Stage<'_> {
         }
         e2e::wait::until("the first copies to end", DRAINED, || {
             let left = orphans.iter().filter(|pid| is_alive(**pid)).count();
-            Ok(if left == 0 {
-                Look::Done(())
-            } else {
-                Look::NotYet(format!("{left} are there"))
-            })
+            Ok(Look::when(left == 0, format!("{left} are there")))
         })?;
         for stream in on(cut_off) {
             let server = self.environment.media_server();

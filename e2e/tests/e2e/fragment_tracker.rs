@@ -13,9 +13,9 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use e2e::clock::{ClipSpec, cached};
+use e2e::pipeline::{Evidence, Live};
 use e2e::runner::Context;
 use e2e::services::echo_sts::EchoStsOptions;
-use e2e::story::{Evidence, Live};
 use sts_protocol::{AudioConfig, AudioMode, Direction, event};
 
 use crate::stage::Stage;
@@ -32,20 +32,16 @@ const BLOCKED: usize = 4;
 const PATIENCE: Duration = Duration::from_secs(20);
 
 pub(crate) fn run(stage: &Context) -> Result<()> {
-    let sts = EchoStsOptions {
-        latency: Some(Duration::from_millis(5_300)),
-        audio_mode: Some("mark".to_owned()),
-        ..EchoStsOptions::default()
-    };
+    let sts = EchoStsOptions::mode("mark").latency(Duration::from_millis(5_300));
     let spec = ClipSpec::clock(CLIP).small();
     let evidence = stage
-        .story(cached(&spec)?, Duration::from_secs(CLIP.into()))
+        .pipeline(cached(&spec)?, Duration::from_secs(CLIP.into()))
         .sts(sts)
         .worker(|options| options.segment_duration = Some(SEGMENT))
         .run(hold_one)?;
     stage.snapshot("fragment_tracker__metrics", &wire::metric_set(&evidence));
     stage.snapshot("fragment_tracker__sts_events", &wire::wire(&evidence));
-    places(&evidence)?;
+    in_flight(&evidence)?;
     ids(&evidence)?;
     wire::require_outcome(&evidence, SEGMENTS, SEGMENT, &[(1..2, "timeout")])?;
     wire::require_stalls(&evidence, &[HELD as u64])?;
@@ -64,7 +60,7 @@ fn hold_one(live: &mut Live) -> Result<()> {
         })
     };
     arrived(1)?;
-    control.audio(AudioConfig {
+    control.send(AudioConfig {
         stream_id: stream_id.clone(),
         count: Some(1),
         ..AudioConfig::new(AudioMode::Hold)
@@ -72,15 +68,15 @@ fn hold_one(live: &mut Live) -> Result<()> {
     arrived(2)?;
     live.tell("a fragment is held for ever");
     // Without this it would be `echo` again, which nobody can hear.
-    control.audio(AudioConfig {
+    control.send(AudioConfig {
         stream_id,
         ..AudioConfig::new(AudioMode::Mark)
     })?;
     Ok(())
 }
 
-/// Three places: used to the full, never overfilled, and given back after eight seconds.
-fn places(evidence: &Evidence) -> Result<()> {
+/// Three in flight at most: used to the full, never more, and a slot is given back after eight seconds.
+fn in_flight(evidence: &Evidence) -> Result<()> {
     let journal = &evidence.journal;
     let most = journal.most_in_flight(Some(TIMEOUT_SEEN));
     ensure!(most == 3, "{most} fragments were in flight at once");

@@ -3,11 +3,12 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
+use e2e::pipeline::{Evidence, Live};
 use e2e::probe::audio;
 use e2e::probe::ffprobe;
+use e2e::probe::metrics::ScrapeSample;
 use e2e::runner::{Context, MAIN};
-use e2e::services::worker::ScrapeSample;
-use e2e::story::{Evidence, Live, quietly};
+use e2e::threads::quietly;
 
 use crate::cameras;
 use crate::judge;
@@ -24,14 +25,13 @@ pub(crate) fn run(stage: &Context) -> Result<()> {
 
 fn minute(stage: &Context) -> Result<()> {
     let evidence = stage
-        .story(stage.fixture(), MINUTE)
+        .pipeline(stage.fixture(), MINUTE)
         .late_reader()
         .run(there_within_a_second)?;
     stage.snapshot("full_pipeline__metrics", &stage::metric_set(&evidence));
     stage.snapshot("full_pipeline__sts_events", &stage::sts_events(&evidence));
     let recording = evidence.recording()?.to_owned();
-    let mut summary =
-        quietly(move || Ok(ffprobe::probe(&recording, Duration::from_secs(30))?.summary()))?;
+    let mut summary = quietly(move || Ok(ffprobe::probe(&recording)?.summary()))?;
     // Times in FLV are whole milliseconds, so the rate read from them is nearly the clip's.
     let video = summary.get_mut("video").context("no video stream")?;
     let fps = video.fps.take().context("no frame rate")?;

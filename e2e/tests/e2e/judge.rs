@@ -4,10 +4,11 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
+use e2e::pipeline::Evidence;
 use e2e::probe::audio::{self, Sound};
 use e2e::probe::clock::{Skew, Sync};
-use e2e::services::worker::ScrapeSample;
-use e2e::story::{Evidence, quietly};
+use e2e::probe::metrics::ScrapeSample;
+use e2e::threads::quietly;
 use sts_protocol::{Direction, event};
 
 use crate::wire;

@@ -15,11 +15,11 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use e2e::clock::{ClipSpec, cached};
+use e2e::pipeline::{Evidence, Live};
 use e2e::probe::logs::Record;
 use e2e::runner::Context;
 use e2e::services::echo_sts::EchoStsOptions;
 use e2e::services::viewer::Viewer;
-use e2e::story::{Evidence, Live};
 use sts_protocol::{Direction, LatencyConfig, event};
 
 use self::seen::{CATCH_UP, Seen};
@@ -42,14 +42,10 @@ const PATIENCE: Duration = Duration::from_secs(20);
 
 pub(crate) fn run(stage: &Context) -> Result<()> {
     let spec = ClipSpec::clock(CLIP).small();
-    let sts = EchoStsOptions {
-        latency: Some(USUAL),
-        audio_mode: Some("mark".to_owned()),
-        ..EchoStsOptions::default()
-    };
+    let sts = EchoStsOptions::mode("mark").latency(USUAL);
     let mut watched = None;
     let evidence = stage
-        .story(cached(&spec)?, Duration::from_secs(CLIP.into()))
+        .pipeline(cached(&spec)?, Duration::from_secs(CLIP.into()))
         .sts(sts)
         .worker(|options| options.segment_duration = Some(SEGMENT))
         .run(|live| {
@@ -89,7 +85,7 @@ fn answer_late(live: &Live) -> Result<()> {
     let echo_sts = live.environment.echo_sts();
     let control = echo_sts.control()?;
     let latency = |latency: Duration| {
-        control.latency(LatencyConfig {
+        control.send(LatencyConfig {
             stream_id: Some(live.environment.stream_id().to_owned()),
             base_ms: latency.as_millis() as u64,
             ..LatencyConfig::default()

@@ -7,12 +7,13 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use e2e::clock::{ClipSpec, cached};
 use e2e::environment::Environment;
+use e2e::failure::Skipped;
 use e2e::probe::clock::pictures;
 use e2e::probe::logs::{Log, Record};
-use e2e::runner::{Context, Skipped};
+use e2e::runner::Context;
 use e2e::services::echo_sts::EchoStsOptions;
 use e2e::services::media_server::{Kind, RtspSettings};
-use e2e::story::quietly;
+use e2e::threads::quietly;
 
 const SECONDS: u32 = 20;
 /// The worker joins a stream that runs, and gets nothing before the publisher's first sender report, which
@@ -61,7 +62,7 @@ pub(crate) fn run(context: &Context) -> Result<()> {
     let clip = cached(&ClipSpec::clock(SECONDS).small())?;
     let mut recordings = Vec::new();
     for time in 1..=2 {
-        context.phase(format!("published for the {time}. time"));
+        context.phase(&format!("published for the {time}. time"));
         publish(&environment, &clip)?;
         let server = environment.media_server();
         let recording = server.recording(&environment.output_path(), PATIENCE)?;

@@ -7,10 +7,11 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use e2e::clock::{ClipSpec, cached, talk};
+use e2e::pipeline::Evidence;
 use e2e::probe::audio::{self, Sound, Verdict};
 use e2e::runner::{self, Context};
 use e2e::services::echo_sts::EchoStsOptions;
-use e2e::story::{Evidence, quietly};
+use e2e::threads::quietly;
 
 use crate::stage::{MINUTE, Stage};
 use crate::wire;
@@ -34,17 +35,10 @@ pub(crate) fn run(stage: &Context) -> Result<()> {
 
 fn play(stage: &Context, part: &str, spec: &ClipSpec, length: Duration) -> Result<Evidence> {
     let spec = spec.clone().small();
-    let sts = EchoStsOptions {
-        audio_mode: Some("mark".to_owned()),
-        ..EchoStsOptions::default()
-    };
     let evidence = stage
         .part(part, cached(&spec)?, length)
-        .sts(sts)
-        .worker(|options| {
-            let pause = ("WORKER_SEGMENT_CUT".to_owned(), "pause".to_owned());
-            options.env.push(pause);
-        })
+        .sts(EchoStsOptions::mode("mark"))
+        .worker(|options| options.set("WORKER_SEGMENT_CUT", "pause"))
         .run(|_| Ok(()))?;
     evidence.require_every_picture(spec.frames())?;
     evidence.require_every_coded_frame()?;

@@ -9,11 +9,12 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use e2e::clock::{ClipSpec, cached};
+use e2e::failure::Skipped;
+use e2e::pipeline::Evidence;
 use e2e::probe::audio::Verdict;
 use e2e::probe::logs::{Level, Record};
-use e2e::runner::{Context, Skipped};
+use e2e::runner::Context;
 use e2e::services::python_sts::PythonStsOptions;
-use e2e::story::Evidence;
 use sts_protocol::{Direction, event, mark};
 
 use crate::stage::Stage as _;
@@ -36,7 +37,7 @@ pub(crate) fn run(stage: &Context) -> Result<()> {
     let spec = ClipSpec::clock(CLIP).small();
     let service = service()?;
     let evidence = stage
-        .story(cached(&spec)?, Duration::from_secs(CLIP.into()))
+        .pipeline(cached(&spec)?, Duration::from_secs(CLIP.into()))
         .python_sts(service)
         .worker(|options| options.segment_duration = Some(SEGMENT))
         .run(|_| Ok(()))?;

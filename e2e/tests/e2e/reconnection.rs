@@ -8,12 +8,13 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use e2e::clock::{ClipSpec, cached};
+use e2e::pipeline::{Evidence, Live};
 use e2e::probe::audio::Verdict;
 use e2e::probe::frames::{self, CodedFrames};
 use e2e::probe::logs::{Log, Record};
 use e2e::runner::{Context, MAIN};
 use e2e::services::echo_sts::EchoStsOptions;
-use e2e::story::{Evidence, Live, quietly};
+use e2e::threads::quietly;
 use sts_protocol::{Direction, SimulateDisconnect, event};
 
 use crate::stage::Stage;
@@ -46,16 +47,12 @@ pub(crate) fn run(stage: &Context) -> Result<()> {
 }
 
 fn sts(latency: Duration) -> EchoStsOptions {
-    EchoStsOptions {
-        latency: Some(latency),
-        audio_mode: Some("mark".to_owned()),
-        ..EchoStsOptions::default()
-    }
+    EchoStsOptions::mode("mark").latency(latency)
 }
 
 fn come_back(stage: &Context) -> Result<Evidence> {
     stage
-        .story(cached(&spec(CLIP))?, Duration::from_secs(CLIP.into()))
+        .pipeline(cached(&spec(CLIP))?, Duration::from_secs(CLIP.into()))
         .sts(sts(LATENCY))
         .worker(|options| options.segment_duration = Some(SEGMENT))
         .run(hang_up_twice)
@@ -92,7 +89,7 @@ fn hang_up_twice(live: &mut Live) -> Result<()> {
             },
         )?;
         live.tell(&format!("STS hangs up after segment {batch}"));
-        control.disconnect(SimulateDisconnect {
+        control.send(SimulateDisconnect {
             stream_id: Some(stream_id.to_owned()),
             delay_ms: MIDWAY_MS,
             refuse_for_ms,

@@ -78,9 +78,9 @@ pub(crate) fn run(context: &Context) -> Result<()> {
     let output_url = environment.output_url();
     let server = environment.media_server_mut();
     server.kill();
-    ensure!(server.alive().is_err(), "it survived SIGKILL");
+    ensure!(server.process().alive().is_err(), "it survived SIGKILL");
     server.restart()?;
-    server.alive()?;
+    server.process().alive()?;
     let same = environment.output_url() == output_url;
     ensure!(same, "it came back at another address");
 

@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use e2e::pipeline::{Evidence, Pipeline};
 use e2e::runner::{Context, MAIN};
-use e2e::story::{Evidence, Story};
 
 /// Length of the committed fixture.
 pub(crate) const MINUTE: Duration = Duration::from_mins(1);
@@ -12,20 +12,18 @@ pub(crate) const MINUTE: Duration = Duration::from_mins(1);
 /// What a scenario does with its context.
 pub(crate) trait Stage {
     /// A run of this scenario.
-    fn story(&self, clip: impl Into<PathBuf>, length: Duration) -> Story {
+    fn pipeline(&self, clip: impl Into<PathBuf>, length: Duration) -> Pipeline {
         self.part(MAIN, clip, length)
     }
 
     /// One of several runs of this scenario; `part` names its artifacts.
-    fn part(&self, part: &str, clip: impl Into<PathBuf>, length: Duration) -> Story;
+    fn part(&self, part: &str, clip: impl Into<PathBuf>, length: Duration) -> Pipeline;
 }
 
 impl Stage for Context {
-    fn part(&self, part: &str, clip: impl Into<PathBuf>, length: Duration) -> Story {
-        Story::new(self.artifacts_of(part), clip, length)
-            .media_server(Some(self.media_server()))
-            .trace(self.trace())
-            .tell(self.teller())
+    fn part(&self, part: &str, clip: impl Into<PathBuf>, length: Duration) -> Pipeline {
+        let environment = self.named_environment(&self.artifacts_of(part));
+        Pipeline::new(environment, clip, length).tell(self.teller())
     }
 }
 

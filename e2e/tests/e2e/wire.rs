@@ -11,11 +11,11 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use e2e::failure;
+use e2e::pipeline::Evidence;
 use e2e::probe::FALLBACK_REASONS;
 use e2e::probe::audio::Verdict;
 use e2e::probe::journal::{Fragment, Journal};
 use e2e::probe::logs::{Log, Record};
-use e2e::story::Evidence;
 use serde::Serialize;
 use sts_protocol::{Direction, event};
 

@@ -10,10 +10,10 @@ use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use e2e::clock::{ClipSpec, render, render_edited, samples};
+use e2e::pipeline::Evidence;
 use e2e::probe::audio::Verdict;
 use e2e::probe::{journal::Journal, logs::Log, metrics::Scrape};
 use e2e::services::media_server::Kind;
-use e2e::story::Evidence;
 use serde_json::json;
 use sts_protocol::mark;
 

@@ -4,12 +4,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use e2e::clock::{ClipSpec, samples};
+use e2e::pipeline::Evidence;
 use e2e::probe::audio::Sound;
 use e2e::probe::clock::{Skew, Sync};
 use e2e::probe::metrics::Scrape;
+use e2e::probe::metrics::ScrapeSample;
 use e2e::services::viewer::Arrival;
-use e2e::services::worker::ScrapeSample;
-use e2e::story::Evidence;
 use serde_json::json;
 
 use super::{DELTAS, FILES, SEGMENT, good, judge, require_words, run, seen};

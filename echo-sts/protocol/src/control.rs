@@ -433,6 +433,22 @@ pub enum ControlMessage {
     SessionLoss(SimulateSessionLoss),
 }
 
+/// Each kind of message from what it carries.
+macro_rules! from_contents {
+    ($($kind:ident: $contents:ty),*) => {
+        $(impl From<$contents> for ControlMessage {
+            fn from(contents: $contents) -> Self {
+                Self::$kind(contents)
+            }
+        })*
+    };
+}
+from_contents!(
+    Errors: ErrorSimulation, Latency: LatencyConfig, Backpressure: BackpressureConfig,
+    SimulateBackpressure: SimulateBackpressure, Audio: AudioConfig, Disconnect: SimulateDisconnect,
+    SessionLoss: SimulateSessionLoss
+);
+
 impl ControlMessage {
     /// Reads and checks the payload of event `name`; `None` if no control event has that name.
     pub fn parse(name: &str, payload: Value) -> Option<Result<Self, Refusal>> {

@@ -5,6 +5,8 @@ use e2e_ffmpeg::Detail;
 use serde::Deserialize;
 use std::path::Path;
 
+use crate::probe::ffprobe::{ask, fraction};
+
 /// A step between two frames that is further than this from their length is a
 /// break; less is rounding (FLV counts milliseconds) or a slew.
 const BREAK_SECONDS: f64 = 0.003;
@@ -91,7 +93,7 @@ impl Sound {
         // The command line tool smooths timestamps by rules of its own, so they
         // are taken from ffprobe, which passes on what the file says.
         let path = media.to_path_buf();
-        let times = std::thread::spawn(move || probe(&path));
+        let times = std::thread::spawn(move || ask::<Probed>(&path, Detail::SoundFrames));
         let raw = samples(media);
         let probed = times
             .join()
@@ -233,22 +235,8 @@ fn smooth(frames: &mut [Frame], rate: f64) -> Vec<Break> {
     breaks
 }
 
-fn probe(media: &Path) -> Result<Probed> {
-    let answer = e2e_ffmpeg::probe(media, Detail::SoundFrames)
-        .run()
-        .with_context(|| media.display().to_string())?;
-    serde_json::from_slice(&answer).context("ffprobe's answer is not understood")
-}
-
 fn samples(media: &Path) -> Result<Vec<u8>> {
     e2e_ffmpeg::decode_sound(media)
         .run()
         .with_context(|| format!("cannot decode the sound of {}", media.display()))
-}
-
-/// "1/48000" as a number.
-pub(crate) fn fraction(text: &str) -> Option<f64> {
-    let (above, below) = text.trim().split_once('/')?;
-    let (above, below): (f64, f64) = (above.parse().ok()?, below.parse().ok()?);
-    (below != 0.0).then_some(above / below)
 }

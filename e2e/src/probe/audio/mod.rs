@@ -19,7 +19,6 @@ mod segments;
 mod tone;
 
 pub(crate) use damage::high_pass;
-pub(crate) use decode::fraction;
 
 pub use align::{Alignment, SecondAlignment, align};
 pub use damage::{Click, Dropout, clicks, dropouts};

@@ -1,7 +1,7 @@
 //! Frame numbers and flashes out of any video ffmpeg can decode.
 
 use crate::clock::layout::{BAND_CELLS, BAND_COLUMN, BAND_ROW, CELLS_ACROSS, decode};
-use crate::probe::audio::fraction;
+use crate::probe::{ffprobe::fraction, field};
 use anyhow::{Context, Result, ensure};
 use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
@@ -88,21 +88,14 @@ impl Notes {
                 let base = rest.split(',').next().unwrap_or_default();
                 tick = fraction(base).unwrap_or_default();
             } else if line.contains("Parsed_showinfo") {
-                if let Some(pts) = value_of(&line, " pts:") {
-                    notes.times.push(pts as f64 * tick);
-                }
+                let pts = field(&line, " pts:").and_then(|pts| pts.parse::<f64>().ok());
+                notes.times.extend(pts.map(|pts| pts * tick));
             } else if line.to_ascii_lowercase().contains("error") || line.contains("nvalid") {
                 notes.rest = line;
             }
         }
         notes
     }
-}
-
-/// The whole number after a label, spaces between them allowed.
-fn value_of(line: &str, label: &str) -> Option<i64> {
-    let (_, rest) = line.split_once(label)?;
-    rest.split_whitespace().next()?.parse().ok()
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ mod sample;
 
 use serde_json::json;
 
-use self::sample::{ZERO_MS, journal, journal_of, log, log_of};
+use self::sample::{ZERO_MS, journal, journal_of, log, log_of, moments};
 use super::lanes::Tone;
 use super::model::{Run, Timeline};
 use super::rows::Outcome;
@@ -229,43 +229,22 @@ fn a_segment_that_is_sent_again_is_another_row() {
 
 #[test]
 fn absurd_values_are_left_out() {
-    let log = log_of(&[
-        (
-            0.0,
-            "INFO",
-            "segment_ready",
-            json!({"batch": -1, "duration_ms": 6000}),
-        ),
-        (1.0, "INFO", "segment_ready", json!({"batch": 0.5})),
-        (
-            2.0,
-            "INFO",
-            "segment_ready",
-            json!({"batch": "3", "kind": 7, "duration_ms": 1e300}),
-        ),
-        (
-            3.0,
-            "INFO",
-            "pair_started",
-            json!({"batch": 3, "av_delta_ms": "x", "dubbed": "yes"}),
-        ),
-        (1e9, "INFO", "segment_ready", json!({"batch": 4})),
-    ]);
-    let journal = journal_of(&[
-        (
-            1.0,
-            "out",
-            "fragment:processed",
-            json!({"fragment_id": "never sent"}),
-        ),
-        (
-            -2e9,
-            "in",
-            "fragment:data",
-            json!({"fragment_id": "long ago"}),
-        ),
-        (2.0, "local", "disconnect", json!({})),
-    ]);
+    let log = log_of(&moments(
+        r#"
+0.0 INFO segment_ready {"batch": -1, "duration_ms": 6000}
+1.0 INFO segment_ready {"batch": 0.5}
+2.0 INFO segment_ready {"batch": "3", "kind": 7, "duration_ms": 1e300}
+3.0 INFO pair_started {"batch": 3, "av_delta_ms": "x", "dubbed": "yes"}
+1e9 INFO segment_ready {"batch": 4}
+"#,
+    ));
+    let journal = journal_of(&moments(
+        r#"
+1.0 out fragment:processed {"fragment_id": "never sent"}
+-2e9 in fragment:data {"fragment_id": "long ago"}
+2.0 local disconnect {}
+"#,
+    ));
     let timeline = timeline(ZERO_MS, &log, &journal);
     assert_eq!(timeline.rows.len(), 1, "{:?}", timeline.rows);
     let row = &timeline.rows[0];

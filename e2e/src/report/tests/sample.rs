@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use crate::probe::{journal::Journal, logs::Log};
 
-/// 2026-01-01T00:00:00Z, when the first packet of the story was sent.
+/// 2026-01-01T00:00:00Z, when the first packet of the run was sent.
 pub(super) const ZERO_MS: f64 = 1_767_225_600_000.0;
 
 /// A log of these moments: seconds, level, event, fields.
@@ -56,187 +56,92 @@ pub(super) fn journal() -> Journal {
     Journal::parse(&journal_lines()).unwrap()
 }
 
+/// Moments as text: second, level or direction, event, fields.
+pub(super) fn moments(text: &str) -> Vec<(f64, &str, &str, Value)> {
+    let lines = text.lines().filter(|line| !line.is_empty());
+    let moment = |line| {
+        let mut words = str::splitn(line, 4, ' ');
+        let mut next = || words.next().unwrap();
+        let (at, kind, event) = (next().parse().unwrap(), next(), next());
+        (at, kind, event, serde_json::from_str(next()).unwrap())
+    };
+    lines.map(moment).collect()
+}
+
 /// Two dubbed segments (the second late), one that times out, one lost with the connection, one that
 /// meets an open breaker.
 pub(super) fn log_lines() -> String {
-    let reset = "connection reset <&> by peer";
-    let ready = |batch: u64| json!({"batch": batch, "kind": "full", "duration_ms": 6000});
-    let sent = |batch: u64, id: &str| json!({"batch": batch, "sequence": batch, "fragment_id": id});
-    let air = |batch: u64, delta: f64, dubbed: bool| json!({"batch": batch, "av_delta_ms": delta, "latency_ms": 6300, "dubbed": dubbed});
-    lines_of(&[
-        (
-            -0.5,
-            "INFO",
-            "metrics_listening",
-            json!({"addr": "127.0.0.1:9"}),
-        ),
-        (-0.4, "INFO", "sts_connecting", json!({"link": 1})),
-        (-0.4, "INFO", "input_connected", json!({"connection": 1})),
-        (-0.3, "INFO", "sts_connected", json!({"link": 1})),
-        (
-            -0.2,
-            "INFO",
-            "sts_ready",
-            json!({"link": 1, "max_inflight": 3}),
-        ),
-        (6.0, "INFO", "segment_ready", ready(0)),
-        (6.01, "INFO", "fragment_sent", sent(0, "a")),
-        (
-            6.11,
-            "INFO",
-            "fragment_processed",
-            json!({"batch": 0, "sequence": 0, "fragment_id": "a", "rtt_ms": 100}),
-        ),
-        (6.3, "INFO", "pair_started", air(0, 0.0, true)),
-        (12.0, "INFO", "segment_ready", ready(1)),
-        (12.01, "INFO", "fragment_sent", sent(1, "b")),
-        (
-            12.42,
-            "INFO",
-            "fragment_processed",
-            json!({"batch": 1, "sequence": 1, "fragment_id": "b", "rtt_ms": 410}),
-        ),
-        (
-            12.8,
-            "WARN",
-            "stall",
-            json!({"batch": 1, "duration_ms": 500}),
-        ),
-        (12.8, "INFO", "pair_started", air(1, -1.5, true)),
-        (13.0, "INFO", "backpressure", json!({"action": "pause"})),
-        (
-            14.0,
-            "INFO",
-            "catch_up_started",
-            json!({"batch": 1, "excess_ms": 200}),
-        ),
-        (15.0, "INFO", "backpressure", json!({"action": "none"})),
-        (
-            15.5,
-            "INFO",
-            "catch_up_done",
-            json!({"batch": 1, "latency_ms": 6100}),
-        ),
-        (
-            16.0,
-            "INFO",
-            "backpressure",
-            json!({"action": "slow_down", "delay_ms": 500}),
-        ),
-        (18.0, "INFO", "segment_ready", ready(2)),
-        (18.01, "INFO", "fragment_sent", sent(2, "c")),
-        (24.0, "INFO", "segment_ready", ready(3)),
-        (24.01, "INFO", "fragment_sent", sent(3, "d")),
-        (
-            24.2,
-            "WARN",
-            "fragment_timeout",
-            json!({"batch": 2, "sequence": 2, "fragment_id": "c", "after_ms": 6190}),
-        ),
-        (
-            24.2,
-            "WARN",
-            "breaker",
-            json!({"from": "closed", "to": "open"}),
-        ),
-        (
-            24.2,
-            "WARN",
-            "fallback",
-            json!({"batch": 2, "reason": "timeout"}),
-        ),
-        (24.3, "INFO", "pair_started", air(2, 40.0, false)),
-        (
-            24.5,
-            "WARN",
-            "sts_disconnected",
-            json!({"link": 1, "reason": reset, "in_flight": 1}),
-        ),
-        (
-            24.5,
-            "WARN",
-            "fallback",
-            json!({"batch": 3, "reason": "disconnected"}),
-        ),
-        (
-            24.5,
-            "WARN",
-            "reconnect_scheduled",
-            json!({"attempt": 1, "delay_ms": 2000}),
-        ),
-        (26.5, "INFO", "sts_connecting", json!({"link": 2})),
-        (
-            26.6,
-            "WARN",
-            "sts_connect_failed",
-            json!({"link": 2, "reason": "refused"}),
-        ),
-        (
-            26.6,
-            "WARN",
-            "reconnect_attempt",
-            json!({"attempt": 1, "success": false}),
-        ),
-        (30.0, "INFO", "segment_ready", ready(4)),
-        (
-            30.0,
-            "WARN",
-            "fallback",
-            json!({"batch": 4, "reason": "breaker_open"}),
-        ),
-        (30.3, "INFO", "pair_started", air(3, 1.5, false)),
-        (30.6, "INFO", "sts_connecting", json!({"link": 3})),
-        (30.7, "INFO", "sts_connected", json!({"link": 3})),
-        (
-            30.8,
-            "INFO",
-            "sts_ready",
-            json!({"link": 3, "max_inflight": 3}),
-        ),
-        (
-            30.8,
-            "INFO",
-            "reconnect_attempt",
-            json!({"attempt": 2, "success": true}),
-        ),
-        (
-            30.8,
-            "INFO",
-            "reconnected",
-            json!({"link": 3, "away_ms": 6300}),
-        ),
-        (36.3, "INFO", "pair_started", air(4, 1.0, false)),
-        (43.0, "INFO", "exiting", json!({"code": 0})),
-    ])
+    lines_of(&moments(LOG))
 }
 
 /// What the service saw of it.
 pub(super) fn journal_lines() -> String {
-    let data = |n: u64, id: &str| json!({"fragment_id": id, "sequence": n, "session": 1, "duration_ms": 6000});
-    let ack = |id: &str, status: &str| json!({"fragment_id": id, "status": status});
-    entries_of(&[
-        (-0.3, "local", "connect", json!({})),
-        (6.02, "in", "fragment:data", data(0, "a")),
-        (6.03, "out", "fragment:ack", ack("a", "queued")),
-        (6.10, "out", "fragment:processed", ack("a", "success")),
-        (6.2, "in", "fragment:ack", ack("a", "applied")),
-        (12.02, "in", "fragment:data", data(1, "b")),
-        (12.03, "out", "fragment:ack", ack("b", "queued")),
-        (12.41, "out", "fragment:processed", ack("b", "success")),
-        (12.5, "in", "fragment:ack", ack("b", "applied")),
-        (12.99, "out", "backpressure", json!({"action": "pause"})),
-        (14.0, "out", "error", json!({"code": "SERVER_OVERLOADED"})),
-        (14.99, "out", "backpressure", json!({"action": "none"})),
-        (15.99, "out", "backpressure", json!({"action": "slow_down"})),
-        (18.02, "in", "fragment:data", data(2, "c")),
-        (18.03, "out", "fragment:ack", ack("c", "queued")),
-        (24.02, "in", "fragment:data", data(3, "d")),
-        (24.4, "out", "fragment:processed", ack("c", "success")),
-        (
-            24.45,
-            "local",
-            "simulated_disconnect",
-            json!({"session": 1}),
-        ),
-    ])
+    entries_of(&moments(JOURNAL))
 }
+
+const LOG: &str = r#"
+-0.5 INFO metrics_listening {"addr": "127.0.0.1:9"}
+-0.4 INFO sts_connecting {"link": 1}
+-0.4 INFO input_connected {"connection": 1}
+-0.3 INFO sts_connected {"link": 1}
+-0.2 INFO sts_ready {"link": 1, "max_inflight": 3}
+6.0 INFO segment_ready {"batch": 0, "kind": "full", "duration_ms": 6000}
+6.01 INFO fragment_sent {"batch": 0, "sequence": 0, "fragment_id": "a"}
+6.11 INFO fragment_processed {"batch": 0, "sequence": 0, "fragment_id": "a", "rtt_ms": 100}
+6.3 INFO pair_started {"batch": 0, "av_delta_ms": 0.0, "latency_ms": 6300, "dubbed": true}
+12.0 INFO segment_ready {"batch": 1, "kind": "full", "duration_ms": 6000}
+12.01 INFO fragment_sent {"batch": 1, "sequence": 1, "fragment_id": "b"}
+12.42 INFO fragment_processed {"batch": 1, "sequence": 1, "fragment_id": "b", "rtt_ms": 410}
+12.8 WARN stall {"batch": 1, "duration_ms": 500}
+12.8 INFO pair_started {"batch": 1, "av_delta_ms": -1.5, "latency_ms": 6300, "dubbed": true}
+13.0 INFO backpressure {"action": "pause"}
+14.0 INFO catch_up_started {"batch": 1, "excess_ms": 200}
+15.0 INFO backpressure {"action": "none"}
+15.5 INFO catch_up_done {"batch": 1, "latency_ms": 6100}
+16.0 INFO backpressure {"action": "slow_down", "delay_ms": 500}
+18.0 INFO segment_ready {"batch": 2, "kind": "full", "duration_ms": 6000}
+18.01 INFO fragment_sent {"batch": 2, "sequence": 2, "fragment_id": "c"}
+24.0 INFO segment_ready {"batch": 3, "kind": "full", "duration_ms": 6000}
+24.01 INFO fragment_sent {"batch": 3, "sequence": 3, "fragment_id": "d"}
+24.2 WARN fragment_timeout {"batch": 2, "sequence": 2, "fragment_id": "c", "after_ms": 6190}
+24.2 WARN breaker {"from": "closed", "to": "open"}
+24.2 WARN fallback {"batch": 2, "reason": "timeout"}
+24.3 INFO pair_started {"batch": 2, "av_delta_ms": 40.0, "latency_ms": 6300, "dubbed": false}
+24.5 WARN sts_disconnected {"link": 1, "reason": "connection reset <&> by peer", "in_flight": 1}
+24.5 WARN fallback {"batch": 3, "reason": "disconnected"}
+24.5 WARN reconnect_scheduled {"attempt": 1, "delay_ms": 2000}
+26.5 INFO sts_connecting {"link": 2}
+26.6 WARN sts_connect_failed {"link": 2, "reason": "refused"}
+26.6 WARN reconnect_attempt {"attempt": 1, "success": false}
+30.0 INFO segment_ready {"batch": 4, "kind": "full", "duration_ms": 6000}
+30.0 WARN fallback {"batch": 4, "reason": "breaker_open"}
+30.3 INFO pair_started {"batch": 3, "av_delta_ms": 1.5, "latency_ms": 6300, "dubbed": false}
+30.6 INFO sts_connecting {"link": 3}
+30.7 INFO sts_connected {"link": 3}
+30.8 INFO sts_ready {"link": 3, "max_inflight": 3}
+30.8 INFO reconnect_attempt {"attempt": 2, "success": true}
+30.8 INFO reconnected {"link": 3, "away_ms": 6300}
+36.3 INFO pair_started {"batch": 4, "av_delta_ms": 1.0, "latency_ms": 6300, "dubbed": false}
+43.0 INFO exiting {"code": 0}
+"#;
+
+const JOURNAL: &str = r#"
+-0.3 local connect {}
+6.02 in fragment:data {"fragment_id": "a", "sequence": 0, "session": 1, "duration_ms": 6000}
+6.03 out fragment:ack {"fragment_id": "a", "status": "queued"}
+6.10 out fragment:processed {"fragment_id": "a", "status": "success"}
+6.2 in fragment:ack {"fragment_id": "a", "status": "applied"}
+12.02 in fragment:data {"fragment_id": "b", "sequence": 1, "session": 1, "duration_ms": 6000}
+12.03 out fragment:ack {"fragment_id": "b", "status": "queued"}
+12.41 out fragment:processed {"fragment_id": "b", "status": "success"}
+12.5 in fragment:ack {"fragment_id": "b", "status": "applied"}
+12.99 out backpressure {"action": "pause"}
+14.0 out error {"code": "SERVER_OVERLOADED"}
+14.99 out backpressure {"action": "none"}
+15.99 out backpressure {"action": "slow_down"}
+18.02 in fragment:data {"fragment_id": "c", "sequence": 2, "session": 1, "duration_ms": 6000}
+18.03 out fragment:ack {"fragment_id": "c", "status": "queued"}
+24.02 in fragment:data {"fragment_id": "d", "sequence": 3, "session": 1, "duration_ms": 6000}
+24.4 out fragment:processed {"fragment_id": "c", "status": "success"}
+24.45 local simulated_disconnect {"session": 1}
+"#;

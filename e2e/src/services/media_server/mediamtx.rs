@@ -7,13 +7,13 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 
-use super::files_in;
+use serde_json::Value;
+
+use super::{CONFIGURATION, Ports, files_in};
 use crate::{
-    ports::{Lease, with_leases},
-    process::Process,
+    process::Spawn,
     programs,
-    services::{Place, READY_PATIENCE, STOP_GRACE, http_get},
-    wait::{self, Look},
+    services::{Place, http_json},
 };
 
 /// Path of the program where it is not in `PATH`.
@@ -30,91 +30,6 @@ pub struct RtspSettings {
     pub paths: String,
     /// Variables for the programs that it starts itself; they are told its RTMP port as `RTMP_PORT`.
     pub env: Vec<(String, String)>,
-}
-
-/// A running MediaMTX.
-#[derive(Debug)]
-pub struct MediaMtx {
-    place: Place,
-    process: Process,
-    dir: PathBuf,
-    leases: [Lease; 3],
-    env: Vec<(String, String)>,
-}
-
-impl MediaMtx {
-    pub(super) fn start(
-        place: &Place,
-        rtmp_paths: &[String],
-        settings: &RtspSettings,
-    ) -> Result<Self> {
-        let dir = place.scratch.join("mediamtx");
-        std::fs::create_dir_all(&dir).context("cannot create MediaMTX's directory")?;
-        for path in rtmp_paths {
-            super::app_and_stream(path)?;
-        }
-        let (leases, process) = with_leases(|ports: [u16; 3]| {
-            let config = config(&dir, rtmp_paths, settings, ports);
-            std::fs::write(dir.join("mediamtx.yml"), config)
-                .context("cannot write mediamtx.yml")?;
-            spawn(place, &dir, ports, &settings.env)
-        })?;
-        Ok(Self {
-            place: place.clone(),
-            process,
-            dir,
-            leases,
-            env: settings.env.clone(),
-        })
-    }
-
-    pub(super) fn restart(&mut self) -> Result<()> {
-        self.process.stop(STOP_GRACE);
-        let ports = self.leases.each_ref().map(Lease::port);
-        self.process = spawn(&self.place, &self.dir, ports, &self.env)?;
-        Ok(())
-    }
-
-    pub(super) fn process(&self) -> &Process {
-        &self.process
-    }
-
-    pub(super) fn rtsp_addr(&self) -> String {
-        self.address(0)
-    }
-
-    pub(super) fn rtmp_addr(&self) -> String {
-        self.address(1)
-    }
-
-    pub(super) fn api_addr(&self) -> String {
-        self.address(2)
-    }
-
-    fn address(&self, lease: usize) -> String {
-        format!("127.0.0.1:{}", self.leases[lease].port())
-    }
-
-    pub(super) fn busy_ports(&self) -> Vec<u16> {
-        self.leases
-            .iter()
-            .filter(|lease| !lease.is_free())
-            .map(Lease::port)
-            .collect()
-    }
-
-    pub(super) fn recordings(&self, path: &str) -> Result<Vec<PathBuf>> {
-        files_in(&self.dir.join("recordings").join(path), "")
-    }
-
-    /// Whether MediaMTX has said that this recording is complete.
-    pub(super) fn is_closed(&self, recording: &Path) -> Result<bool> {
-        match std::fs::read_to_string(completed(&self.dir)) {
-            Ok(list) => Ok(list.lines().any(|line| Path::new(line) == recording)),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(false),
-            Err(error) => Err(error).context("cannot read the list of complete recordings"),
-        }
-    }
 }
 
 /// The program from `MEDIAMTX_BIN` or `PATH`.
@@ -140,49 +55,69 @@ fn completed(dir: &Path) -> PathBuf {
     dir.join("completed")
 }
 
-fn spawn(
+/// What is started, and the address that answers once all of its ports are open.
+pub(super) fn start(
     place: &Place,
     dir: &Path,
-    [_, rtmp, api]: [u16; 3],
-    env: &[(String, String)],
-) -> Result<Process> {
-    let mut spawn = place
+    [rtmp, api, _]: Ports,
+    settings: &RtspSettings,
+) -> Result<(Spawn, String)> {
+    let spawn = place
         .spawn("mediamtx", program()?)
-        .arg(dir.join("mediamtx.yml"))
+        .arg(dir.join(CONFIGURATION))
         // Versions after 1.18 open one more port by default and know this switch; older ones exit on
         // an unknown key of the configuration but ignore an unknown variable.
         .env("MTX_MOQ", "no")
         .env("RTMP_PORT", rtmp.to_string());
-    for (name, value) in env {
-        spawn = spawn.env(name, value);
-    }
-    let process = place.group.spawn(&spawn)?;
-    let url = format!("http://127.0.0.1:{api}/v3/paths/list");
+    let variables = settings.env.iter();
+    let spawn = variables.fold(spawn, |spawn, (name, value)| spawn.env(name, value));
     // The API's listener is opened after those of RTSP and RTMP.
-    let ready = wait::until("MediaMTX to answer", READY_PATIENCE, || {
-        process.alive()?;
-        Ok(match http_get(&url) {
-            Ok((200, _)) => Look::Done(()),
-            Ok((status, body)) => Look::NotYet(format!("status {status}: {body}")),
-            Err(error) => Look::NotYet(format!("{error:#}")),
-        })
-    });
-    if let Err(error) = ready {
-        process.kill();
-        return Err(error);
+    Ok((spawn, format!("http://127.0.0.1:{api}/v3/paths/list")))
+}
+
+pub(super) fn recordings(dir: &Path, path: &str) -> Result<Vec<PathBuf>> {
+    files_in(&dir.join("recordings").join(path), "")
+}
+
+/// Whether MediaMTX has said that this recording is complete.
+pub(super) fn is_closed(dir: &Path, recording: &Path) -> Result<bool> {
+    match std::fs::read_to_string(completed(dir)) {
+        Ok(list) => Ok(list.lines().any(|line| Path::new(line) == recording)),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error).context("cannot read the list of complete recordings"),
     }
-    Ok(process)
+}
+
+/// The path's entry in the API if it is published.
+pub(super) fn ready_path(api: u16, path: &str) -> Result<Option<Value>> {
+    let item = http_json(&format!("http://127.0.0.1:{api}/v3/paths/get/{path}"))?;
+    Ok(item.filter(|item| item["ready"] == Value::Bool(true)))
+}
+
+/// Number of readers of an RTSP path; `None` if nobody publishes it.
+pub(super) fn readers(api: u16, path: &str) -> Result<Option<usize>> {
+    if ready_path(api, path)?.is_none() {
+        return Ok(None);
+    }
+    // Not the path's own `readers`: a reader is listed there from its first SETUP on, and what is
+    // published before its PLAY never reaches it.
+    let sessions = http_json(&format!("http://127.0.0.1:{api}/v3/rtspsessions/list"))?;
+    let sessions = sessions.context("the media server lists no RTSP sessions")?;
+    let items = sessions["items"].as_array();
+    let items = items.context("RTSP sessions without items")?;
+    let reads = |item: &&Value| item["path"] == path && item["state"] == "read";
+    Ok(Some(items.iter().filter(reads).count()))
 }
 
 /// Only keys that 1.18 knows: it exits on others.
 ///
 /// `useAbsoluteTimestamp` is off unless asked for: with it MediaMTX holds back what precedes a
 /// publisher's first sender report.
-fn config(
+pub(super) fn config(
     dir: &Path,
     rtmp_paths: &[String],
     settings: &RtspSettings,
-    [rtsp, rtmp, api]: [u16; 3],
+    [rtmp, api, rtsp]: Ports,
 ) -> String {
     let quoted = |path: &Path| format!("\"{}\"", path.display().to_string().replace('"', "\\\""));
     let recordings = quoted(&dir.join("recordings/%path/%Y-%m-%d_%H-%M-%S-%f"));

@@ -6,15 +6,13 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 
-use super::{app_and_stream, files_in};
+use super::{CONFIGURATION, Ports, app_and_stream, files_in};
 use crate::{
-    ports::{Lease, with_leases},
-    process::Process,
+    process::Spawn,
     programs,
-    services::{Place, READY_PATIENCE, STOP_GRACE, http_get},
-    wait::{self, Look},
+    services::{Place, http_get},
 };
 
 /// Path of the rtmp module where it is not in one of [`MODULE_DIRS`].
@@ -26,73 +24,6 @@ const MODULE_DIRS: [&str; 4] = [
     "/usr/local/lib/nginx/modules",
     "/etc/nginx/modules",
 ];
-
-/// A running nginx.
-#[derive(Debug)]
-pub struct Nginx {
-    place: Place,
-    process: Process,
-    dir: PathBuf,
-    leases: [Lease; 2],
-}
-
-impl Nginx {
-    pub(super) fn start(place: &Place, rtmp_paths: &[String]) -> Result<Self> {
-        let dir = place.scratch.join("nginx");
-        // nginx creates no directories, and makes its default ones outside unless told.
-        std::fs::create_dir_all(dir.join("tmp")).context("cannot create nginx's directory")?;
-        let apps = apps(rtmp_paths)?;
-        for app in &apps {
-            std::fs::create_dir_all(record_dir(&dir, app)).context("cannot create a directory")?;
-        }
-        let (leases, process) = with_leases(|[rtmp, http]| {
-            let config = config(&dir, &apps, rtmp, http)?;
-            std::fs::write(dir.join("nginx.conf"), config).context("cannot write nginx.conf")?;
-            spawn(place, &dir, http)
-        })?;
-        Ok(Self {
-            place: place.clone(),
-            process,
-            dir,
-            leases,
-        })
-    }
-
-    pub(super) fn restart(&mut self) -> Result<()> {
-        self.process.stop(STOP_GRACE);
-        self.process = spawn(&self.place, &self.dir, self.leases[1].port())?;
-        Ok(())
-    }
-
-    pub(super) fn process(&self) -> &Process {
-        &self.process
-    }
-
-    pub(super) fn rtmp_addr(&self) -> String {
-        format!("127.0.0.1:{}", self.leases[0].port())
-    }
-
-    pub(super) fn busy_ports(&self) -> Vec<u16> {
-        self.leases
-            .iter()
-            .filter(|lease| !lease.is_free())
-            .map(Lease::port)
-            .collect()
-    }
-
-    pub(super) fn is_published(&self, path: &str) -> Result<bool> {
-        let (status, body) = http_get(&stat_url(self.leases[1].port()))?;
-        if status != 200 {
-            bail!("nginx answers {status} to a question for its status");
-        }
-        is_published(&body, path)
-    }
-
-    pub(super) fn recordings(&self, path: &str) -> Result<Vec<PathBuf>> {
-        let (app, stream) = app_and_stream(path)?;
-        files_in(&record_dir(&self.dir, app), &format!("{stream}-"))
-    }
-}
 
 /// nginx and, if it is not built in, its rtmp module.
 pub(super) fn program() -> Result<(PathBuf, Option<PathBuf>)> {
@@ -124,30 +55,31 @@ pub(super) fn program() -> Result<(PathBuf, Option<PathBuf>)> {
     )
 }
 
-fn spawn(place: &Place, dir: &Path, http: u16) -> Result<Process> {
-    let (nginx, _) = program()?;
+/// What is started, and the address that answers once all of its ports are open.
+pub(super) fn start(place: &Place, dir: &Path, [_, http, _]: Ports) -> Result<(Spawn, String)> {
     let spawn = place
-        .spawn("nginx", nginx)
+        .spawn("nginx", program()?.0)
         // Before the configuration is read, nginx would log to a place of its own.
         .args(["-e", "stderr", "-p"])
         .arg(dir)
         .arg("-c")
-        .arg(dir.join("nginx.conf"));
-    let process = place.group.spawn(&spawn)?;
-    let url = stat_url(http);
-    let ready = wait::until("nginx to answer", READY_PATIENCE, || {
-        process.alive()?;
-        Ok(match http_get(&url) {
-            Ok((200, _)) => Look::Done(()),
-            Ok((status, _)) => Look::NotYet(format!("status {status}")),
-            Err(error) => Look::NotYet(format!("{error:#}")),
-        })
-    });
-    if let Err(error) = ready {
-        process.kill();
-        return Err(error);
-    }
-    Ok(process)
+        .arg(dir.join(CONFIGURATION));
+    Ok((spawn, stat_url(http)))
+}
+
+/// Whether somebody publishes the path.
+pub(super) fn is_published(http: u16, path: &str) -> Result<bool> {
+    let (status, body) = http_get(&stat_url(http))?;
+    ensure!(
+        status == 200,
+        "nginx answers {status} to a question for its status"
+    );
+    lists_publisher(&body, path)
+}
+
+pub(super) fn recordings(dir: &Path, path: &str) -> Result<Vec<PathBuf>> {
+    let (app, stream) = app_and_stream(path)?;
+    files_in(&record_dir(dir, app), &format!("{stream}-"))
 }
 
 /// The applications of the paths, each once.
@@ -176,7 +108,14 @@ fn stat_url(http: u16) -> String {
     format!("http://127.0.0.1:{http}/stat")
 }
 
-fn config(dir: &Path, apps: &[String], rtmp: u16, http: u16) -> Result<String> {
+/// Makes its directories, for nginx makes none (and its default ones outside unless told), and says
+/// what is to be in its configuration.
+pub(super) fn config(dir: &Path, rtmp_paths: &[String], [rtmp, http, _]: Ports) -> Result<String> {
+    let apps = apps(rtmp_paths)?;
+    std::fs::create_dir_all(dir.join("tmp")).context("cannot create nginx's directory")?;
+    for app in &apps {
+        std::fs::create_dir_all(record_dir(dir, app)).context("cannot create a directory")?;
+    }
     let (_, module) = program()?;
     let mut text = String::new();
     if let Some(module) = module {
@@ -193,7 +132,7 @@ fn config(dir: &Path, apps: &[String], rtmp: u16, http: u16) -> Result<String> {
     )?;
     // Publishers learn every 200 kB that their data arrives, so they notice a server that hangs.
     writeln!(text, "    ack_window 200000;")?;
-    for app in apps {
+    for app in &apps {
         writeln!(text, "    application {app} {{")?;
         writeln!(
             text,
@@ -220,7 +159,7 @@ fn config(dir: &Path, apps: &[String], rtmp: u16, http: u16) -> Result<String> {
 }
 
 /// Whether nginx's status page lists a publisher of the path.
-fn is_published(stat: &str, path: &str) -> Result<bool> {
+fn lists_publisher(stat: &str, path: &str) -> Result<bool> {
     let (app, stream) = app_and_stream(path)?;
     let page = roxmltree::Document::parse(stat).context("nginx's status is not XML")?;
     let named = |node: &roxmltree::Node<'_, '_>, tag: &str, name: &str| {
@@ -252,14 +191,14 @@ mod tests {
 
     #[test]
     fn a_publisher_is_found_under_its_application() {
-        assert!(is_published(STAT, "live/b/out").unwrap());
+        assert!(lists_publisher(STAT, "live/b/out").unwrap());
         assert!(
-            !is_published(STAT, "live/a/out").unwrap(),
+            !lists_publisher(STAT, "live/a/out").unwrap(),
             "only a client's mark, not the stream's"
         );
-        assert!(!is_published(STAT, "live/b/other").unwrap());
-        assert!(!is_published(STAT, "live/c/out").unwrap());
-        assert!(is_published("<html>", "live/b/out").is_err());
+        assert!(!lists_publisher(STAT, "live/b/other").unwrap());
+        assert!(!lists_publisher(STAT, "live/c/out").unwrap());
+        assert!(lists_publisher("<html>", "live/b/out").is_err());
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Reads `/metrics` while the worker runs, because it is gone when the worker ends.
 
 use std::{
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex},
     thread::JoinHandle,
     time::{Duration, Instant},
 };
@@ -9,9 +9,13 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 
 use crate::{
-    probe::{logs::Record, metrics::Scrape},
+    probe::{
+        logs::Record,
+        metrics::{Scrape, ScrapeSample},
+    },
     process::Process,
     services::http_get,
+    threads::lock,
 };
 
 /// Between scrapes while the stream runs.
@@ -23,18 +27,6 @@ const NEAR_THE_END: Duration = Duration::from_millis(20);
 const LAST_EVENTS: [&str; 3] = ["input_ended", "drained", "exiting"];
 /// Scrapes kept: over half an hour of them.
 const MOST: usize = 10_000;
-
-#[derive(Debug, Clone)]
-pub struct ScrapeSample {
-    /// When it was asked for.
-    pub asked: Instant,
-    /// When the answer was here; what it says was so at some time between the two.
-    pub answered: Instant,
-    /// Time since the worker was started.
-    pub at: Duration,
-    /// What was answered.
-    pub scrape: Arc<Scrape>,
-}
 
 #[derive(Debug)]
 pub(super) struct Scraper {
@@ -94,12 +86,7 @@ impl Scraper {
         if self.process.exit().is_none() {
             bail!("the worker still runs: its numbers are not final");
         }
-        if let Some(thread) = self
-            .thread
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take()
-        {
+        if let Some(thread) = lock(&self.thread).take() {
             // Ends because the process has: the thread looks before every scrape.
             let _ = thread.join();
         }
@@ -170,10 +157,6 @@ fn is_last(line: &str) -> bool {
             .event()
             .is_some_and(|event| LAST_EVENTS.contains(&event))
     })
-}
-
-fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
-    state.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

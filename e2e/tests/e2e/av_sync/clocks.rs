@@ -4,12 +4,14 @@ use anyhow::{Context as _, Result, ensure};
 use camera::Manner;
 use camera::manner::{Hole, Jump, Reports, TrackManner};
 use e2e::clock::{ClipSpec, cached};
+use e2e::pipeline::Evidence;
 use e2e::probe::audio::{Sound, dropouts};
 use e2e::probe::clock::{self, Beep, Clock, Skew};
 use e2e::runner::Context;
-use e2e::story::{Evidence, quietly};
+use e2e::services::echo_sts::EchoStsOptions;
+use e2e::threads::quietly;
 
-use super::{SEGMENT, corrections, random, short, sts};
+use super::{SEGMENT, corrections, random, short};
 use crate::judge::{AGREEMENT_MS, NOTICED_MS, agree, require_near, seamless};
 
 const STEP_CLIP: u32 = 36;
@@ -43,7 +45,13 @@ pub(super) fn step(stage: &Context, part: &str, step_ms: i64) -> Result<()> {
         jumps: vec![jump],
         ..TrackManner::default()
     });
-    let evidence = short(stage, part, (cached(&spec)?, &spec), sts("mark"), manner)?;
+    let evidence = short(
+        stage,
+        part,
+        (cached(&spec)?, &spec),
+        EchoStsOptions::mode("mark"),
+        manner,
+    )?;
     let clock = every_second(&evidence, &spec)?;
     let step = step_ms as f64;
     let sync = clock.sync();
@@ -93,7 +101,13 @@ pub(super) fn gap(stage: &Context) -> Result<()> {
         ..TrackManner::default()
     });
     // Echoed, for a marker would be heard in the silence too.
-    let evidence = short(stage, "gap", (cached(&spec)?, &spec), sts("echo"), manner)?;
+    let evidence = short(
+        stage,
+        "gap",
+        (cached(&spec)?, &spec),
+        EchoStsOptions::mode("echo"),
+        manner,
+    )?;
     let clock = evidence.require_every_picture(spec.frames())?;
     evidence.require_every_coded_frame()?;
     let sync = clock.sync();
@@ -131,7 +145,13 @@ pub(super) fn drift(stage: &Context, part: &str, drift: f64) -> Result<()> {
         drift,
         ..TrackManner::default()
     });
-    let evidence = short(stage, part, (clip, &spec), random(sts("mark")), manner)?;
+    let evidence = short(
+        stage,
+        part,
+        (clip, &spec),
+        random(EchoStsOptions::mode("mark")),
+        manner,
+    )?;
     let clock = every_second(&evidence, &spec)?;
     // Uncorrected it would be 180 ms at the end.
     require_near("while the clocks drift", &clock.sync().skews, 0.0)?;
@@ -163,7 +183,7 @@ pub(super) fn wander(stage: &Context) -> Result<()> {
         stage,
         "wander",
         (cached(&spec)?, &spec),
-        sts("mark"),
+        EchoStsOptions::mode("mark"),
         manner,
     )?;
     let sync = measured(&evidence, &spec)?.sync();

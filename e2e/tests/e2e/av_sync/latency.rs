@@ -5,8 +5,9 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use e2e::probe::audio::Verdict;
 use e2e::runner::Context;
+use e2e::services::echo_sts::EchoStsOptions;
 
-use super::{THRESHOLD_MS, extremes, sts};
+use super::{THRESHOLD_MS, extremes};
 use crate::judge::{agree, pairs, seamless};
 use crate::stage::{MINUTE, Stage};
 use crate::wire;
@@ -15,7 +16,7 @@ use crate::wire;
 pub(super) fn random(stage: &Context) -> Result<()> {
     let evidence = stage
         .part("latency", stage.fixture(), MINUTE)
-        .sts(super::random(sts("mark")))
+        .sts(super::random(EchoStsOptions::mode("mark")))
         .run(|_| Ok(()))?;
     let took: Vec<f64> = wire::sent(&evidence)?
         .iter()

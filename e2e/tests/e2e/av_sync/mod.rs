@@ -16,10 +16,10 @@ use anyhow::{Context as _, Result, ensure};
 use camera::Manner;
 use e2e::clock::ClipSpec;
 use e2e::environment::Way;
+use e2e::pipeline::Evidence;
 use e2e::probe::logs::Record;
 use e2e::runner::Context;
 use e2e::services::echo_sts::EchoStsOptions;
-use e2e::story::Evidence;
 
 use crate::cameras;
 use crate::stage::Stage;
@@ -45,20 +45,9 @@ pub(crate) fn run(stage: &Context) -> Result<()> {
     ])
 }
 
-fn sts(mode: &str) -> EchoStsOptions {
-    EchoStsOptions {
-        audio_mode: Some(mode.to_owned()),
-        ..EchoStsOptions::default()
-    }
-}
-
 /// Answers that take between no time and half a second.
 fn random(sts: EchoStsOptions) -> EchoStsOptions {
-    EchoStsOptions {
-        jitter: Some(Duration::from_millis(500)),
-        seed: Some(2),
-        ..sts
-    }
+    sts.with("--jitter-ms", 500).with("--seed", 2)
 }
 
 /// A run of `clip`, which was made to `spec`, in segments of two seconds.

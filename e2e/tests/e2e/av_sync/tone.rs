@@ -6,9 +6,9 @@ use anyhow::{Context as _, Result, ensure};
 use e2e::clock::{ClipSpec, cached};
 use e2e::probe::audio;
 use e2e::runner::Context;
-use e2e::story::quietly;
+use e2e::services::echo_sts::EchoStsOptions;
+use e2e::threads::quietly;
 
-use super::sts;
 use crate::judge::{pairs, seamless};
 use crate::stage::Stage;
 
@@ -24,7 +24,7 @@ pub(super) fn steady(stage: &Context) -> Result<()> {
     let spec = ClipSpec::tone(HZ, CLIP).small();
     let evidence = stage
         .part("tone", cached(&spec)?, Duration::from_secs(CLIP.into()))
-        .sts(sts("echo"))
+        .sts(EchoStsOptions::mode("echo"))
         .worker(|options| options.segment_duration = Some(SEGMENT))
         .run(|_| Ok(()))?;
     evidence.require_every_coded_frame()?;

@@ -5,10 +5,10 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context as _, Result, ensure};
 use e2e::environment::Scene;
+use e2e::pipeline::{Evidence, Live};
 use e2e::runner::Context;
 use e2e::services::echo_sts::EchoStsOptions;
 use e2e::services::worker::Worker;
-use e2e::story::{Evidence, Live};
 use nix::sys::signal::Signal;
 
 use super::Row;

@@ -13,11 +13,12 @@ use anyhow::{Context as _, Result, ensure};
 use camera::Manner;
 use e2e::clock::{self, ClipSpec};
 use e2e::environment::Way;
+use e2e::pipeline::{Evidence, Live};
 use e2e::probe::frames::{self, CodedFrames};
 use e2e::runner::{Context, Part};
 use e2e::services::echo_sts::EchoStsOptions;
 use e2e::services::media_server::Kind;
-use e2e::story::{Evidence, Live, quietly};
+use e2e::threads::quietly;
 
 use crate::stage::Stage as _;
 
@@ -105,7 +106,7 @@ impl Row {
         if self.exit != 0 {
             return also::refused(self, context, clip);
         }
-        let story = context
+        let pipeline = context
             .part(
                 self.name,
                 clip,
@@ -121,12 +122,12 @@ impl Row {
                     options.input_url = with_login(&options.input_url, password);
                 }
             });
-        let story = if self.name.ends_with("sigterm") {
-            story.abrupt()
+        let pipeline = if self.name.ends_with("sigterm") {
+            pipeline.abrupt()
         } else {
-            story
+            pipeline
         };
-        let evidence = story.run(self.during)?;
+        let evidence = pipeline.run(self.during)?;
         let judged = self.judge(&evidence)?;
         (self.also)(&evidence)?;
         Ok(judged)

@@ -12,7 +12,7 @@ use e2e::services::echo_sts::EchoStsOptions;
 use e2e::services::media_server::Kind;
 use e2e::services::worker::Worker;
 
-use super::{clip, complete, prefix, says, story};
+use super::{clip, complete, pipeline, prefix, says};
 
 /// RTSP is not there: three retries after 1, 2 and 4 s, then exit code 10.
 pub(super) fn no_input(context: &Context, row: &'static str) -> Result<()> {
@@ -54,7 +54,7 @@ pub(super) fn no_input(context: &Context, row: &'static str) -> Result<()> {
 /// output goes on where it was.
 pub(super) fn returns(context: &Context, row: &'static str) -> Result<()> {
     let spec = clip(8);
-    let evidence = story(context, row, &spec)?
+    let evidence = pipeline(context, row, &spec)?
         .way(Way::Camera)
         .manner(Manner {
             faults: vec![Fault {
@@ -120,7 +120,7 @@ pub(super) fn returns(context: &Context, row: &'static str) -> Result<()> {
 /// itself: behind MediaMTX a camera that has died is a stream that is over.
 pub(super) fn server_lost(context: &Context, row: &'static str) -> Result<()> {
     let spec = clip(12);
-    let evidence = story(context, row, &spec)?
+    let evidence = pipeline(context, row, &spec)?
         .way(Way::Camera)
         .exit(10)
         .run(|live| {
@@ -155,7 +155,7 @@ pub(super) fn server_lost(context: &Context, row: &'static str) -> Result<()> {
 /// Audio that is sent three seconds late, stamped right: video waits for it, nothing is lost.
 pub(super) fn delayed_audio(context: &Context, row: &'static str) -> Result<()> {
     let spec = clip(12);
-    let evidence = story(context, row, &spec)?
+    let evidence = pipeline(context, row, &spec)?
         .manner(audio(TrackManner {
             late: 3.0,
             ..TrackManner::default()
@@ -233,7 +233,7 @@ fn audio(audio: TrackManner) -> Manner {
 /// B-frames: access units keep their order, times are right.
 pub(super) fn b_frames(context: &Context, row: &'static str) -> Result<()> {
     let spec = clip(6).with_bframes(2);
-    let evidence = story(context, row, &spec)?.run(|_| Ok(()))?;
+    let evidence = pipeline(context, row, &spec)?.run(|_| Ok(()))?;
     complete(&evidence, &spec)?;
     evidence.require_clean_log()
 }
@@ -241,7 +241,7 @@ pub(super) fn b_frames(context: &Context, row: &'static str) -> Result<()> {
 /// Other rates and channel counts run through unchanged.
 pub(super) fn mono_44100(context: &Context, row: &'static str) -> Result<()> {
     let spec = clip(6).with_audio(44_100, 1);
-    let evidence = story(context, row, &spec)?.run(|_| Ok(()))?;
+    let evidence = pipeline(context, row, &spec)?.run(|_| Ok(()))?;
     complete(&evidence, &spec)?;
     let sound = evidence.sound()?;
     ensure!(
@@ -261,7 +261,7 @@ pub(super) fn mono_44100(context: &Context, row: &'static str) -> Result<()> {
 /// Five audio frames per packet, as ffmpeg publishes.
 pub(super) fn bundled_audio(context: &Context, row: &'static str) -> Result<()> {
     let spec = clip(6);
-    let evidence = story(context, row, &spec)?
+    let evidence = pipeline(context, row, &spec)?
         .manner(Manner {
             frames_per_packet: 5,
             ..Manner::default()
@@ -286,7 +286,7 @@ pub(super) fn bundled_audio(context: &Context, row: &'static str) -> Result<()> 
 /// The video's clock steps back: no frame is lost, time goes on.
 pub(super) fn clock_back(context: &Context, row: &'static str) -> Result<()> {
     let spec = clip(12);
-    let evidence = story(context, row, &spec)?
+    let evidence = pipeline(context, row, &spec)?
         .manner(Manner {
             video: TrackManner {
                 jumps: vec![Jump {

@@ -10,9 +10,9 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use e2e::clock::{self, ClipSpec};
+use e2e::pipeline::{Evidence, Pipeline};
 use e2e::runner::{Context, Part};
 use e2e::services::echo_sts::EchoStsOptions;
-use e2e::story::{Evidence, Story};
 
 use crate::stage::Stage as _;
 
@@ -60,18 +60,14 @@ fn clip(seconds: u32) -> ClipSpec {
 }
 
 /// A run of a row: marked dubs, short segments.
-fn story(context: &Context, row: &'static str, spec: &ClipSpec) -> Result<Story> {
-    let sts = EchoStsOptions {
-        audio_mode: Some("mark".to_owned()),
-        ..EchoStsOptions::default()
-    };
+fn pipeline(context: &Context, row: &'static str, spec: &ClipSpec) -> Result<Pipeline> {
     Ok(context
         .part(
             row,
             clock::cached(spec)?,
             Duration::from_secs(u64::from(spec.seconds)),
         )
-        .sts(sts)
+        .sts(EchoStsOptions::mode("mark"))
         .worker(|options| options.segment_duration = Some(SEGMENT)))
 }
 

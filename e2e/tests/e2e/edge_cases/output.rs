@@ -5,14 +5,15 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use e2e::environment::Way;
 use e2e::probe::frames::{self, CodedFrames};
+use e2e::probe::metrics::ScrapeSample;
 use e2e::runner::Context;
 use e2e::services::echo_sts::EchoStsOptions;
 use e2e::services::media_server::Kind;
-use e2e::services::worker::{ScrapeSample, Worker};
-use e2e::story::quietly;
+use e2e::services::worker::Worker;
+use e2e::threads::quietly;
 use nix::sys::signal::Signal;
 
-use super::{clip, complete, prefix, story};
+use super::{clip, complete, pipeline, prefix};
 
 /// Nobody listens where the output goes: exit code 12, and the URL without its credentials.
 pub(super) fn refused(context: &Context, row: &'static str) -> Result<()> {
@@ -41,7 +42,7 @@ pub(super) fn refused(context: &Context, row: &'static str) -> Result<()> {
 /// The RTMP server dies mid-stream: exit code 12.
 pub(super) fn lost(context: &Context, row: &'static str) -> Result<()> {
     let spec = clip(20);
-    let evidence = story(context, row, &spec)?.exit(12).run(|live| {
+    let evidence = pipeline(context, row, &spec)?.exit(12).run(|live| {
         live.worker.wait_record(
             "pair_started of batch 1",
             Duration::from_secs(20),
@@ -61,12 +62,9 @@ pub(super) fn lost(context: &Context, row: &'static str) -> Result<()> {
 /// from the camera itself: MediaMTX would take it along.
 pub(super) fn returns(context: &Context, row: &'static str) -> Result<()> {
     let spec = clip(24);
-    let evidence = story(context, row, &spec)?
+    let evidence = pipeline(context, row, &spec)?
         .way(Way::Camera)
-        .worker(|options| {
-            let retry = ("WORKER_OUTPUT_RETRY".to_owned(), "20s".to_owned());
-            options.env.push(retry);
-        })
+        .worker(|options| options.set("WORKER_OUTPUT_RETRY", "20s"))
         .run(|live| {
             live.worker.wait_record(
                 "pair_started of batch 2",
@@ -112,7 +110,7 @@ pub(super) fn returns(context: &Context, row: &'static str) -> Result<()> {
 /// SIGTERM: what came in is dubbed and published, the STS stream is ended, exit code 0.
 pub(super) fn sigterm(context: &Context, row: &'static str) -> Result<()> {
     let spec = clip(20);
-    let evidence = story(context, row, &spec)?.abrupt().run(|live| {
+    let evidence = pipeline(context, row, &spec)?.abrupt().run(|live| {
         live.worker.wait_record(
             "segment_ready of batch 3",
             Duration::from_secs(20),
@@ -148,11 +146,11 @@ pub(super) fn stalled_log(context: &Context, row: &'static str) -> Result<()> {
     const STANDSTILL: Duration = Duration::from_secs(2);
     let spec = clip(75);
     let mut stalled = Duration::ZERO;
-    let evidence = story(context, row, &spec)?
+    let evidence = pipeline(context, row, &spec)?
         .worker(|options| {
             // Far more than a pipe and what the worker keeps.
             let talk = "rtspsrc:6,rtpjitterbuffer:6,rtmp2sink:6,basesink:6";
-            options.env.push(("GST_DEBUG".to_owned(), talk.to_owned()));
+            options.set("GST_DEBUG", talk);
         })
         .abrupt()
         .run(|live| {
@@ -200,7 +198,7 @@ pub(super) fn stalled_log(context: &Context, row: &'static str) -> Result<()> {
 /// A second signal does not wait for the drain.
 pub(super) fn second_signal(context: &Context, row: &'static str) -> Result<()> {
     let spec = clip(20);
-    let evidence = story(context, row, &spec)?.exit(1).run(|live| {
+    let evidence = pipeline(context, row, &spec)?.exit(1).run(|live| {
         live.worker
             .wait_log("pair_started", Duration::from_secs(20))?;
         live.worker.process().signal(Signal::SIGTERM);
@@ -234,7 +232,7 @@ pub(super) fn bad_option(context: &Context, row: &'static str) -> Result<()> {
     let name = format!("{}-{row}", context.name());
     let environment = context.named_environment(&name).start()?;
     let mut options = environment.worker_options();
-    options.max_inflight = Some(11);
+    options.set("WORKER_STS_MAX_INFLIGHT", 11);
     let process = Worker::spawn(environment.place(), &options)?;
     let exit = process.wait_exit(Duration::from_secs(10))?;
     let said = process.last_lines(20).join("\n");
@@ -248,8 +246,8 @@ pub(super) fn bad_option(context: &Context, row: &'static str) -> Result<()> {
 /// Without STS: audio is copied, nobody is called.
 pub(super) fn passthrough(context: &Context, row: &'static str) -> Result<()> {
     let spec = clip(6);
-    let evidence = story(context, row, &spec)?
-        .worker(|options| options.passthrough = true)
+    let evidence = pipeline(context, row, &spec)?
+        .worker(|options| options.set("WORKER_STS_MODE", "passthrough"))
         .run(|_| Ok(()))?;
     complete(&evidence, &spec)?;
     ensure!(
@@ -275,13 +273,8 @@ pub(super) fn passthrough(context: &Context, row: &'static str) -> Result<()> {
 /// Segment files cannot be written: logged and counted, the stream does not care.
 pub(super) fn disk_full(context: &Context, row: &'static str) -> Result<()> {
     let spec = clip(6);
-    let evidence = story(context, row, &spec)?
-        .worker(|options| {
-            options.env.push((
-                "WORKER_SEGMENT_DIR".to_owned(),
-                "/dev/null/nowhere".to_owned(),
-            ));
-        })
+    let evidence = pipeline(context, row, &spec)?
+        .worker(|options| options.set("WORKER_SEGMENT_DIR", "/dev/null/nowhere"))
         .run(|_| Ok(()))?;
     complete(&evidence, &spec)?;
     let lost = evidence.count("worker_segment_file_errors_total", &[])?;

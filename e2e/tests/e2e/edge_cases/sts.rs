@@ -10,19 +10,15 @@ use e2e::services::echo_sts::EchoStsOptions;
 use nix::sys::signal::Signal;
 use sts_protocol::{BackpressureAction, Direction, SimulateBackpressure, SimulateSessionLoss};
 
-use super::{SEGMENT, clip, complete, fallbacks, says, story};
+use super::{SEGMENT, clip, complete, fallbacks, pipeline, says};
 
 /// Never an answer: all original, the breaker opens after five, exit code 0.
 pub(super) fn never_answers(context: &Context, row: &'static str) -> Result<()> {
     let spec = clip(16);
-    let hold = EchoStsOptions {
-        audio_mode: Some("hold".to_owned()),
-        ..EchoStsOptions::default()
-    };
-    let evidence = story(context, row, &spec)?
-        .sts(hold)
+    let evidence = pipeline(context, row, &spec)?
+        .sts(EchoStsOptions::mode("hold"))
         // Shorter than a segment, so that one is out at a time and counts are exact.
-        .worker(|options| options.sts_timeout = Some(Duration::from_secs(1)))
+        .worker(|options| options.set("WORKER_STS_TIMEOUT_MS", 1000))
         .run(|_| Ok(()))?;
     complete(&evidence, &spec)?;
     ensure!(
@@ -52,11 +48,8 @@ pub(super) fn never_answers(context: &Context, row: &'static str) -> Result<()> 
 
 /// A token that is wrong: exit code 14 with the server's words, the token never shown.
 pub(super) fn auth_failed(context: &Context, row: &'static str) -> Result<()> {
-    let sts = EchoStsOptions {
-        args: vec!["--auth-token".into(), "right".into()],
-        ..EchoStsOptions::default()
-    };
-    let evidence = story(context, row, &clip(6))?
+    let sts = EchoStsOptions::default().with("--auth-token", "right");
+    let evidence = pipeline(context, row, &clip(6))?
         .sts(sts)
         .worker(|options| {
             options
@@ -73,11 +66,8 @@ pub(super) fn auth_failed(context: &Context, row: &'static str) -> Result<()> {
 
 /// An older server that caps the chunk length: exit code 14, saying what was refused.
 pub(super) fn config_refused(context: &Context, row: &'static str) -> Result<()> {
-    let sts = EchoStsOptions {
-        args: vec!["--max-chunk-ms".into(), "1000".into()],
-        ..EchoStsOptions::default()
-    };
-    let evidence = story(context, row, &clip(6))?
+    let sts = EchoStsOptions::default().with("--max-chunk-ms", 1000);
+    let evidence = pipeline(context, row, &clip(6))?
         .sts(sts)
         .exit(14)
         .run(|_| Ok(()))?;
@@ -88,13 +78,9 @@ pub(super) fn config_refused(context: &Context, row: &'static str) -> Result<()>
 /// The service stops answering pings: the link is given up, and found again.
 pub(super) fn ping_timeout(context: &Context, row: &'static str) -> Result<()> {
     let spec = clip(24);
-    let sts = EchoStsOptions {
-        ping_interval: Some(Duration::from_secs(1)),
-        ping_timeout: Some(Duration::from_secs(1)),
-        audio_mode: Some("mark".to_owned()),
-        ..EchoStsOptions::default()
-    };
-    let evidence = story(context, row, &spec)?.sts(sts).run(|live| {
+    let second = Duration::from_secs(1);
+    let sts = EchoStsOptions::mode("mark").pings(second, second);
+    let evidence = pipeline(context, row, &spec)?.sts(sts).run(|live| {
         live.worker.wait_record(
             "fragment_processed of batch 1",
             Duration::from_secs(20),
@@ -138,7 +124,7 @@ pub(super) fn ping_timeout(context: &Context, row: &'static str) -> Result<()> {
 /// The service forgets the session while it holds the worker back: initialised again, goes on.
 pub(super) fn session_lost_in_pause(context: &Context, row: &'static str) -> Result<()> {
     let spec = clip(20);
-    let evidence = story(context, row, &spec)?.run(|live| {
+    let evidence = pipeline(context, row, &spec)?.run(|live| {
         let control = live.environment.echo_sts().control()?;
         let stream_id = Some(live.environment.stream_id().to_owned());
         let pressure = |action| SimulateBackpressure {
@@ -154,18 +140,18 @@ pub(super) fn session_lost_in_pause(context: &Context, row: &'static str) -> Res
                 record.event() == Some("fragment_processed") && record.number("batch") == Some(1.0)
             },
         )?;
-        control.backpressure(pressure(BackpressureAction::Pause))?;
+        control.send(pressure(BackpressureAction::Pause))?;
         live.worker.wait_record(
             "segment_ready of batch 2",
             Duration::from_secs(20),
             |record| record.event() == Some("segment_ready") && record.number("batch") == Some(2.0),
         )?;
         // The pause is lifted first: a session that is gone says nothing any more.
-        control.lose_session(SimulateSessionLoss {
+        control.send(SimulateSessionLoss {
             stream_id: stream_id.clone(),
             delay_ms: 300,
         })?;
-        control.backpressure(pressure(BackpressureAction::None))?;
+        control.send(pressure(BackpressureAction::None))?;
         Ok(())
     });
     let evidence = evidence?;

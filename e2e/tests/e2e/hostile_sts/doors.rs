@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use e2e::clock::{ClipSpec, cached};
+use e2e::pipeline::Evidence;
 use e2e::probe::audio::Verdict;
 use e2e::probe::logs::Record;
 use e2e::runner::Context;
-use e2e::story::Evidence;
 use serde_json::json;
 use sts_protocol::event;
 
@@ -44,8 +44,8 @@ fn meet(
     let server = Server::start(welcome, acts, doors)?;
     let url = server.url.clone();
     let length = Duration::from_secs(seconds.into());
-    let story = context.part(part, cached(&spec)?, length);
-    story
+    let pipeline = context.part(part, cached(&spec)?, length);
+    pipeline
         .worker(move |options| {
             options.sts_url = url;
             options.segment_duration = Some(SEGMENT);

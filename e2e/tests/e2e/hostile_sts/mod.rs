@@ -17,10 +17,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use e2e::clock::ClipSpec;
+use e2e::pipeline::{Evidence, Live};
 use e2e::probe::FALLBACK_REASONS;
 use e2e::probe::audio::Verdict;
 use e2e::runner::Context;
-use e2e::story::{Evidence, Live};
 
 use crate::{judge, wire};
 

@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use e2e::clock::{self, ClipSpec};
+use e2e::pipeline::Evidence;
 use e2e::probe::audio::segments;
 use e2e::probe::logs::Level;
 use e2e::runner::Context;
-use e2e::story::Evidence;
 use serde_json::{Value, json};
 use sts_protocol::{event, mark};
 
@@ -188,8 +188,8 @@ pub(super) fn run(context: &Context) -> Result<()> {
         .worker(move |options| {
             options.sts_url = url;
             options.segment_duration = Some(SEGMENT);
-            options.sts_timeout = Some(TIMEOUT);
-            options.breaker_failures = Some(1000);
+            options.set("WORKER_STS_TIMEOUT_MS", TIMEOUT.as_millis());
+            options.set("WORKER_BREAKER_FAILURES", 1000);
         })
         .extra_time(Duration::from_secs(30))
         .run(watch_memory)?;

@@ -6,11 +6,11 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use e2e::clock::{self, ClipSpec};
+use e2e::pipeline::{Evidence, Live};
 use e2e::process::exit_text;
 use e2e::runner::Context;
-use e2e::services::cable::Cut;
 use e2e::services::echo_sts::EchoStsOptions;
-use e2e::story::{Evidence, Live};
+use e2e::services::tcp_proxy::Cut;
 use e2e::wait::{self, Look};
 use nix::sys::signal::Signal;
 use sts_protocol::SimulateDisconnect;
@@ -43,7 +43,7 @@ struct Delivered {
     what: What,
     from: f64,
     to: f64,
-    /// Connections over the cable that it cut.
+    /// Connections through the proxy that it cut.
     cut: Option<usize>,
 }
 
@@ -60,14 +60,12 @@ pub(super) fn run(context: &Context) -> Result<()> {
             clock::cached(&spec)?,
             Duration::from_secs(CLIP.into()),
         )
-        .cable()
-        .sts(EchoStsOptions {
-            latency: Some(LATENCY),
-            ping_interval: Some(PING_INTERVAL),
-            ping_timeout: Some(PING_TIMEOUT),
-            audio_mode: Some("mark".to_owned()),
-            ..EchoStsOptions::default()
-        })
+        .tcp_proxy()
+        .sts(
+            EchoStsOptions::mode("mark")
+                .latency(LATENCY)
+                .pings(PING_INTERVAL, PING_TIMEOUT),
+        )
         .worker(|options| options.segment_duration = Some(SEGMENT))
         .extra_time(Duration::from_secs(30))
         .run(|live| {
@@ -129,23 +127,23 @@ fn deliver(live: &mut Live, hit: &Hit) -> Result<Delivered> {
         What::HangUp => {
             let control = live.environment.echo_sts().control()?;
             let stream_id = Some(live.environment.stream_id().to_owned());
-            control.disconnect(SimulateDisconnect {
+            control.send(SimulateDisconnect {
                 stream_id,
                 ..SimulateDisconnect::default()
             })?;
         }
-        What::Reset => cut = Some(live.environment.cable().cut(Cut::Reset)?),
-        What::Close => cut = Some(live.environment.cable().cut(Cut::Close)?),
+        What::Reset => cut = Some(live.environment.tcp_proxy().cut(Cut::Reset)?),
+        What::Close => cut = Some(live.environment.tcp_proxy().cut(Cut::Close)?),
         What::Silence(time) => {
-            live.environment.cable().silence();
+            live.environment.tcp_proxy().stall();
             pause(live, time)?;
-            live.environment.cable().restore();
+            live.environment.tcp_proxy().restore();
         }
         What::SilenceAndReset(time) => {
-            live.environment.cable().silence();
+            live.environment.tcp_proxy().stall();
             pause(live, time)?;
-            cut = Some(live.environment.cable().cut(Cut::Reset)?);
-            live.environment.cable().restore();
+            cut = Some(live.environment.tcp_proxy().cut(Cut::Reset)?);
+            live.environment.tcp_proxy().restore();
         }
     }
     Ok(Delivered {
@@ -180,7 +178,7 @@ fn stopped(pid: i32) -> Result<()> {
 fn felt(evidence: &Evidence, hits: &[Delivered]) -> Result<()> {
     let sessions = sessions(evidence)?;
     let mut costly: BTreeMap<Family, usize> = BTreeMap::new();
-    let mut story = String::new();
+    let mut told = String::new();
     for (number, hit) in hits.iter().enumerate() {
         let there = sessions
             .iter()
@@ -188,7 +186,7 @@ fn felt(evidence: &Evidence, hits: &[Delivered]) -> Result<()> {
         let lost = there.map(|(_, lost)| lost - hit.from);
         let lasted = hit.to - hit.from;
         let _ = writeln!(
-            story,
+            told,
             "{number:2} {} ({lasted:.0} ms): {}",
             hit.what,
             match lost {
@@ -202,19 +200,19 @@ fn felt(evidence: &Evidence, hits: &[Delivered]) -> Result<()> {
         {
             ensure!(
                 lost <= lasted + NOTICED_MS,
-                "hit {number}, {}, was not noticed by the worker\n{story}",
+                "hit {number}, {}, was not noticed by the worker\n{told}",
                 hit.what
             );
             ensure!(
                 hit.cut.is_none_or(|cut| cut > 0),
-                "hit {number}, {}, cut no connection\n{story}",
+                "hit {number}, {}, cut no connection\n{told}",
                 hit.what
             );
             *costly.entry(hit.what.family()).or_default() += 1;
         }
     }
-    println!("hostile_sts-random:\n{story}");
-    std::fs::write(evidence.directory.join("hits.txt"), &story)?;
+    println!("hostile_sts-random:\n{told}");
+    std::fs::write(evidence.directory.join("hits.txt"), &told)?;
     // And nothing else cost one.
     for (_, lost) in sessions.iter().filter(|(_, lost)| lost.is_finite()) {
         let cause = hits.iter().any(|hit| {
@@ -224,13 +222,13 @@ fn felt(evidence: &Evidence, hits: &[Delivered]) -> Result<()> {
         });
         ensure!(
             cause,
-            "a session was lost for nothing, at {lost:.0}\n{story}"
+            "a session was lost for nothing, at {lost:.0}\n{told}"
         );
     }
     let losses = count(evidence, "sts_disconnected");
     ensure!(
         costly.len() == 3 && costly.values().sum::<usize>() >= LEAST_LOSSES,
-        "too few hits found a session, of {losses} losses: {costly:?}\n{story}"
+        "too few hits found a session, of {losses} losses: {costly:?}\n{told}"
     );
     let back = evidence.count("worker_reconnection_total", &[])?;
     ensure!(

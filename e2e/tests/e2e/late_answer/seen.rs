@@ -3,8 +3,8 @@
 use std::time::Instant;
 
 use anyhow::{Result, ensure};
+use e2e::pipeline::Evidence;
 use e2e::services::viewer::Arrival;
-use e2e::story::Evidence;
 
 /// The worker's own figures.
 pub(crate) const CATCH_UP: f64 = 1.04;

@@ -6,13 +6,13 @@
 //! the journal of `echo-sts`, `/metrics` and the log.
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Result, bail};
 use camera::{Manner, Sent};
 
-use crate::environment::{Builder, Environment, Scene, SharedTrace, Way, unix_ms};
+use crate::environment::{Builder, Environment, Scene, Way, unix_ms};
 use crate::failure::{Failure, Place};
 use crate::probe::audio::{self, Sound};
 use crate::probe::clock::Clock;
@@ -20,26 +20,27 @@ use crate::probe::format::require_one_format;
 use crate::probe::frames::{self, CodedFrames};
 use crate::probe::journal::Journal;
 use crate::probe::logs::{Level, Log};
-use crate::probe::metrics::Scrape;
+use crate::probe::metrics::{Scrape, ScrapeSample};
 use crate::probe::rules;
 use crate::services::echo_sts::EchoStsOptions;
 use crate::services::media_server::Kind;
 use crate::services::python_sts::PythonStsOptions;
 use crate::services::recorder::{LateReader, LateReport};
-use crate::services::worker::{ScrapeSample, Worker, WorkerOptions};
+use crate::services::worker::{Worker, WorkerOptions};
+use crate::threads::quietly;
 
 /// How soon the worker must read its input.
 const READING_PATIENCE: Duration = Duration::from_secs(5);
 /// How long the recording may take to be complete once the worker has ended.
 const RECORDING_PATIENCE: Duration = Duration::from_secs(10);
 
-/// Says what a story is doing; called from the story's thread.
+/// Says what a run is doing; called from its thread.
 pub type Tell = Arc<dyn Fn(&str) + Send + Sync>;
 
 type Change = Box<dyn FnOnce(&mut WorkerOptions)>;
 
 /// A run to be made.
-pub struct Story {
+pub struct Pipeline {
     environment: Builder,
     clip: PathBuf,
     clip_length: Duration,
@@ -53,11 +54,11 @@ pub struct Story {
     tell: Tell,
 }
 
-impl Story {
-    /// Publishes `clip`, which lasts `length`; artifacts go to `target/e2e/<name>/`.
-    pub fn new(name: impl Into<String>, clip: impl Into<PathBuf>, length: Duration) -> Self {
+impl Pipeline {
+    /// Publishes `clip`, which lasts `length`, in an environment that has an `echo-sts` unless told otherwise.
+    pub fn new(environment: Builder, clip: impl Into<PathBuf>, length: Duration) -> Self {
         Self {
-            environment: Environment::builder(name).echo_sts(EchoStsOptions::default()),
+            environment: environment.echo_sts(EchoStsOptions::default()),
             clip: clip.into(),
             clip_length: length,
             way: Way::default(),
@@ -69,15 +70,6 @@ impl Story {
             late_reader: false,
             tell: Arc::new(|_| ()),
         }
-    }
-
-    /// Uses this media server instead of the best one there is.
-    #[must_use]
-    pub fn media_server(mut self, kind: Option<Kind>) -> Self {
-        if let Some(kind) = kind {
-            self.environment = self.environment.media_server(kind);
-        }
-        self
     }
 
     /// How the clip comes to the worker.
@@ -143,17 +135,10 @@ impl Story {
         self
     }
 
-    /// Lays a cable between worker and `echo-sts` that can be cut.
+    /// Puts a TCP proxy between worker and `echo-sts` that can cut their connections.
     #[must_use]
-    pub fn cable(mut self) -> Self {
-        self.environment = self.environment.cable();
-        self
-    }
-
-    /// Remembers in `trace` what is worth knowing when the run is over.
-    #[must_use]
-    pub fn trace(mut self, trace: SharedTrace) -> Self {
-        self.environment = self.environment.trace(trace);
+    pub fn tcp_proxy(mut self) -> Self {
+        self.environment = self.environment.tcp_proxy();
         self
     }
 
@@ -572,26 +557,4 @@ impl Evidence {
     pub fn count(&self, name: &str, labels: &[(&str, &str)]) -> Result<u64> {
         self.metrics.count(name, labels)
     }
-}
-
-/// Runs an examination with low priority and one at a time: scenarios beside it run in real time.
-///
-/// # Errors
-/// Those of `examine`.
-pub fn quietly<T: Send + 'static>(
-    examine: impl FnOnce() -> Result<T> + Send + 'static,
-) -> Result<T> {
-    static TURN: Mutex<()> = Mutex::new(());
-    let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
-    let result = std::thread::Builder::new()
-        .name("examination".to_owned())
-        .spawn(move || {
-            // Linux keeps priorities per thread; processes started from here inherit it.
-            let _ = rustix::process::nice(15);
-            examine()
-        })
-        .context("cannot start a thread")?
-        .join();
-    drop(turn);
-    result.unwrap_or_else(|_| bail!("the examination panicked"))
 }

@@ -1,18 +1,19 @@
-//! A network cable between two programs: a TCP forwarder that can be cut or fall silent.
+//! A TCP proxy between two programs that can cut their connections or stall them.
 //!
-//! Each connection has two threads, one per direction, with one buffer each: what the far end does
-//! not take stays with the near end's kernel. While the cable is silent nothing passes in either
-//! direction and nothing is lost; both ends only see that the other says nothing.
+//! Each connection has two threads, one per direction, with one buffer each: what one end does not take
+//! stays with the other's kernel. While it stalls nothing passes in either direction and nothing is lost;
+//! both ends only see that the other says nothing.
 
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 
+use crate::threads::lock;
 use crate::wait::{self, Look};
 
 /// Connections at once; one more is refused.
@@ -21,7 +22,7 @@ const MAX_CONNECTIONS: usize = 16;
 const BUFFER: usize = 64 * 1024;
 /// How often a thread that waits for bytes looks whether it has been cut.
 const TICK: Duration = Duration::from_millis(10);
-/// How long connecting to the far end may take.
+/// How long connecting to upstream may take.
 const CONNECT_PATIENCE: Duration = Duration::from_secs(2);
 /// How long a cut may take.
 const CUT_PATIENCE: Duration = Duration::from_secs(5);
@@ -35,9 +36,9 @@ pub enum Cut {
     Reset,
 }
 
-/// A cable that forwards connections to one address.
+/// Forwards connections to one address.
 #[derive(Debug)]
-pub struct Cable {
+pub struct TcpProxy {
     address: SocketAddr,
     shared: Arc<Shared>,
     acceptor: Option<JoinHandle<()>>,
@@ -46,34 +47,34 @@ pub struct Cable {
 #[derive(Debug, Default)]
 struct Shared {
     over: AtomicBool,
-    silent: AtomicBool,
+    stalled: AtomicBool,
     connections: Mutex<Vec<Arc<Connection>>>,
 }
 
 /// The sockets are shared, never duplicated, so that closing them ends the connection.
 #[derive(Debug)]
 struct Connection {
-    near: TcpStream,
-    far: TcpStream,
+    client: TcpStream,
+    upstream: TcpStream,
     cut: AtomicBool,
     /// Directions that are not over.
     open: AtomicU8,
 }
 
-impl Cable {
-    /// Lays a cable from a free local port to `far`, which need not be there yet.
+impl TcpProxy {
+    /// Starts a proxy from a free local port to `upstream`, which need not be there yet.
     ///
     /// # Errors
     /// When there is no port.
-    pub fn lay(far: SocketAddr) -> Result<Self> {
-        let listener = TcpListener::bind("127.0.0.1:0").context("no port for a cable")?;
+    pub fn start(upstream: SocketAddr) -> Result<Self> {
+        let listener = TcpListener::bind("127.0.0.1:0").context("no port for a TCP proxy")?;
         listener.set_nonblocking(true)?;
         let address = listener.local_addr()?;
         let shared = Arc::new(Shared::default());
         let theirs = Arc::clone(&shared);
         let acceptor = std::thread::Builder::new()
-            .name("cable".to_owned())
-            .spawn(move || accept(&listener, far, &theirs))?;
+            .name("tcp-proxy".to_owned())
+            .spawn(move || accept(&listener, upstream, &theirs))?;
         Ok(Self {
             address,
             shared,
@@ -81,7 +82,7 @@ impl Cable {
         })
     }
 
-    /// The near end.
+    /// Where clients connect.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
@@ -92,13 +93,13 @@ impl Cable {
     }
 
     /// Lets nothing pass from now on, in both directions. Connections stay, new ones are accepted.
-    pub fn silence(&self) {
-        self.shared.silent.store(true, Ordering::Relaxed);
+    pub fn stall(&self) {
+        self.shared.stalled.store(true, Ordering::Relaxed);
     }
 
     /// Lets everything pass again, first what was held.
     pub fn restore(&self) {
-        self.shared.silent.store(false, Ordering::Relaxed);
+        self.shared.stalled.store(false, Ordering::Relaxed);
     }
 
     /// Cuts every connection there is and says how many; what is on its way is lost. New ones are
@@ -116,16 +117,16 @@ impl Cable {
         drop(cut);
         wait::until("cut connections to be gone", CUT_PATIENCE, || {
             let left = ending.iter().filter(|one| one.strong_count() > 0).count();
-            Ok(match left {
-                0 => Look::Done(()),
-                left => Look::NotYet(format!("{left} of {count} are there")),
-            })
+            Ok(Look::when(
+                left == 0,
+                format!("{left} of {count} are there"),
+            ))
         })?;
         Ok(count)
     }
 }
 
-impl Drop for Cable {
+impl Drop for TcpProxy {
     fn drop(&mut self) {
         self.shared.over.store(true, Ordering::Relaxed);
         for connection in self.shared.connections().iter() {
@@ -139,13 +140,12 @@ impl Drop for Cable {
 
 impl Shared {
     fn connections(&self) -> MutexGuard<'_, Vec<Arc<Connection>>> {
-        let connections = self.connections.lock();
-        connections.unwrap_or_else(PoisonError::into_inner)
+        lock(&self.connections)
     }
 
-    /// Waits while the cable is silent.
+    /// Waits while it stalls.
     fn pass(&self, connection: &Connection) {
-        while self.silent.load(Ordering::Relaxed) && !connection.is_cut() {
+        while self.stalled.load(Ordering::Relaxed) && !connection.is_cut() {
             std::thread::park_timeout(TICK);
         }
     }
@@ -154,7 +154,7 @@ impl Shared {
 impl Connection {
     fn cut(&self, how: Cut) {
         if how == Cut::Reset {
-            for socket in [&self.near, &self.far] {
+            for socket in [&self.client, &self.upstream] {
                 // With nothing to linger for, closing resets.
                 let _ = rustix::net::sockopt::set_socket_linger(socket, Some(Duration::ZERO));
             }
@@ -167,32 +167,32 @@ impl Connection {
     }
 }
 
-fn accept(listener: &TcpListener, far: SocketAddr, shared: &Arc<Shared>) {
+fn accept(listener: &TcpListener, upstream: SocketAddr, shared: &Arc<Shared>) {
     while !shared.over.load(Ordering::Relaxed) {
         match listener.accept() {
-            Ok((near, _)) => {
-                // Whatever goes wrong drops the socket, which is what the near end then sees.
-                let _ = connect(near, far, shared);
+            Ok((client, _)) => {
+                // Whatever goes wrong drops the socket, which is what the client end then sees.
+                let _ = connect(client, upstream, shared);
             }
             Err(_) => std::thread::park_timeout(TICK),
         }
     }
 }
 
-fn connect(near: TcpStream, far: SocketAddr, shared: &Arc<Shared>) -> std::io::Result<()> {
+fn connect(client: TcpStream, upstream: SocketAddr, shared: &Arc<Shared>) -> std::io::Result<()> {
     if shared.connections().len() >= MAX_CONNECTIONS {
         return Ok(());
     }
-    let far = TcpStream::connect_timeout(&far, CONNECT_PATIENCE)?;
-    for socket in [&near, &far] {
+    let upstream = TcpStream::connect_timeout(&upstream, CONNECT_PATIENCE)?;
+    for socket in [&client, &upstream] {
         socket.set_nonblocking(false)?;
         socket.set_nodelay(true)?;
         socket.set_read_timeout(Some(TICK))?;
         socket.set_write_timeout(Some(TICK))?;
     }
     let connection = Arc::new(Connection {
-        near,
-        far,
+        client,
+        upstream,
         cut: AtomicBool::new(false),
         open: AtomicU8::new(2),
     });
@@ -221,8 +221,8 @@ fn spawn(
     let (connection, shared) = (Arc::clone(connection), Arc::clone(shared));
     let pump = move || {
         let (from, to) = match direction {
-            Direction::Forth => (&connection.near, &connection.far),
-            Direction::Back => (&connection.far, &connection.near),
+            Direction::Forth => (&connection.client, &connection.upstream),
+            Direction::Back => (&connection.upstream, &connection.client),
         };
         if pump(from, to, &connection, &shared).is_none() {
             // An end is gone without a goodbye, or it was cut: so is the other direction.
@@ -233,7 +233,7 @@ fn spawn(
             forget(&connection, &shared);
         }
     };
-    let thread = std::thread::Builder::new().name("cable-pump".to_owned());
+    let thread = std::thread::Builder::new().name("tcp-proxy-pump".to_owned());
     thread.spawn(pump).map(drop)
 }
 
@@ -288,23 +288,20 @@ mod tests {
     use super::*;
     use std::time::Instant;
 
-    /// The far end, a cable, and both ends of a connection over it.
-    fn connected() -> (Cable, TcpStream, TcpStream) {
+    /// Upstream, a proxy, and both ends of a connection over it.
+    fn connected() -> (TcpProxy, TcpStream, TcpStream) {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let cable = Cable::lay(listener.local_addr().unwrap()).unwrap();
-        let near = TcpStream::connect(cable.address()).unwrap();
-        let (far, _) = listener.accept().unwrap();
-        for end in [&near, &far] {
+        let proxy = TcpProxy::start(listener.local_addr().unwrap()).unwrap();
+        let client = TcpStream::connect(proxy.address()).unwrap();
+        let (upstream, _) = listener.accept().unwrap();
+        for end in [&client, &upstream] {
             end.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
         }
         wait::until("the connection", CUT_PATIENCE, || {
-            Ok(match cable.connections() {
-                1 => Look::Done(()),
-                other => Look::NotYet(format!("{other} connections")),
-            })
+            Ok(Look::when(proxy.connections() == 1, "none"))
         })
         .unwrap();
-        (cable, near, far)
+        (proxy, client, upstream)
     }
 
     fn receive(mut end: &TcpStream, length: usize) -> Vec<u8> {
@@ -313,100 +310,99 @@ mod tests {
         bytes
     }
 
-    fn gone(cable: &Cable) {
+    fn gone(proxy: &TcpProxy) {
         wait::until("no connection", CUT_PATIENCE, || {
-            Ok(match cable.connections() {
-                0 => Look::Done(()),
-                left => Look::NotYet(format!("{left} left")),
-            })
+            Ok(Look::when(proxy.connections() == 0, "some are left"))
         })
         .unwrap();
     }
 
     #[test]
     fn bytes_pass_both_ways_whole_and_in_order() {
-        let (cable, mut near, mut far) = connected();
+        let (proxy, mut client, mut upstream) = connected();
         let sent: Vec<u8> = (0..3_000_000_u32).map(|n| (n % 251) as u8).collect();
         let copy = sent.clone();
         let writer = std::thread::spawn(move || {
-            near.write_all(&copy).unwrap();
-            near.shutdown(Shutdown::Write).unwrap();
-            near
+            client.write_all(&copy).unwrap();
+            client.shutdown(Shutdown::Write).unwrap();
+            client
         });
         let mut got = Vec::new();
-        far.read_to_end(&mut got).unwrap();
+        upstream.read_to_end(&mut got).unwrap();
         assert!(got == sent);
         // The other direction is open still.
-        let near = writer.join().unwrap();
-        far.write_all(b"back").unwrap();
-        assert_eq!(receive(&near, 4), b"back");
-        drop(far);
-        gone(&cable);
+        let client = writer.join().unwrap();
+        upstream.write_all(b"back").unwrap();
+        assert_eq!(receive(&client, 4), b"back");
+        drop(upstream);
+        gone(&proxy);
     }
 
     #[test]
-    fn a_silent_cable_holds_everything_and_loses_nothing() {
-        let (cable, mut near, mut far) = connected();
-        cable.silence();
-        near.write_all(b"forth").unwrap();
-        far.write_all(b"back").unwrap();
-        far.set_read_timeout(Some(Duration::from_millis(200)))
+    fn a_stalled_proxy_holds_everything_and_loses_nothing() {
+        let (proxy, mut client, mut upstream) = connected();
+        proxy.stall();
+        client.write_all(b"forth").unwrap();
+        upstream.write_all(b"back").unwrap();
+        upstream
+            .set_read_timeout(Some(Duration::from_millis(200)))
             .unwrap();
-        let error = far.read(&mut [0]).unwrap_err();
+        let error = upstream.read(&mut [0]).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::WouldBlock);
-        assert_eq!(cable.connections(), 1);
-        cable.restore();
-        assert_eq!(receive(&far, 5), b"forth");
-        assert_eq!(receive(&near, 4), b"back");
+        assert_eq!(proxy.connections(), 1);
+        proxy.restore();
+        assert_eq!(receive(&upstream, 5), b"forth");
+        assert_eq!(receive(&client, 4), b"back");
     }
 
     #[test]
     fn a_cut_is_seen_at_both_ends_as_what_it_is() {
         let reset = Err(ErrorKind::ConnectionReset);
         for (how, seen) in [(Cut::Close, Ok(0)), (Cut::Reset, reset)] {
-            for silent in [false, true] {
-                let (cable, mut near, mut far) = connected();
-                if silent {
-                    cable.silence();
+            for stalled in [false, true] {
+                let (proxy, mut client, mut upstream) = connected();
+                if stalled {
+                    proxy.stall();
                 }
                 let started = Instant::now();
-                assert_eq!(cable.cut(how).unwrap(), 1);
+                assert_eq!(proxy.cut(how).unwrap(), 1);
                 assert!(started.elapsed() < Duration::from_secs(1));
-                for end in [&mut near, &mut far] {
+                for end in [&mut client, &mut upstream] {
                     let read = end.read(&mut [0]).map_err(|error| error.kind());
                     assert_eq!(read, seen, "{how:?}");
                 }
-                assert_eq!(cable.cut(how).unwrap(), 0);
+                assert_eq!(proxy.cut(how).unwrap(), 0);
             }
         }
     }
 
     #[test]
     fn a_cut_ends_a_connection_whose_far_end_takes_nothing() {
-        let (cable, mut near, _far) = connected();
-        near.set_write_timeout(Some(Duration::from_millis(200)))
+        let (proxy, mut client, _upstream) = connected();
+        client
+            .set_write_timeout(Some(Duration::from_millis(200)))
             .unwrap();
-        while near.write(&[0; 4096]).is_ok() {}
-        assert_eq!(cable.cut(Cut::Reset).unwrap(), 1);
+        while client.write(&[0; 4096]).is_ok() {}
+        assert_eq!(proxy.cut(Cut::Reset).unwrap(), 1);
     }
 
     #[test]
     fn connections_are_bounded_and_a_far_end_that_is_not_there_refuses() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let cable = Cable::lay(listener.local_addr().unwrap()).unwrap();
+        let proxy = TcpProxy::start(listener.local_addr().unwrap()).unwrap();
         let ends: Vec<_> = (0..=MAX_CONNECTIONS)
-            .map(|_| TcpStream::connect(cable.address()).unwrap())
+            .map(|_| TcpStream::connect(proxy.address()).unwrap())
             .collect();
         let mut last = &ends[MAX_CONNECTIONS];
         last.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
         assert_eq!(last.read(&mut [0]).unwrap(), 0);
-        assert_eq!(cable.connections(), MAX_CONNECTIONS);
+        assert_eq!(proxy.connections(), MAX_CONNECTIONS);
 
         let address = listener.local_addr().unwrap();
         drop(listener);
-        let cable = Cable::lay(address).unwrap();
-        let mut near = TcpStream::connect(cable.address()).unwrap();
-        assert_eq!(near.read(&mut [0]).unwrap(), 0);
-        assert_eq!(cable.connections(), 0);
+        let proxy = TcpProxy::start(address).unwrap();
+        let mut client = TcpStream::connect(proxy.address()).unwrap();
+        assert_eq!(client.read(&mut [0]).unwrap(), 0);
+        assert_eq!(proxy.connections(), 0);
     }
 }
