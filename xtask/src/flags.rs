@@ -169,4 +169,7 @@ pub(crate) struct Soak {
     /// How many times to run
     #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub(crate) runs: u32,
+    /// Busy loops beside it, to see what a loaded machine does to it
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub(crate) load: u8,
 }
