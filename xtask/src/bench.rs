@@ -113,7 +113,7 @@ fn side_by_side(rig: &Rig, stream: &Stream, seconds: Duration) -> anyhow::Result
     for (((peer, child), windows), start_up) in started.iter().zip(windows).zip(start_up) {
         let ages = if *peer == Peer::WorkerDubbing {
             let least = child.expected_age().unwrap_or_default();
-            let ages = ages::between(rig.source(), child.output(), seconds)?;
+            let ages = ages::between(&rig.source_by_rtmp(), child.output(), seconds)?;
             table::Ages::of(ages.into_iter().map(|age| age - least).collect())
         } else {
             None

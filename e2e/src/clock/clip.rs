@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 /// Changes whenever the same [`ClipSpec`] starts to give another clip, so that
 /// a stale cache is never used.
-const RENDERER: &str = "clock 2";
+const RENDERER: &str = "clock 3";
 /// Samples in one AAC-LC frame.
 const AAC_FRAME: usize = 1024;
 

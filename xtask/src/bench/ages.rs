@@ -32,7 +32,12 @@ pub(super) fn between(source: &str, output: &str, seconds: Duration) -> anyhow::
             .filter(|(at, _)| *at > start + LUMP)
             .collect()
     };
-    Ok(ages(&clean(sources), &clean(outputs)))
+    let ages = ages(&clean(sources), &clean(outputs));
+    anyhow::ensure!(
+        !ages.is_empty(),
+        "no picture of {source} was seen again at {output}"
+    );
+    Ok(ages)
 }
 
 /// A process that tells of every picture of `url`.

@@ -120,10 +120,12 @@ impl Drop for Owned {
     }
 }
 
+/// Path of what all peers read.
+const SOURCE: &str = "bench/source";
+
 /// Servers and the source.
 pub(super) struct Rig {
     source: String,
-    rtsp: u16,
     rtmp: u16,
     sts: String,
     directory: PathBuf,
@@ -140,7 +142,7 @@ impl Rig {
         )?;
         let config = directory.join("mediamtx.yml");
         fs::write(&config, mediamtx_config(rtsp, rtmp))?;
-        let source = format!("rtsp://127.0.0.1:{rtsp}/bench");
+        let source = format!("rtsp://127.0.0.1:{rtsp}/{SOURCE}");
         let listen = format!("127.0.0.1:{sts}");
         let mut echo = programs::program("echo-sts", Profile::Release)?;
         let mut processes = vec![
@@ -154,7 +156,6 @@ impl Rig {
         process::pause(Duration::from_secs(2))?;
         Ok(Self {
             source,
-            rtsp,
             rtmp,
             sts: format!("http://127.0.0.1:{sts}"),
             directory,
@@ -162,9 +163,9 @@ impl Rig {
         })
     }
 
-    /// Where all peers read.
-    pub(super) fn source(&self) -> &str {
-        &self.source
+    /// What all peers read, by RTMP as their outputs are looked at.
+    pub(super) fn source_by_rtmp(&self) -> String {
+        format!("rtmp://127.0.0.1:{}/{SOURCE}", self.rtmp)
     }
 
     /// Starts the `n`-th of a kind.
@@ -189,7 +190,7 @@ impl Rig {
         };
         Ok(Running {
             process: Owned::start(quiet(&mut command))?,
-            output: format!("rtsp://127.0.0.1:{}/{path}", self.rtsp),
+            output: sink,
             tells,
         })
     }
