@@ -1,6 +1,6 @@
 //! One run of the suite: its directory, its mark on every process it starts, and its cleaning up.
 //!
-//! Everything a run creates is inside one directory (`$TMPDIR/dub-e2e-*/run-*`), which is locked while
+//! Everything a run creates is inside one directory (`$TMPDIR/dub-e2e-runs-*/run-*`), which is locked while
 //! the run lives, and every process it starts carries that directory, or one inside it, in its
 //! environment ([`MARK_ENV`]; grandchildren inherit it). So one rule cleans up: kill what carries the
 //! mark, then remove the directory. One program applies it however a run ends: the `reaper`, a child in
@@ -261,9 +261,10 @@ fn start_reaper(dir: &Path) -> Result<Child> {
         .context("cannot start the reaper")
 }
 
-/// Directory that holds the directories of all runs of this user.
+/// Directory that holds the directories of all runs of this user. Not that of earlier versions, which locked
+/// a file inside: their runs look dead from here.
 fn root() -> PathBuf {
-    std::env::temp_dir().join(format!("dub-e2e-{}", nix::unistd::getuid()))
+    std::env::temp_dir().join(format!("dub-e2e-runs-{}", nix::unistd::getuid()))
 }
 
 /// A directory, to be locked.

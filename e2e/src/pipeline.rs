@@ -284,10 +284,7 @@ impl Live {
 
     /// Waits for the output to run and plays some of it as a player that comes late does.
     fn read_late(&self, patience: Duration) -> Result<LateReport> {
-        self.worker
-            .wait_record("pair_started of batch 1", patience, |record| {
-                record.event() == Some("pair_started") && record.number("batch") == Some(1.0)
-            })?;
+        self.worker.wait_batch("pair_started", 1, patience)?;
         let url = self.environment.output_url();
         let reader = LateReader::start(
             self.environment.place(),

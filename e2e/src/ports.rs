@@ -88,13 +88,9 @@ pub fn with_leases<const N: usize, T>(
     const ATTEMPTS: usize = 3;
     let mut attempt = 1;
     loop {
-        let mut leases = Vec::with_capacity(N);
-        for _ in 0..N {
-            leases.push(Lease::take()?);
-        }
-        let Ok(mut leases) = <[Lease; N]>::try_from(leases) else {
-            unreachable!("N were taken")
-        };
+        let leases: Vec<_> = (0..N).map(|_| Lease::take()).collect::<Result<_>>()?;
+        let leases = <[Lease; N]>::try_from(leases);
+        let mut leases = leases.expect("as many as were taken");
         let ports = leases.each_mut().map(Lease::release);
         match start(ports) {
             Ok(started) => return Ok((leases, started)),

@@ -256,7 +256,7 @@ impl OtherRun {
         for line in BufReader::new(child.stdout.take().unwrap()).lines() {
             let line = line.unwrap();
             facts.extend(line.strip_prefix("fact ").map(str::to_owned));
-            if facts.len() == 3 {
+            if facts.len() == 4 {
                 break;
             }
         }
@@ -290,17 +290,18 @@ fn run_for_others() {
         return;
     }
     let run = Run::current().unwrap();
+    let scratch = run.scratch("environment").unwrap();
     let group = Group::new().unwrap();
+    let environment = Group::marked(scratch.path()).unwrap();
     // The grandchild has left the group (and so the reach of a signal to it).
     let script = "setsid sleep 1000 & echo pid $!; echo pid $$; while :; do sleep 0.1; done";
-    let child = group.spawn(&shell(run.dir(), "child", script)).unwrap();
-    let pids = printed_pids(&child, 2);
-    println!(
-        "fact {}\nfact {}\nfact {}",
-        run.dir().display(),
-        pids[0],
-        pids[1]
-    );
+    let child = environment.spawn(&shell(run.dir(), "child", script));
+    let script = "echo pid $$; while :; do sleep 0.1; done";
+    let other = group.spawn(&shell(run.dir(), "other", script)).unwrap();
+    println!("fact {}", run.dir().display());
+    for pid in [printed_pids(&child.unwrap(), 2), printed_pids(&other, 1)].concat() {
+        println!("fact {pid}");
+    }
     std::thread::sleep(Duration::from_mins(1));
 }
 

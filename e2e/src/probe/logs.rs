@@ -153,6 +153,15 @@ impl Log {
             .filter(move |record| record.event() == Some(event))
     }
 
+    /// The first record of an event.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn first(&self, event: &str) -> Result<&Record> {
+        let found = self.records.iter().find(|it| it.event() == Some(event));
+        found.with_context(|| format!("no {event} was logged"))
+    }
+
     /// What a clean run has none of: records at WARN or above, and strays (a panic prints one).
     pub fn problems(&self) -> Vec<String> {
         let loud = self
@@ -179,9 +188,9 @@ thread 'main' panicked at src/main.rs:1:1
     #[test]
     fn records_are_found_by_event_with_their_fields() {
         let log = Log::parse(LINES.lines());
-        let listening = log.events("metrics_listening").next().unwrap();
+        let listening = log.first("metrics_listening").unwrap();
         assert_eq!(listening.text("addr"), Some("127.0.0.1:9"));
-        let stall = log.events("stall").next().unwrap();
+        let stall = log.first("stall").unwrap();
         assert_eq!(
             (stall.number("batch"), stall.number("duration_ms")),
             (Some(3.0), Some(41.5))
@@ -191,6 +200,8 @@ thread 'main' panicked at src/main.rs:1:1
             (Some(true), Level::Warn)
         );
         assert_eq!(log.events("nothing").count(), 0);
+        let error = log.first("nothing").unwrap_err();
+        assert_eq!(error.to_string(), "no nothing was logged");
     }
 
     #[test]

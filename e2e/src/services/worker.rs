@@ -193,6 +193,17 @@ impl Worker {
         self.wait_record(event, patience, |record| record.event() == Some(event))
     }
 
+    /// Waits for a log event of a batch, also one that was logged before.
+    ///
+    /// # Errors
+    /// As [`wait_log`](Self::wait_log).
+    pub fn wait_batch(&self, event: &str, batch: u64, patience: Duration) -> Result<Record> {
+        let what = format!("{event} of batch {batch}");
+        self.wait_record(&what, patience, |record| {
+            record.event() == Some(event) && record.number("batch") == Some(batch as f64)
+        })
+    }
+
     /// Waits for a log record for which `is_it` holds.
     ///
     /// # Errors

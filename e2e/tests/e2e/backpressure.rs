@@ -101,10 +101,7 @@ fn change_the_pace(live: &mut Live) -> Result<()> {
         control.send(report).map(|_| ())
     };
     let until = |event: &'static str, batch: u64| -> Result<Record> {
-        let what = format!("{event} of batch {batch}");
-        let record = live.worker.wait_record(&what, PATIENCE, move |record| {
-            record.event() == Some(event) && record.number("batch") == Some(batch as f64)
-        })?;
+        let record = live.worker.wait_batch(event, batch, PATIENCE)?;
         // Not a wait for anything: the next word falls far from every boundary.
         thread::sleep(MIDWAY);
         Ok(record)

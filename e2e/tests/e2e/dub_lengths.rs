@@ -149,10 +149,7 @@ fn play(stage: &Context, fit: Fit, list: Option<[f64; 8]>) -> Result<Played> {
 
 /// While the stream is on air its captions are served.
 fn pages(live: &Live) -> Result<()> {
-    live.worker
-        .wait_record("the third pair", PATIENCE, |record| {
-            record.event() == Some("pair_started") && record.number("batch") == Some(2.0)
-        })?;
+    live.worker.wait_batch("pair_started", 2, PATIENCE)?;
     let (status, vtt) = live.worker.page("/captions.vtt")?;
     ensure!(
         status == 200 && vtt.starts_with("WEBVTT\n\n"),

@@ -86,18 +86,8 @@ fn timing(evidence: &Evidence) -> Result<()> {
         "the worker read its input only after {:?}",
         evidence.reading_after
     );
-    let first_pair = evidence
-        .log
-        .events("fragment_processed")
-        .next()
-        .context("no fragment was processed")?
-        .unix_ms()?;
-    let published = evidence
-        .log
-        .events("pair_started")
-        .next()
-        .context("no pair was published")?
-        .unix_ms()?;
+    let first_pair = evidence.log.first("fragment_processed")?.unix_ms()?;
+    let published = evidence.log.first("pair_started")?.unix_ms()?;
     ensure!(
         published - first_pair < 1_000.0,
         "output came {} ms after the first pair",

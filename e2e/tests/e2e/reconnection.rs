@@ -80,14 +80,7 @@ fn hang_up_twice(live: &mut Live) -> Result<()> {
     let control = live.environment.echo_sts().control()?;
     let stream_id = live.environment.stream_id();
     for (batch, refuse_for_ms) in [(FIRST_LOSS, None), (SECOND_LOSS, Some(REFUSE_MS))] {
-        live.worker.wait_record(
-            &format!("fragment_sent of batch {batch}"),
-            PATIENCE,
-            |record| {
-                record.event() == Some("fragment_sent")
-                    && record.number("batch") == Some(batch as f64)
-            },
-        )?;
+        live.worker.wait_batch("fragment_sent", batch, PATIENCE)?;
         live.tell(&format!("STS hangs up after segment {batch}"));
         control.send(SimulateDisconnect {
             stream_id: Some(stream_id.to_owned()),
@@ -245,8 +238,7 @@ fn judge_gone(stage: &Context, evidence: &Evidence) -> Result<()> {
     stage.snapshot("reconnection__gone_sts_events", &wire::wire(evidence));
     scheduled(&evidence.log, &DELAYS_MS)?;
     attempts(evidence, 0, 5)?;
-    let mut gone = evidence.log.events("sts_gone");
-    let gone = gone.next().context("sts_gone was not logged")?;
+    let gone = evidence.log.first("sts_gone")?;
     prefix(evidence, gone.unix_ms()?)?;
     dubbed_once(evidence)?;
     wire::require_stalls(evidence, &[])?;

@@ -10,8 +10,6 @@ pub const MAX_MESSAGE: usize = 50 * 1024 * 1024;
 pub const PING_INTERVAL: Duration = Duration::from_secs(25);
 /// A ping unanswered, or not received, for this long after it was due means the link is lost.
 pub const PING_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long a worker waits for `stream:ready` after `stream:init`.
-pub const READY_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long after `stream:complete` the server closes the connection.
 pub const CLOSE_AFTER_COMPLETE: Duration = Duration::from_secs(5);
 

@@ -39,23 +39,15 @@ pub(super) fn there_soon(live: &mut Live) -> Result<()> {
 
 /// SIGTERM a while after the step: whatever had come in by then goes out, and it ends in time.
 pub(super) fn terminate(live: &mut Live) -> Result<()> {
-    live.worker.wait_record(
-        "segment_ready of batch 3",
-        Duration::from_secs(20),
-        |record| record.event() == Some("segment_ready") && record.number("batch") == Some(3.0),
-    )?;
+    live.worker
+        .wait_batch("segment_ready", 3, Duration::from_secs(20))?;
     live.worker.process().signal(Signal::SIGTERM);
     Ok(())
 }
 
 /// What the camera had sent half a second before SIGTERM came is in the recording, without a hole.
 pub(super) fn drained(evidence: &Evidence) -> Result<()> {
-    let asked = evidence
-        .log
-        .events("stop_requested")
-        .next()
-        .context("no signal was logged")?
-        .unix_ms()?;
+    let asked = evidence.log.first("stop_requested")?.unix_ms()?;
     let exits = evidence.log.events("exiting").next();
     let took = exits.context("no exit was logged")?.unix_ms()? - asked;
     ensure!(took < DRAINED_MS, "it took {took:.0} ms to drain");

@@ -31,17 +31,7 @@ pub(super) fn no_input(context: &Context, row: &'static str) -> Result<()> {
         delays == [1000.0, 2000.0, 4000.0],
         "retries after {delays:?} ms"
     );
-    let took = (log
-        .events("failed")
-        .next()
-        .context("no last words")?
-        .unix_ms()?
-        - log
-            .events("input_retry")
-            .next()
-            .context("no retry")?
-            .unix_ms()?)
-        / 1e3;
+    let took = (log.first("failed")?.unix_ms()? - log.first("input_retry")?.unix_ms()?) / 1e3;
     ensure!(
         (6.8..8.5).contains(&took),
         "the retries took {took:.2} s instead of 7"

@@ -43,11 +43,8 @@ pub(super) fn refused(context: &Context, row: &'static str) -> Result<()> {
 pub(super) fn lost(context: &Context, row: &'static str) -> Result<()> {
     let spec = clip(20);
     let evidence = pipeline(context, row, &spec)?.exit(12).run(|live| {
-        live.worker.wait_record(
-            "pair_started of batch 1",
-            Duration::from_secs(20),
-            |record| record.event() == Some("pair_started") && record.number("batch") == Some(1.0),
-        )?;
+        live.worker
+            .wait_batch("pair_started", 1, Duration::from_secs(20))?;
         live.environment.media_server().kill();
         Ok(())
     })?;
@@ -66,13 +63,8 @@ pub(super) fn returns(context: &Context, row: &'static str) -> Result<()> {
         .way(Way::Camera)
         .worker(|options| options.set("WORKER_OUTPUT_RETRY", "20s"))
         .run(|live| {
-            live.worker.wait_record(
-                "pair_started of batch 2",
-                Duration::from_secs(20),
-                |record| {
-                    record.event() == Some("pair_started") && record.number("batch") == Some(2.0)
-                },
-            )?;
+            live.worker
+                .wait_batch("pair_started", 2, Duration::from_secs(20))?;
             live.environment.media_server().kill();
             live.worker
                 .wait_log("output_lost", Duration::from_secs(5))?;
@@ -111,11 +103,8 @@ pub(super) fn returns(context: &Context, row: &'static str) -> Result<()> {
 pub(super) fn sigterm(context: &Context, row: &'static str) -> Result<()> {
     let spec = clip(20);
     let evidence = pipeline(context, row, &spec)?.abrupt().run(|live| {
-        live.worker.wait_record(
-            "segment_ready of batch 3",
-            Duration::from_secs(20),
-            |record| record.event() == Some("segment_ready") && record.number("batch") == Some(3.0),
-        )?;
+        live.worker
+            .wait_batch("segment_ready", 3, Duration::from_secs(20))?;
         live.worker.process().signal(Signal::SIGTERM);
         Ok(())
     })?;
@@ -207,18 +196,8 @@ pub(super) fn second_signal(context: &Context, row: &'static str) -> Result<()> 
         live.worker.process().signal(Signal::SIGINT);
         Ok(())
     })?;
-    let asked = evidence
-        .log
-        .events("stop_requested")
-        .next()
-        .context("no signal was logged")?
-        .unix_ms()?;
-    let gone = evidence
-        .log
-        .events("exiting")
-        .next()
-        .context("no exit was logged")?
-        .unix_ms()?;
+    let asked = evidence.log.first("stop_requested")?.unix_ms()?;
+    let gone = evidence.log.first("exiting")?.unix_ms()?;
     ensure!(
         gone - asked < 2_000.0,
         "it took {} ms to stop at once",

@@ -81,13 +81,8 @@ pub(super) fn ping_timeout(context: &Context, row: &'static str) -> Result<()> {
     let second = Duration::from_secs(1);
     let sts = EchoStsOptions::mode("mark").pings(second, second);
     let evidence = pipeline(context, row, &spec)?.sts(sts).run(|live| {
-        live.worker.wait_record(
-            "fragment_processed of batch 1",
-            Duration::from_secs(20),
-            |record| {
-                record.event() == Some("fragment_processed") && record.number("batch") == Some(1.0)
-            },
-        )?;
+        live.worker
+            .wait_batch("fragment_processed", 1, Duration::from_secs(20))?;
         live.environment
             .echo_sts()
             .process()
@@ -133,19 +128,11 @@ pub(super) fn session_lost_in_pause(context: &Context, row: &'static str) -> Res
             severity: None,
             recommended_delay_ms: None,
         };
-        live.worker.wait_record(
-            "fragment_processed of batch 1",
-            Duration::from_secs(20),
-            |record| {
-                record.event() == Some("fragment_processed") && record.number("batch") == Some(1.0)
-            },
-        )?;
+        live.worker
+            .wait_batch("fragment_processed", 1, Duration::from_secs(20))?;
         control.send(pressure(BackpressureAction::Pause))?;
-        live.worker.wait_record(
-            "segment_ready of batch 2",
-            Duration::from_secs(20),
-            |record| record.event() == Some("segment_ready") && record.number("batch") == Some(2.0),
-        )?;
+        live.worker
+            .wait_batch("segment_ready", 2, Duration::from_secs(20))?;
         // The pause is lifted first: a session that is gone says nothing any more.
         control.send(SimulateSessionLoss {
             stream_id: stream_id.clone(),

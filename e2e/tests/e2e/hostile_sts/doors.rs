@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Result, ensure};
 use e2e::clock::{ClipSpec, cached};
 use e2e::pipeline::Evidence;
 use e2e::probe::audio::Verdict;
@@ -58,8 +58,7 @@ fn meet(
 pub(super) fn unauthorized(context: &Context) -> Result<()> {
     let doors = [Door::Http("401 Unauthorized")];
     let evidence = meet(context, "unauthorized", 6, 14, vec![], &doors)?;
-    let mut refused = evidence.log.events("sts_refused");
-    let refused = refused.next().context("sts_refused was not logged")?;
+    let refused = evidence.log.first("sts_refused")?;
     let error = refused.text("error").unwrap_or_default();
     ensure!(error.contains("HTTP 401"), "it says {error:?}");
     ensure!(

@@ -6,13 +6,14 @@ use std::f64::consts::TAU;
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, anyhow};
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
+use e2e::threads::lock;
 use serde_json::{Value, json};
 use sts_protocol::{event, mark};
 use tungstenite::{Message, WebSocket};
@@ -114,10 +115,6 @@ impl Drop for Server {
             let _ = thread.join();
         }
     }
-}
-
-fn lock(played: &Mutex<Played>) -> MutexGuard<'_, Played> {
-    played.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// What outlives a connection.
