@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use dub_engine::Track;
-use dub_engine::pause::Level;
+use dub_engine::pause::FrameLevel;
 use gst::prelude::*;
 
 use super::super::aac::{AacFormat, FRAME_SAMPLES};
@@ -211,7 +211,7 @@ impl Chains<'_> {
     }
 
     /// What tells the level of each frame, if it matters.
-    fn level(&self) -> Result<impl Fn(&gst::Sample) -> Option<Level> + Send + use<>, MediaError> {
+    fn level(&self) -> Result<impl Fn(&gst::Sample) -> Option<FrameLevel> + Send + use<>, MediaError> {
         let ear = self.listen.then(Ear::new).transpose()?.map(Mutex::new);
         Ok(move |sample: &gst::Sample| ear.as_ref()?.lock().ok()?.level(sample))
     }

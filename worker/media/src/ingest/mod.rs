@@ -15,7 +15,7 @@ mod telling;
 use std::time::{Duration, Instant};
 
 use dub_engine::Track;
-use dub_engine::pause::Level;
+use dub_engine::pause::FrameLevel;
 use dub_engine::timeline::Picture;
 use gst::prelude::*;
 use tokio::sync::mpsc;
@@ -57,7 +57,7 @@ pub enum IngestFact {
         arrived: Instant,
         frame: AacFrame,
         /// How loud it is, if that was asked for and it can be decoded.
-        level: Option<Level>,
+        level: Option<FrameLevel>,
     },
     /// A sender report: `time` on the track is `ntp` on the sender's clock.
     Report {
