@@ -3,7 +3,7 @@
 use anyhow::Result;
 use camera::Manner;
 use camera::manner::{
-    AudioCodec, Edit, Hole, Jump, Login, Loss, MoreMedia, Padding, ReportKind, Reports,
+    AudioCodec, Edit, Hole, Jump, Login, Loss, Markers, MoreMedia, Padding, ReportKind, Reports,
     SessionManner, Splice, Stray, TrackManner, Wall, WallStep,
 };
 use e2e::clock::{self, ClipSpec};
@@ -180,7 +180,7 @@ fn order() -> Result<Vec<Row>> {
             "slice_markers",
             8,
             Manner {
-                slice_markers: true,
+                markers: Markers::Slices,
                 ..Manner::default()
             },
         )
