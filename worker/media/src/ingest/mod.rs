@@ -142,6 +142,8 @@ pub mod texts {
     pub const UNAUTHORIZED: &str = "(401)";
     /// The server has closed the connection: the only warning of a healthy life, or an error.
     pub const CLOSED: &str = "Could not read from resource";
+    /// It has, and did not wait for a request of ours.
+    pub const UNHEARD: &str = "Could not write to resource";
     /// No element takes what comes.
     pub const NOT_NEGOTIATED: &str = "not-negotiated";
     /// No decoder is installed for it.
@@ -229,7 +231,8 @@ fn watch_bus(pipeline: &gst::Pipeline, url: &MediaUrl, offer: &Offer, telling: &
         BusFact::Error { text, .. } => telling.end(IngestFact::Failed {
             error: classify(text),
         }),
-        BusFact::Warning { text } if text.contains(texts::CLOSED) => {}
+        BusFact::Warning { text }
+            if text.contains(texts::CLOSED) || text.contains(texts::UNHEARD) => {}
         BusFact::Warning { text } => telling.tell(IngestFact::Warning { text }),
         BusFact::Eos => telling.end(IngestFact::Ended {
             reason: "the server closed the stream".to_owned(),
