@@ -36,23 +36,23 @@ pub struct Words {
 /// The captions of one stream; a handle, cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Captions {
-    state: Arc<Mutex<State>>,
+    state: Arc<Mutex<CaptionState>>,
     stream_id: Arc<str>,
 }
 
 #[derive(Debug)]
-struct State {
+struct CaptionState {
     cues: VecDeque<Cue>,
     /// Of segments that are being mixed.
     promised: VecDeque<(u64, Vec<Cue>)>,
     retention: Duration,
     /// End of the first cue in the file.
     oldest_written: Option<Duration>,
-    writer: Option<Writer>,
+    writer: Option<CaptionWriter>,
 }
 
 #[derive(Debug)]
-struct Writer {
+struct CaptionWriter {
     orders: SyncSender<Write>,
     done: mpsc::Receiver<()>,
 }
@@ -75,10 +75,10 @@ impl Captions {
                 let text = |error: std::io::Error| format!("{}: {error}", path.display());
                 fs::create_dir_all(dir).map_err(text)?;
                 replace(&path, VTT_HEADER).map_err(text)?;
-                Some(Writer::start(path.clone(), observer.clone()).map_err(text)?)
+                Some(CaptionWriter::start(path.clone(), observer.clone()).map_err(text)?)
             }
         };
-        let state = State {
+        let state = CaptionState {
             cues: VecDeque::new(),
             promised: VecDeque::new(),
             retention: config.segment_retention.max(LEAST_RETENTION),
@@ -136,7 +136,7 @@ impl Captions {
     /// Waits a moment for the disk; nothing is written any more.
     pub fn close(&self) {
         let writer = self.state().writer.take();
-        if let Some(Writer { orders, done }) = writer {
+        if let Some(CaptionWriter { orders, done }) = writer {
             drop(orders);
             // Ends when the writer has ended, or it is left behind.
             let _ = done.recv_timeout(Duration::from_secs(2));
@@ -144,12 +144,12 @@ impl Captions {
     }
 
     /// A panic elsewhere leaves it whole.
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, CaptionState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl State {
+impl CaptionState {
     fn add(&mut self, new: Vec<Cue>) {
         let now = new.last().map_or(Duration::ZERO, |cue| cue.end);
         let old = now.saturating_sub(self.retention);
@@ -180,7 +180,7 @@ impl State {
     }
 }
 
-impl Writer {
+impl CaptionWriter {
     fn start(path: PathBuf, observer: Observer) -> std::io::Result<Self> {
         let (orders, queue) = mpsc::sync_channel::<Write>(QUEUE);
         let (finished, done) = mpsc::sync_channel(1);

@@ -99,8 +99,8 @@ pub struct Cli {
     pub dub_duck_db: f64,
 
     /// What becomes of a dub that is more than 10 % longer or shorter than its segment
-    #[arg(long, env = "WORKER_DUB_FIT", value_enum, default_value_t = DubFit::Refuse)]
-    pub dub_fit: DubFit,
+    #[arg(long, env = "WORKER_DUB_FIT", value_enum, default_value_t = FitChoice::Refuse)]
+    pub dub_fit: FitChoice,
 
     /// With --dub-fit stretch, fastest speech against the dub's own speed: 1 to 2
     #[arg(long, env = "WORKER_DUB_MAX_SPEED", default_value = "1.4", value_parser = value::max_speed)]
@@ -111,16 +111,16 @@ pub struct Cli {
     pub dub_spill: Duration,
 
     /// What becomes of a dub more than 6 dB louder or 20 dB quieter than the original
-    #[arg(long, env = "WORKER_DUB_LOUDNESS", value_enum, default_value_t = DubLoudness::Match)]
-    pub dub_loudness: DubLoudness,
+    #[arg(long, env = "WORKER_DUB_LOUDNESS", value_enum, default_value_t = LoudnessChoice::Match)]
+    pub dub_loudness: LoudnessChoice,
 
     /// Length of a segment, about that with --segment-cut pause: 1s to 60s
     #[arg(long, env = "WORKER_SEGMENT_DURATION", default_value = "6s", value_parser = value::segment_duration)]
     pub segment_duration: Duration,
 
     /// Where segments end: at the clock, or where the speaker pauses
-    #[arg(long, env = "WORKER_SEGMENT_CUT", value_enum, default_value_t = SegmentCut::Grid)]
-    pub segment_cut: SegmentCut,
+    #[arg(long, env = "WORKER_SEGMENT_CUT", value_enum, default_value_t = CutChoice::Grid)]
+    pub segment_cut: CutChoice,
 
     /// With --segment-cut pause, shortest segment: 1s to --segment-duration
     #[arg(long, env = "WORKER_SEGMENT_MIN", default_value = "3s", value_parser = value::segment_duration)]
@@ -248,7 +248,7 @@ pub enum StsGone {
 
 /// What decides where segments end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum SegmentCut {
+pub enum CutChoice {
     /// Every --segment-duration.
     Grid,
     /// The quietest moment between --segment-min and --segment-max; the grid where nobody pauses.
@@ -266,7 +266,7 @@ pub enum DubMix {
 
 /// What becomes of dubs of another length.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum DubFit {
+pub enum FitChoice {
     /// The original is heard instead.
     Refuse,
     /// The dub is played faster or slower, at the same pitch.
@@ -275,7 +275,7 @@ pub enum DubFit {
 
 /// What becomes of dubs that are much louder or quieter than the original.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum DubLoudness {
+pub enum LoudnessChoice {
     /// They are brought within that, and peaks over full scale under it.
     Match,
     /// They are heard as they come.

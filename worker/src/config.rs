@@ -10,7 +10,7 @@ use dub_engine::{DubFitConfig, DubFitMode, DubLoudness, Gone, SegmentCut};
 use dub_media::MediaUrl;
 use sts_client::Ca;
 
-use crate::cli::{self, Cli, DubFit, DubMix, StsGone, StsMode};
+use crate::cli::{self, Cli, DubMix, FitChoice, StsGone, StsMode};
 
 /// Everything the worker needs to know before it starts.
 #[derive(Debug, Clone)]
@@ -167,8 +167,8 @@ impl From<&Cli> for Config {
             },
             segment_duration: cli.segment_duration,
             segment_cut: match cli.segment_cut {
-                cli::SegmentCut::Grid => SegmentCut::Grid,
-                cli::SegmentCut::Pause => SegmentCut::Pause {
+                cli::CutChoice::Grid => SegmentCut::Grid,
+                cli::CutChoice::Pause => SegmentCut::Pause {
                     min: cli.segment_min,
                     max: cli.segment_max,
                 },
@@ -177,14 +177,14 @@ impl From<&Cli> for Config {
             captions_dir: cli.captions.clone(),
             segment_retention: cli.segment_retention,
             dub_fit: match cli.dub_fit {
-                DubFit::Refuse => DubFitMode::Refuse,
-                DubFit::Stretch => DubFitMode::Stretch,
+                FitChoice::Refuse => DubFitMode::Refuse,
+                FitChoice::Stretch => DubFitMode::Stretch,
             },
             dub_max_speed: cli.dub_max_speed,
             dub_spill: cli.dub_spill,
             dub_loudness: match cli.dub_loudness {
-                cli::DubLoudness::Match => DubLoudness::Match,
-                cli::DubLoudness::Keep => DubLoudness::Keep,
+                cli::LoudnessChoice::Match => DubLoudness::Match,
+                cli::LoudnessChoice::Keep => DubLoudness::Keep,
             },
             duck_db: (cli.dub_mix == DubMix::Duck).then_some(cli.dub_duck_db),
             av_offset: cli.av_offset,

@@ -112,7 +112,7 @@ const OURS: &[Requirement] = &[
     library("gstreamer-1.0", "libgstreamer1.0-dev", "gst_all_1.gstreamer", "media"),
     library("gstreamer-app-1.0", "libgstreamer-plugins-base1.0-dev", "gst_all_1.gst-plugins-base", "media in and out of our code"),
     library("gstreamer-audio-1.0", "libgstreamer-plugins-base1.0-dev", "gst_all_1.gst-plugins-base", "audio formats"),
-    library("gstreamer-video-1.0", "libgstreamer-plugins-base1.0-dev", "gst_all_1.gst-plugins-base", "video events"),
+    library("gstreamer-sdp-1.0", "libgstreamer-plugins-base1.0-dev", "gst_all_1.gst-plugins-base", "what cameras say of their media"),
     // Elements GStreamer picks inside rtspsrc and decodebin.
     element("rtpbin", "rtpmanager", GOOD, "RTP sessions inside rtspsrc"),
     element("rtpjitterbuffer", "rtpmanager", GOOD, "packet order inside rtspsrc"),

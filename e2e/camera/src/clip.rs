@@ -9,6 +9,7 @@ use e2e_ffmpeg::CameraSound;
 use re_mp4::{Mp4, StsdBoxContent, Track};
 
 use crate::manner::AudioCodec;
+use crate::payload;
 
 /// RTP clock of video, ticks per second; pictures carry their times in it.
 pub const VIDEO_CLOCK: u32 = 90_000;
@@ -60,6 +61,12 @@ pub enum Codec {
     Pcma,
     /// Samples of 16 bits, big-endian.
     L16,
+    /// G.722; its samples are counted by twos.
+    G722,
+    /// G.726, two samples a byte.
+    G726,
+    /// AAC frames as in [`Codec::Aac`], the LATM way.
+    Latm([u8; 2]),
 }
 
 /// What an encoder makes in one go.
@@ -127,6 +134,25 @@ impl Clip {
             }
             Some(AudioCodec::L16) => {
                 clip.audio = Some(pcm(path, Codec::L16, CameraSound::L16, 48_000, 2)?);
+            }
+            Some(AudioCodec::G722) => {
+                clip.audio = Some(pcm(path, Codec::G722, CameraSound::G722, 8_000, 1)?);
+            }
+            Some(AudioCodec::G726) => {
+                clip.audio = Some(pcm(path, Codec::G726, CameraSound::G726, 8_000, 1)?);
+            }
+            Some(dress @ (AudioCodec::Latm | AudioCodec::Adts)) => {
+                let audio = clip.audio.as_mut().context("it has no audio")?;
+                let Codec::Aac(config) = audio.codec else {
+                    bail!("its audio is no AAC");
+                };
+                if dress == AudioCodec::Latm {
+                    audio.codec = Codec::Latm(config);
+                } else {
+                    for frame in &mut audio.frames {
+                        frame.data = payload::adts(config, &frame.data);
+                    }
+                }
             }
         }
         ensure!(
@@ -296,7 +322,13 @@ fn encode(path: &Path, codec: CameraSound) -> Result<Vec<u8>> {
 
 fn pcm(path: &Path, codec: Codec, coded: CameraSound, rate: u32, channels: u8) -> Result<Audio> {
     let bytes = encode(path, coded)?;
-    let sample = usize::from(channels) * if codec == Codec::L16 { 2 } else { 1 };
+    // In halves of a byte.
+    let sample = usize::from(channels)
+        * match codec {
+            Codec::L16 => 4,
+            Codec::G726 => 1,
+            _ => 2,
+        };
     // Longer packets would not fit into a frame of Ethernet.
     let ms = if codec == Codec::L16 {
         PCM_PACKET_MS / 4
@@ -304,11 +336,11 @@ fn pcm(path: &Path, codec: Codec, coded: CameraSound, rate: u32, channels: u8) -
         PCM_PACKET_MS
     };
     let samples = i64::from(rate * ms / 1000);
-    let packets = bytes.chunks(samples as usize * sample).zip(0..);
+    let packets = bytes.chunks(samples as usize * sample / 2).zip(0..);
     let frames = packets
         .map(|(data, n)| AudioFrame {
             pts: n * samples,
-            samples: (data.len() / sample) as i64,
+            samples: (data.len() * 2 / sample) as i64,
             data: data.to_vec(),
         })
         .collect();

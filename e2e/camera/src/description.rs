@@ -150,6 +150,21 @@ fn audio_lines(audio: &Audio) -> (u8, Vec<String>) {
         Codec::Pcmu => (0, "PCMU/8000".to_owned(), String::new()),
         Codec::Pcma => (8, "PCMA/8000".to_owned(), String::new()),
         Codec::L16 => (AUDIO_TYPE, format!("L16/{rate}/{channels}"), String::new()),
+        Codec::G722 => (9, "G722/8000".to_owned(), String::new()),
+        Codec::G726 => (AUDIO_TYPE, "G726-32/8000".to_owned(), String::new()),
+        Codec::Latm(config) => {
+            // One program of one layer, frames of any length (ISO 14496-3, 1.7.3.2): 15 bits, the
+            // configuration, and what says that nothing is known of the buffer.
+            let bits = 1 << 62 | u64::from(u16::from_be_bytes(config)) << 33 | 0xff << 22;
+            (
+                AUDIO_TYPE,
+                format!("MP4A-LATM/{rate}/{channels}"),
+                format!(
+                    "profile-level-id=1; cpresent=0; config={}",
+                    hex::encode(&bits.to_be_bytes()[..6])
+                ),
+            )
+        }
     };
     let mut lines = vec![
         format!("m=audio 0 RTP/AVP {payload_type}"),

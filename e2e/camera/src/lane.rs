@@ -22,6 +22,8 @@ pub(crate) struct Unit {
     pub(crate) end: i64,
     /// From here on the track has another SSRC.
     pub(crate) new_ssrc: bool,
+    /// From here on its sequence numbers are so much further.
+    pub(crate) sequence: i16,
 }
 
 /// When one sample is shown and coded, in ticks of the track.
@@ -206,6 +208,7 @@ impl Lane {
                 || !follows
                 || size > self.room
                 || next.new_ssrc
+                || next.sequence != 0
             {
                 break;
             }
@@ -255,7 +258,7 @@ impl Lane {
             let times = self.samples[sample];
             let send = self.true_time(coded) + self.nanos(times.ahead) + nanos(manner.late);
             let plain = rescale(pts, self.rate, self.clock);
-            let new_ssrc = self.jump(at, plain);
+            let (new_ssrc, sequence) = self.jump(at, plain);
             let jumps = self.manner.jumps.iter().zip(&self.jumped);
             let moved: i64 = jumps
                 .filter(|(jump, _)| at >= nanos(jump.at))
@@ -268,13 +271,14 @@ impl Lane {
                 send,
                 end: send + self.nanos(times.ticks),
                 new_ssrc,
+                sequence,
             });
         }
     }
 
-    /// Lets the jumps happen that are due; whether one brings a new SSRC.
-    fn jump(&mut self, at: i64, plain: i64) -> bool {
-        let mut new_ssrc = false;
+    /// Lets the jumps happen that are due; whether one brings a new SSRC, and how far sequence numbers go.
+    fn jump(&mut self, at: i64, plain: i64) -> (bool, i16) {
+        let (mut new_ssrc, mut sequence) = (false, 0_i16);
         for index in 0..self.jumped.len() {
             let jump = &self.manner.jumps[index];
             if at >= nanos(jump.at) && self.jumped[index].is_none() {
@@ -285,9 +289,10 @@ impl Lane {
                     None => rescale((jump.ms * 1e6).round() as i64, SECOND as u32, self.clock),
                 });
                 new_ssrc |= jump.new_ssrc;
+                sequence = sequence.wrapping_add(jump.sequence);
             }
         }
-        new_ssrc
+        (new_ssrc, sequence)
     }
 
     /// What this frame's timestamp is off by.

@@ -9,11 +9,12 @@ use crate::manner::Login;
 const REALM: &str = "camera";
 
 /// What a reader is asked with.
-pub(crate) fn challenge(login: &Login, nonce: &str) -> String {
+pub(crate) fn challenge(login: &Login, nonce: &str, stale: bool) -> String {
     if login.basic {
         format!("Basic realm=\"{REALM}\"")
     } else {
-        format!("Digest realm=\"{REALM}\", nonce=\"{nonce}\"")
+        let stale = if stale { ", stale=true" } else { "" };
+        format!("Digest realm=\"{REALM}\", nonce=\"{nonce}\"{stale}")
     }
 }
 
@@ -22,6 +23,7 @@ pub(crate) fn opens(login: &Login, nonce: &str, method: &str, answer: &str) -> b
         user,
         password,
         basic,
+        ..
     } = login;
     match answer.split_once(' ') {
         Some(("Basic", coded)) => {
@@ -59,6 +61,7 @@ mod tests {
             user: "Mufasa".into(),
             password: "Circle".into(),
             basic,
+            ..Login::default()
         };
         let secret = md5("Mufasa:camera:Circle");
         let request = md5("DESCRIBE:rtsp://h/p");

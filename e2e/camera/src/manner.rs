@@ -34,8 +34,14 @@ pub struct Manner {
     /// Pictures leave at their decoding time, as from a file; else as late as a live encoder that
     /// reorders has to be.
     pub from_file: bool,
-    /// A marker on every slice instead of on every picture.
-    pub slice_markers: bool,
+    /// Where video has its markers.
+    pub markers: Markers,
+    /// Small units of a picture, parameter sets among them, share packets (STAP-A).
+    pub aggregated: bool,
+    /// A delimiter before every picture, and filler data behind it.
+    pub delimiters: bool,
+    /// Packets of both tracks.
+    pub packets: Packets,
     /// Parameter sets before every keyframe, not only in the description.
     pub sets_in_band: bool,
     /// Makes pictures larger, by SEI.
@@ -75,7 +81,10 @@ impl Default for Manner {
             frames_per_packet: 1,
             packets_wait: false,
             from_file: false,
-            slice_markers: false,
+            markers: Markers::default(),
+            aggregated: false,
+            delimiters: false,
+            packets: Packets::default(),
             sets_in_band: false,
             padding: Padding::default(),
             one_ssrc: false,
@@ -163,6 +172,8 @@ pub struct Jump {
     pub to: Option<u32>,
     /// The track gets another SSRC (and starts its sequence numbers anew).
     pub new_ssrc: bool,
+    /// Its sequence numbers go on so many further, or back.
+    pub sequence: i16,
     /// Sender reports go along: timestamps jump, but by the reports no wall time was skipped. Otherwise
     /// they keep the old relation, and by all the evidence the media moved.
     pub reports_follow: bool,
@@ -201,6 +212,42 @@ pub enum AudioCodec {
     Pcma,
     /// 16-bit samples, 48 kHz stereo.
     L16,
+    /// G.722, 16 kHz mono, which says 8000.
+    G722,
+    /// G.726 of 32 kbit/s, 8 kHz mono.
+    G726,
+    /// The clip's AAC frames, the LATM way.
+    Latm,
+    /// The clip's AAC frames, each with an ADTS header.
+    Adts,
+}
+
+/// Where video has its markers.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Markers {
+    /// On the last packet of every picture, where they belong.
+    #[default]
+    Pictures,
+    /// On the last one of every slice.
+    Slices,
+    /// On all.
+    Packets,
+    Never,
+}
+
+/// How packets are dressed, and in what order they come. Numbers are "one in so many", 0 none.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Packets {
+    /// They have a header extension and padding.
+    pub dressed: bool,
+    /// Come twice.
+    pub doubled: u16,
+    /// Come after the next one.
+    pub swapped: u16,
+    /// Are preceded by one without payload.
+    pub empty: u16,
 }
 
 /// Goes on with the pictures of another clip of the same scene.
@@ -372,6 +419,14 @@ pub struct SessionManner {
     pub hold: bool,
     /// PLAY is answered with `RTP-Info`.
     pub rtp_info: bool,
+    /// By so many is the sequence number in it wrong.
+    pub rtp_info_off: i16,
+    /// DESCRIBE is answered without `Content-Base`.
+    pub no_base: bool,
+    /// Other interleaved channels are used than were asked for.
+    pub other_channels: bool,
+    /// Blanks around the parts of the `Session` header.
+    pub spaced: bool,
     /// Whoever comes again sees the clip from its start, by another SSRC, instead of where it is by now.
     pub again_from_start: bool,
 }
@@ -387,6 +442,10 @@ impl Default for SessionManner {
             slow: 0.0,
             hold: false,
             rtp_info: false,
+            rtp_info_off: 0,
+            no_base: false,
+            other_channels: false,
+            spaced: false,
             again_from_start: false,
         }
     }
@@ -401,6 +460,10 @@ pub struct Login {
     pub password: String,
     /// Basic instead of digest.
     pub basic: bool,
+    /// Other challenges that are made before that, word by word.
+    pub others: Vec<String>,
+    /// So many requests are answered with one nonce; 0: any number.
+    pub nonce_lasts: u64,
 }
 
 /// A request that is refused.
@@ -436,6 +499,10 @@ pub enum Failure {
     Silence,
     /// Not a byte any more, as with a cable pulled out.
     HalfOpen,
+    /// The camera says TEARDOWN, and sends nothing any more.
+    Teardown,
+    /// The camera asks something itself, and goes on.
+    Ask,
     /// Nothing: it lives.
     Nothing,
 }

@@ -1,10 +1,16 @@
 //! How coded media goes into RTP packets: H.264 (RFC 6184), AAC (RFC 3640), MPEG audio (RFC 2250).
 
+use crate::manner::Markers;
+
 /// Bytes of an RTP header without contributing sources and extension.
 pub(crate) const HEADER: usize = 12;
 
-/// NAL unit type of a fragment.
+/// NAL unit types of several units in a packet, and of a fragment of one.
+const STAP_A: u8 = 24;
 const FU_A: u8 = 28;
+/// What a delimiter says nothing with, and filler data.
+pub(crate) const DELIMITER: [u8; 2] = [9, 0xf0];
+pub(crate) const FILLER: [u8; 6] = [12, 0xff, 0xff, 0xff, 0xff, 0x80];
 /// NAL unit type of supplemental information, and its kind that decoders skip.
 const SEI: [u8; 2] = [6, 5];
 
@@ -22,21 +28,37 @@ pub(crate) fn is_slice(nal: &[u8]) -> bool {
         .is_some_and(|header| (1..=5).contains(&(header & 0x1f)))
 }
 
-/// The payloads of one access unit, each at most `max` bytes. The last one carries the marker, and with
-/// `slice_markers` the last one of each slice.
+/// The payloads of one access unit, each at most `max` bytes. Small units share one if they are
+/// `aggregated`.
 pub(crate) fn h264<'a>(
     nals: impl IntoIterator<Item = &'a [u8]>,
     max: usize,
-    slice_markers: bool,
+    markers: Markers,
+    aggregated: bool,
 ) -> Vec<Payload> {
     let mut payloads: Vec<Payload> = Vec::new();
+    // Where a packet stands that has room for more units.
+    let mut shared: Option<usize> = None;
     for nal in nals.into_iter().filter(|nal| !nal.is_empty()) {
-        if nal.len() <= max {
+        let with_size = [&(nal.len() as u16).to_be_bytes()[..], nal].concat();
+        if aggregated && with_size.len() < max {
+            let room = |at: &usize| payloads[*at].bytes.len() + with_size.len() <= max;
+            let at = shared.filter(room).unwrap_or_else(|| {
+                payloads.push(Payload {
+                    bytes: vec![(nal[0] & 0x60) | STAP_A],
+                    marker: false,
+                });
+                payloads.len() - 1
+            });
+            payloads[at].bytes.extend(with_size);
+            shared = Some(at);
+        } else if nal.len() <= max {
             payloads.push(Payload {
                 bytes: nal.to_vec(),
                 marker: false,
             });
         } else {
+            shared = None;
             let (indicator, kind) = ((nal[0] & 0xe0) | FU_A, nal[0] & 0x1f);
             let mut pieces = nal[1..].chunks(max - 2).peekable();
             let mut start = 0x80;
@@ -51,13 +73,18 @@ pub(crate) fn h264<'a>(
         }
         if let Some(last) = payloads
             .last_mut()
-            .filter(|_| slice_markers && is_slice(nal))
+            .filter(|_| markers == Markers::Slices && is_slice(nal))
         {
             last.marker = true;
         }
     }
+    if markers == Markers::Packets {
+        for payload in &mut payloads {
+            payload.marker = true;
+        }
+    }
     if let Some(last) = payloads.last_mut() {
-        last.marker = true;
+        last.marker = markers != Markers::Never;
     }
     payloads
 }
@@ -103,6 +130,32 @@ pub(crate) fn aac(frames: &[&[u8]], max: usize) -> Vec<Payload> {
     pieces.collect()
 }
 
+/// The payload of an AAC frame the LATM way: its length, then the frame.
+pub(crate) fn latm(frame: &[u8]) -> Payload {
+    let mut bytes = vec![0xff; frame.len() / 255];
+    bytes.push((frame.len() % 255) as u8);
+    bytes.extend(frame);
+    Payload {
+        bytes,
+        marker: true,
+    }
+}
+
+/// An AAC frame behind an ADTS header that says what its configuration says.
+pub(crate) fn adts(config: [u8; 2], frame: &[u8]) -> Vec<u8> {
+    let config = u16::from_be_bytes(config);
+    let (rate, channels) = (config >> 7 & 15, config >> 3 & 15);
+    let length = (frame.len() + 7) as u64;
+    // Of no known buffer, one frame.
+    let header = 0xfff1 << 40
+        | 1 << 38
+        | u64::from(rate) << 34
+        | u64::from(channels) << 30
+        | length << 13
+        | 0x7ff << 2;
+    [&header.to_be_bytes()[1..], frame].concat()
+}
+
 /// The payloads of consecutive MPEG audio frames, each with the header that says where in a frame it
 /// begins: one for all of them if they fit, else some for each.
 pub(crate) fn mpeg(frames: &[&[u8]], max: usize) -> Vec<Payload> {
@@ -129,7 +182,7 @@ mod tests {
     #[test]
     fn small_units_go_alone_and_large_ones_in_pieces() {
         let large: Vec<u8> = std::iter::once(0x65).chain(0..25).collect();
-        let payloads = h264([&[0x06, 1][..], &large], 12, false);
+        let payloads = h264([&[0x06, 1][..], &large], 12, Markers::Pictures, false);
         let bytes: Vec<_> = payloads
             .iter()
             .map(|payload| payload.bytes.clone())
@@ -145,14 +198,32 @@ mod tests {
     #[test]
     fn slices_can_carry_a_marker_each() {
         let nals = [&[0x67, 1][..], &[0x65, 1], &[0x65, 2], &[0x65; 20]];
-        assert_eq!(
-            markers(&h264(nals, 12, false)),
-            [false, false, false, false, true]
-        );
-        assert_eq!(
-            markers(&h264(nals, 12, true)),
-            [false, true, true, false, true]
-        );
+        for (kind, expected) in [
+            (Markers::Pictures, [false, false, false, false, true]),
+            (Markers::Slices, [false, true, true, false, true]),
+            (Markers::Packets, [true; 5]),
+            (Markers::Never, [false; 5]),
+        ] {
+            assert_eq!(markers(&h264(nals, 12, kind, false)), expected, "{kind:?}");
+        }
+    }
+
+    #[test]
+    fn small_units_can_share_a_packet() {
+        let nals = [&[0x67, 1][..], &[0x68, 2, 3], &[0x65; 20], &[0x41, 4]];
+        let payloads = h264(nals, 12, Markers::Pictures, true);
+        assert_eq!(payloads[0].bytes, [0x78, 0, 2, 0x67, 1, 0, 3, 0x68, 2, 3]);
+        assert_eq!(payloads[1].bytes[..2], [0x7c, 0x85]);
+        assert_eq!(payloads[3].bytes, [0x58, 0, 2, 0x41, 4]);
+    }
+
+    #[test]
+    fn aac_in_other_dresses() {
+        let latm = latm(&[7; 300]);
+        assert_eq!(latm.bytes[..3], [255, 45, 7]);
+        // 48 kHz, stereo, 7 + 9 bytes.
+        let header = adts([0x11, 0x90], &[1; 9]);
+        assert_eq!(header[..8], [0xff, 0xf1, 0x4c, 0x80, 0x02, 0x1f, 0xfc, 1]);
     }
 
     #[test]

@@ -18,6 +18,8 @@ use crate::sent::Picture;
 
 /// What ties a camera's tracks together for receivers.
 const CNAME: &str = "camera@e2e";
+/// One element of a byte (RFC 8285).
+const EXTENSION: [u8; 4] = [0x10, 0xaa, 0, 0];
 /// Seconds from the epoch of NTP to that of Unix.
 const NTP_EPOCH: i128 = 2_208_988_800;
 
@@ -297,13 +299,17 @@ impl<'a> Plan<'a> {
                 };
                 let padding = (padding > 0).then(|| payload::padding(padding));
                 let nals = sets.chain(&padding).chain(&picture.nals).map(Vec::as_slice);
+                let around = self.manner.delimiters;
+                let before = around.then_some(&payload::DELIMITER[..]);
+                let behind = around.then_some(&payload::FILLER[..]);
+                let nals = before.into_iter().chain(nals).chain(behind);
                 let what = Picture {
                     slices: slices(&picture.nals),
                     pts_ms: unit.pts as f64 / 1e6,
                     keyframe: picture.keyframe,
                 };
                 (
-                    payload::h264(nals, max, self.manner.slice_markers),
+                    payload::h264(nals, max, self.manner.markers, self.manner.aggregated),
                     What::Picture(what),
                 )
             }
@@ -315,6 +321,7 @@ impl<'a> Plan<'a> {
                 let payloads = match audio.codec {
                     Codec::Aac(_) => payload::aac(&frames, max),
                     Codec::Mpeg => payload::mpeg(&frames, max),
+                    Codec::Latm(_) => frames.iter().map(|frame| payload::latm(frame)).collect(),
                     _ => frames
                         .iter()
                         .map(|frame| Payload {
@@ -343,6 +350,7 @@ impl<'a> Plan<'a> {
         if let Some(source) = new_source {
             (track.ssrc, track.sequence) = source;
         }
+        track.sequence = track.sequence.wrapping_add_signed(unit.sequence);
         while let Some(loss) = settings
             .lost
             .get(track.next_loss)
@@ -353,24 +361,39 @@ impl<'a> Plan<'a> {
         }
         let timestamp = track.lane.rtp_base.wrapping_add(unit.rtp as u32);
         let (mut packets, mut lost) = (Vec::with_capacity(payloads.len()), 0);
+        let odd = self.manner.packets;
         for payload in &payloads {
-            let packet = RtpPacketBuilder::<&[u8], &[u8]>::new()
-                .payload_type(track.payload_type)
-                .sequence_number(track.sequence)
-                .timestamp(timestamp)
-                .ssrc(track.ssrc)
-                .marker_bit(payload.marker)
-                .payload(&payload.bytes)
-                .write_vec_unchecked();
-            track.sequence = track.sequence.wrapping_add(1);
-            track.packets = track.packets.wrapping_add(1);
-            track.octets = track.octets.wrapping_add(payload.bytes.len() as u32);
-            if track.losing > 0 {
-                track.losing -= 1;
-                lost += 1;
-            } else {
-                packets.push(packet);
+            let is = |one_in: u16| track.sequence.checked_rem(one_in) == Some(0);
+            let (doubled, empty) = (is(odd.doubled), is(odd.empty));
+            let whole = Some(payload);
+            for payload in empty.then_some(None).into_iter().chain([whole]) {
+                let mut packet = RtpPacketBuilder::<&[u8], &[u8]>::new()
+                    .payload_type(track.payload_type)
+                    .sequence_number(track.sequence)
+                    .timestamp(timestamp)
+                    .ssrc(track.ssrc);
+                if odd.dressed {
+                    packet = packet.extension(0xbede, &EXTENSION).padding(8);
+                }
+                if let Some(payload) = payload {
+                    packet = packet.marker_bit(payload.marker).payload(&payload.bytes);
+                    track.octets = track.octets.wrapping_add(payload.bytes.len() as u32);
+                }
+                let packet = packet.write_vec_unchecked();
+                track.sequence = track.sequence.wrapping_add(1);
+                track.packets = track.packets.wrapping_add(1);
+                if track.losing > 0 {
+                    track.losing -= 1;
+                    lost += 1;
+                } else {
+                    packets.extend(doubled.then(|| packet.clone()));
+                    packets.push(packet);
+                }
             }
+        }
+        if odd.swapped > 1 {
+            let swapped = packets.chunks_exact_mut(odd.swapped.into());
+            swapped.for_each(|packets| packets.swap(0, 1));
         }
         let tells_time = !matches!(&what, What::Picture(picture) if !picture.keyframe);
         if tells_time {

@@ -314,6 +314,10 @@ pub enum CameraSound {
     Pcma,
     /// 16 bit samples, big-endian, 48 kHz stereo.
     L16,
+    /// G.722, 16 kHz mono.
+    G722,
+    /// G.726 of 32 kbit/s as RTP packs it, 8 kHz mono.
+    G726,
 }
 
 /// Encodes the first audio track of a file as a camera would.
@@ -326,6 +330,8 @@ pub fn encode_for_camera(from: &Path, sound: CameraSound, to: &Path) -> Call {
         CameraSound::Pcmu => "-ar 8000 -ac 1 -f mulaw",
         CameraSound::Pcma => "-ar 8000 -ac 1 -f alaw",
         CameraSound::L16 => "-ar 48000 -ac 2 -f s16be",
+        CameraSound::G722 => "-ar 16000 -ac 1 -f g722",
+        CameraSound::G726 => "-c:a g726le -b:a 32k -ar 8000 -ac 1 -f g726le",
     };
     Call::ffmpeg()
         .input(from)

@@ -12,7 +12,7 @@ const MOST_WAITING: usize = 1_000;
 /// Counts what is heard. Tell it everything; read it whenever.
 #[derive(Clone, Debug, Default)]
 pub struct Heard {
-    waiting: BTreeMap<u64, Segment>,
+    waiting: BTreeMap<u64, Unheard>,
     dubbed: u64,
     original: u64,
     reasons: BTreeMap<&'static str, u64>,
@@ -22,7 +22,7 @@ pub struct Heard {
 }
 
 #[derive(Clone, Debug, Default)]
-struct Segment {
+struct Unheard {
     duration: Duration,
     reason: Option<OriginalReason>,
 }

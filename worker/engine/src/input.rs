@@ -114,7 +114,7 @@ pub enum InputEnd {
 }
 
 #[derive(Clone, Debug, Eq, PartialEq)]
-enum Phase {
+enum InputPhase {
     Idle,
     Connecting { until: At },
     Receiving { until: At },
@@ -125,7 +125,7 @@ enum Phase {
 /// The input of one stream, over as many connections as it takes. See the [module](self).
 #[derive(Debug)]
 pub struct InputLife {
-    phase: Phase,
+    phase: InputPhase,
     connection: u32,
     backoff: Backoff,
     /// When the first unit of this connection came, and how many of each track.
@@ -152,7 +152,7 @@ impl InputLife {
     /// A life that has not begun.
     pub fn new() -> Self {
         Self {
-            phase: Phase::Idle,
+            phase: InputPhase::Idle,
             connection: 0,
             backoff: Backoff::new(RETRIES.to_vec()),
             first: None,
@@ -168,7 +168,7 @@ impl InputLife {
 
     /// Opens the first connection.
     pub fn start(&mut self, at: At) {
-        if self.phase == Phase::Idle {
+        if self.phase == InputPhase::Idle {
             self.connect(at);
         }
     }
@@ -177,21 +177,21 @@ impl InputLife {
     pub fn connection(&self) -> Option<u32> {
         matches!(
             self.phase,
-            Phase::Connecting { .. } | Phase::Receiving { .. }
+            InputPhase::Connecting { .. } | InputPhase::Receiving { .. }
         )
         .then_some(self.connection)
     }
 
     /// Whether nothing more will come.
     pub fn has_ended(&self) -> bool {
-        self.phase == Phase::Ended
+        self.phase == InputPhase::Ended
     }
 
     /// The server accepted PLAY.
     pub fn connected(&mut self, at: At) {
         let connection = self.connection;
-        if let Phase::Connecting { .. } = self.phase {
-            self.phase = Phase::Receiving {
+        if let InputPhase::Connecting { .. } = self.phase {
+            self.phase = InputPhase::Receiving {
                 until: at + FIRST_MEDIA,
             };
             self.keep_alive = Some(at + KEEP_ALIVE);
@@ -208,7 +208,7 @@ impl InputLife {
         self.first.get_or_insert(at);
         self.arrived[usize::from(track == Track::Audio)] += 1;
         self.keep_alive.get_or_insert(at + KEEP_ALIVE);
-        self.phase = Phase::Receiving {
+        self.phase = InputPhase::Receiving {
             until: at + SILENCE,
         };
     }
@@ -239,7 +239,7 @@ impl InputLife {
             self.absent_only = false;
         }
         if let Some(retry) = self.backoff.failed() {
-            self.phase = Phase::Waiting {
+            self.phase = InputPhase::Waiting {
                 until: at + retry.delay,
             };
             let news = InputNews::Retry {
@@ -274,28 +274,28 @@ impl InputLife {
     /// When [`InputLife::wake`] is due.
     pub fn poll_timeout(&self) -> Option<At> {
         match self.phase {
-            Phase::Connecting { until } | Phase::Waiting { until } => Some(until),
-            Phase::Receiving { until } => [Some(until), self.keep_alive, self.no_beginning()]
+            InputPhase::Connecting { until } | InputPhase::Waiting { until } => Some(until),
+            InputPhase::Receiving { until } => [Some(until), self.keep_alive, self.no_beginning()]
                 .into_iter()
                 .flatten()
                 .min(),
-            Phase::Idle | Phase::Ended => None,
+            InputPhase::Idle | InputPhase::Ended => None,
         }
     }
 
     /// A deadline has passed.
     pub fn wake(&mut self, at: At) {
         match self.phase {
-            Phase::Connecting { until } if at >= until => {
+            InputPhase::Connecting { until } if at >= until => {
                 let reason = format!("the server did not answer within {HANDSHAKE:?}");
                 self.lost(at, Loss::Passing, reason);
             }
-            Phase::Receiving { until } if at >= until => {
+            InputPhase::Receiving { until } if at >= until => {
                 let silence = self.first.map_or(FIRST_MEDIA, |_| SILENCE);
                 self.lost(at, Loss::Passing, format!("no media for {silence:?}"));
             }
-            Phase::Waiting { until } if at >= until => self.connect(at),
-            Phase::Receiving { .. } => {
+            InputPhase::Waiting { until } if at >= until => self.connect(at),
+            InputPhase::Receiving { .. } => {
                 if self.no_beginning().is_some_and(|due| at >= due) {
                     self.told = true;
                     let [pictures, frames] = self.arrived;
@@ -328,7 +328,7 @@ impl InputLife {
         self.begun = false;
         self.told = false;
         self.keep_alive = None;
-        self.phase = Phase::Connecting {
+        self.phase = InputPhase::Connecting {
             until: at + HANDSHAKE,
         };
         let connection = self.connection;
@@ -336,7 +336,7 @@ impl InputLife {
     }
 
     fn end(&mut self, end: InputEnd) {
-        self.phase = Phase::Ended;
+        self.phase = InputPhase::Ended;
         self.orders.push_back(InputOrder::End(end));
     }
 }

@@ -98,7 +98,7 @@ pub struct Skipped {
 }
 
 #[derive(Copy, Clone, Debug, Eq, PartialEq)]
-enum Link {
+enum OutputLink {
     /// No pair is ready yet.
     Idle,
     /// The server has not accepted yet.
@@ -150,7 +150,7 @@ struct Away {
 pub struct OutputLife {
     retry: Duration,
     connection: Connection,
-    link: Link,
+    link: OutputLink,
     ending: Ending,
     /// When the first connection was attempted.
     began: At,
@@ -167,7 +167,7 @@ impl OutputLife {
         Self {
             retry,
             connection: 0,
-            link: Link::Idle,
+            link: OutputLink::Idle,
             ending: Ending::Running,
             began: At::ZERO,
             worked: false,
@@ -185,9 +185,9 @@ impl OutputLife {
     /// When [`OutputLife::handle_timeout`] is due.
     pub fn poll_timeout(&self) -> Option<At> {
         let link = match self.link {
-            Link::Connecting { until } | Link::Waiting { until } => Some(until),
-            Link::Open { since } => self.away.map(|_| since + PROOF),
-            Link::Idle | Link::Closed => None,
+            OutputLink::Connecting { until } | OutputLink::Waiting { until } => Some(until),
+            OutputLink::Open { since } => self.away.map(|_| since + PROOF),
+            OutputLink::Idle | OutputLink::Closed => None,
         };
         let ending = match self.ending {
             Ending::Lingering { until } | Ending::Closing { until } => Some(until),
@@ -219,17 +219,17 @@ impl OutputLife {
 
     /// Whether the server has been asked and has not accepted yet.
     pub fn is_connecting(&self) -> bool {
-        matches!(self.link, Link::Connecting { .. })
+        matches!(self.link, OutputLink::Connecting { .. })
     }
 
     /// Whether the server has accepted and is there.
     pub fn is_connected(&self) -> bool {
-        matches!(self.link, Link::Open { .. })
+        matches!(self.link, OutputLink::Open { .. })
     }
 
     /// A pair is ready.
     pub fn pair_ready(&mut self, at: At) {
-        if self.link == Link::Idle {
+        if self.link == OutputLink::Idle {
             self.began = at;
             self.connect(at);
         }
@@ -237,10 +237,10 @@ impl OutputLife {
 
     /// The server has accepted the stream.
     pub fn accepted(&mut self, at: At, connection: Connection) {
-        if connection != self.connection || !matches!(self.link, Link::Connecting { .. }) {
+        if connection != self.connection || !matches!(self.link, OutputLink::Connecting { .. }) {
             return;
         }
-        self.link = Link::Open { since: at };
+        self.link = OutputLink::Open { since: at };
         self.worked = true;
         if let Some(away) = &mut self.away {
             away.unaccepted = Skipped::default();
@@ -267,7 +267,10 @@ impl OutputLife {
 
     /// The connection failed. `name_taken`: another publisher has the name.
     pub fn failed(&mut self, at: At, connection: Connection, name_taken: bool, reason: &str) {
-        let waits = matches!(self.link, Link::Connecting { .. } | Link::Open { .. });
+        let waits = matches!(
+            self.link,
+            OutputLink::Connecting { .. } | OutputLink::Open { .. }
+        );
         if connection != self.connection || !waits {
             return;
         }
@@ -284,7 +287,7 @@ impl OutputLife {
             let since = self.away.map_or(at, |away| away.since);
             Some(since + self.retry)
         };
-        let at_once = matches!(self.link, Link::Open { since } if at.since(since) >= PROOF);
+        let at_once = matches!(self.link, OutputLink::Open { since } if at.since(since) >= PROOF);
         let next = if at_once { at } else { at + PAUSE };
         let Some(_) = deadline.filter(|deadline| next < *deadline) else {
             return self.give_up();
@@ -299,7 +302,7 @@ impl OutputLife {
                 delay: next.since(at),
             });
         }
-        self.link = Link::Waiting { until: next };
+        self.link = OutputLink::Waiting { until: next };
     }
 
     fn lose(&mut self, at: At, reason: &str) {
@@ -325,7 +328,7 @@ impl OutputLife {
 
     /// How much media waits in front of the server.
     pub fn backlog(&mut self, at: At, backlog: Duration) {
-        let settled = matches!(self.link, Link::Open { since } if at.since(since) >= PROOF);
+        let settled = matches!(self.link, OutputLink::Open { since } if at.since(since) >= PROOF);
         if settled && backlog > LARGEST_BACKLOG {
             let reason = format!("the server takes no data, {backlog:?} are waiting");
             self.failed(at, self.connection, false, &reason);
@@ -341,7 +344,10 @@ impl OutputLife {
                 Admission::Keep
             };
         };
-        let connected = matches!(self.link, Link::Connecting { .. } | Link::Open { .. });
+        let connected = matches!(
+            self.link,
+            OutputLink::Connecting { .. } | OutputLink::Open { .. }
+        );
         let goes = match (unit, away.resumes) {
             _ if !connected => false,
             (Leaving::Video { keyframe, pts }, None) => {
@@ -354,7 +360,7 @@ impl OutputLife {
             (Leaving::Video { .. }, Some(_)) => true,
             (Leaving::Audio { pts }, Some(from)) => pts >= from,
         };
-        let open = matches!(self.link, Link::Open { .. });
+        let open = matches!(self.link, OutputLink::Open { .. });
         let count = match (goes, open) {
             (false, _) => &mut away.skipped,
             (true, false) => &mut away.unaccepted,
@@ -396,10 +402,12 @@ impl OutputLife {
             return;
         }
         match self.link {
-            Link::Idle | Link::Closed => self.ending = Ending::Finished,
-            Link::Open { .. } => self.linger(at),
-            Link::Waiting { .. } if self.worked => self.give_up(),
-            Link::Connecting { .. } | Link::Waiting { .. } => self.ending = Ending::Emptied,
+            OutputLink::Idle | OutputLink::Closed => self.ending = Ending::Finished,
+            OutputLink::Open { .. } => self.linger(at),
+            OutputLink::Waiting { .. } if self.worked => self.give_up(),
+            OutputLink::Connecting { .. } | OutputLink::Waiting { .. } => {
+                self.ending = Ending::Emptied;
+            }
         }
     }
 
@@ -418,7 +426,7 @@ impl OutputLife {
     /// The last bytes are gone.
     pub fn settled(&mut self) {
         if matches!(self.ending, Ending::Settling { .. }) {
-            self.link = Link::Closed;
+            self.link = OutputLink::Closed;
             self.ending = Ending::Finished;
         }
     }
@@ -426,13 +434,13 @@ impl OutputLife {
     /// Something may be due.
     pub fn handle_timeout(&mut self, at: At) {
         match self.link {
-            Link::Connecting { until } if at >= until => {
+            OutputLink::Connecting { until } if at >= until => {
                 let reason = format!("the server did not accept the stream within {ACCEPT:?}");
                 self.failed(at, self.connection, false, &reason);
             }
-            Link::Waiting { until } if at >= until => self.connect(at),
+            OutputLink::Waiting { until } if at >= until => self.connect(at),
             // A new absence begins at the next loss.
-            Link::Open { since }
+            OutputLink::Open { since }
                 if at.since(since) >= PROOF
                     && self.away.is_some_and(|away| away.resumes.is_some()) =>
             {
@@ -465,7 +473,7 @@ impl OutputLife {
 
     fn connect(&mut self, at: At) {
         self.connection += 1;
-        self.link = Link::Connecting { until: at + ACCEPT };
+        self.link = OutputLink::Connecting { until: at + ACCEPT };
         self.orders.push_back(OutputOrder::Connect(self.connection));
     }
 
@@ -474,7 +482,7 @@ impl OutputLife {
     }
 
     fn give_up(&mut self) {
-        self.link = Link::Closed;
+        self.link = OutputLink::Closed;
         self.ending = Ending::Finished;
         let reason = std::mem::take(&mut self.last_reason);
         self.orders.push_back(OutputOrder::Fail(reason));

@@ -8,9 +8,9 @@ use crate::time::{Pts, nanos_of};
 use std::time::Duration;
 
 /// A level in hundredths of a dB of full scale.
-pub type Level = i16;
+pub type FrameLevel = i16;
 /// Digital silence.
-pub const SILENCE: Level = -9600;
+pub const SILENCE: FrameLevel = -9600;
 
 /// It must be quiet for so long on both sides of a cut; the closures within words are shorter.
 const MARGIN: Duration = Duration::from_millis(80);
@@ -72,7 +72,7 @@ mod tests {
     const FRAME: Duration = Duration::from_millis(20);
 
     /// Ten seconds: `loud` but for the stretches `(from, to, level)` in ms.
-    fn sound(loud: Level, pauses: &[(i64, i64, Level)]) -> Vec<AudioFrame<()>> {
+    fn sound(loud: FrameLevel, pauses: &[(i64, i64, FrameLevel)]) -> Vec<AudioFrame<()>> {
         let frame = |n: i64| {
             let ms = n * 20;
             let inside = pauses

@@ -19,7 +19,7 @@
 //!   several segments.
 //! - Cells of the grid in which neither track has media are skipped.
 
-use crate::pause::{self, Level};
+use crate::pause::{self, FrameLevel};
 use crate::time::{Pts, nanos_of};
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -85,7 +85,7 @@ pub struct AudioFrame<A> {
     /// Length.
     pub duration: Duration,
     /// How loud it is; `None`: not measured.
-    pub level: Option<Level>,
+    pub level: Option<FrameLevel>,
     /// The driver's own.
     pub payload: A,
 }

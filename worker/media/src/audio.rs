@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use dub_engine::Misfit;
 use gst::prelude::*;
+use gst_audio::{AudioCapsBuilder, AudioFormat, AudioInfo};
 
 use super::aac::{AacFormat, FRAME_SAMPLES};
 use super::element::{Element, make};
@@ -161,13 +162,13 @@ pub fn decode(
         return Err(AudioError::Empty);
     }
     data.drain(..id3_len(&data));
-    let kind = Kind::of(&data, label.format)?;
+    let kind = AudioKind::of(&data, label.format)?;
     let mut skip = 0;
     // Length of the frame that an AAC encoder puts first, where nothing says whether it did.
     let mut priming = None;
     let frame_at = |rate: u32| scale(u64::from(FRAME_SAMPLES), format.rate, rate);
     match kind {
-        Kind::Mp4 => match m4a::strip_edit_list(&mut data) {
+        AudioKind::Mp4 => match m4a::strip_edit_list(&mut data) {
             Some(m4a::Skip {
                 media_time: Some(media_time),
                 timescale,
@@ -177,13 +178,13 @@ pub fn decode(
             }
             _ => priming = Some(frame_at(format.rate)),
         },
-        Kind::Adts => priming = Some(frame_at(adts_rate(&data).unwrap_or(format.rate))),
-        Kind::Mp3 => {
+        AudioKind::Adts => priming = Some(frame_at(adts_rate(&data).unwrap_or(format.rate))),
+        AudioKind::Mp3 => {
             skip = mp3_delay(&data).map_or(0, |(delay, rate)| scale(delay, format.rate, rate));
         }
-        Kind::RawPcm => data = wav(&data, label.rate, label.channels),
-        Kind::Wav => state_length(&mut data),
-        Kind::Ogg | Kind::Flac => {}
+        AudioKind::RawPcm => data = wav(&data, label.rate, label.channels),
+        AudioKind::Wav => state_length(&mut data),
+        AudioKind::Ogg | AudioKind::Flac => {}
     }
     let mut samples = decoder::Job::whole(kind, data, format)?.run(budget)?;
 
@@ -214,7 +215,7 @@ pub fn decode(
 
 /// What the worker can decode.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Kind {
+pub(crate) enum AudioKind {
     Mp4,
     Adts,
     Mp3,
@@ -224,7 +225,7 @@ pub(crate) enum Kind {
     RawPcm,
 }
 
-impl Kind {
+impl AudioKind {
     fn of(data: &[u8], label: &str) -> Result<Self, AudioError> {
         let label = label.to_ascii_lowercase();
         // What the label alone would make of it; `None` where the content has to say it.
@@ -356,21 +357,14 @@ fn mp3_delay(data: &[u8]) -> Option<(u64, u32)> {
 
 /// Caps of raw AAC frames.
 pub(crate) fn aac_caps(format: &AacFormat) -> gst::Caps {
-    gst::Caps::builder("audio/mpeg")
+    AudioCapsBuilder::for_encoding("audio/mpeg")
+        .rate(format.rate as i32)
+        .channels(format.channels as i32)
         .field("mpegversion", 4)
         .field("stream-format", "raw")
         .field("framed", true)
-        .field("rate", format.rate as i32)
-        .field("channels", format.channels as i32)
         .field("codec_data", gst::Buffer::from_slice(format.config.clone()))
         .build()
-}
-
-/// Samples as GStreamer gives them.
-pub(crate) fn samples_of(bytes: &[u8]) -> impl ExactSizeIterator<Item = f32> {
-    bytes
-        .chunks_exact(4)
-        .map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]))
 }
 
 /// Samples as GStreamer takes them.
@@ -382,18 +376,19 @@ pub(crate) fn bytes_of(samples: &[f32]) -> Vec<u8> {
     bytes
 }
 
+/// Samples out of a buffer of GStreamer's.
+pub(crate) fn samples_of(bytes: &[u8]) -> impl ExactSizeIterator<Item = f32> + '_ {
+    let (samples, _) = bytes.as_chunks::<4>();
+    samples.iter().map(|bytes| f32::from_le_bytes(*bytes))
+}
+
 /// Caps of the samples the worker computes with. Interleaved, because a planar decoder
 /// leaves clipping in metadata instead of the buffer.
-pub(crate) fn pcm_caps(format: &AacFormat) -> gst::Caps {
-    let mut caps = gst::Caps::builder("audio/x-raw")
-        .field("format", "F32LE")
-        .field("layout", "interleaved")
-        .field("rate", format.rate as i32)
-        .field("channels", format.channels as i32);
-    if format.channels == 2 {
-        caps = caps.field("channel-mask", gst::Bitmask::new(3));
-    }
-    caps.build()
+pub(crate) fn pcm_caps(rate: u32, channels: u32) -> Result<gst::Caps, MediaError> {
+    AudioInfo::builder(AudioFormat::F32le, rate, channels)
+        .build()
+        .and_then(|info| info.to_caps())
+        .map_err(MediaError::at("audio samples"))
 }
 
 #[cfg(test)]
@@ -403,17 +398,17 @@ mod tests {
     #[test]
     fn content_decides_among_the_kinds_that_say_what_they_are() {
         for (data, label, kind) in [
-            (&b"\0\0\0\x1cftypM4A "[..], "wav", Kind::Mp4),
-            (b"RIFF\0\0\0\0WAVE", "m4a", Kind::Wav),
-            (b"OggS", "mp3", Kind::Ogg),
-            (b"fLaC", "", Kind::Flac),
-            (b"\xff\xf1\x4c\x80", "m4a", Kind::Adts),
-            (b"\xff\xfb\x90\x00", "M4A", Kind::Mp3),
-            (b"some junk first", "mp3", Kind::Mp3),
+            (&b"\0\0\0\x1cftypM4A "[..], "wav", AudioKind::Mp4),
+            (b"RIFF\0\0\0\0WAVE", "m4a", AudioKind::Wav),
+            (b"OggS", "mp3", AudioKind::Ogg),
+            (b"fLaC", "", AudioKind::Flac),
+            (b"\xff\xf1\x4c\x80", "m4a", AudioKind::Adts),
+            (b"\xff\xfb\x90\x00", "M4A", AudioKind::Mp3),
+            (b"some junk first", "mp3", AudioKind::Mp3),
             // Raw samples look like anything.
-            (b"RIFF\0\0\0\0WAVE", "pcm_s16le", Kind::RawPcm),
+            (b"RIFF\0\0\0\0WAVE", "pcm_s16le", AudioKind::RawPcm),
         ] {
-            let found = Kind::of(data, label);
+            let found = AudioKind::of(data, label);
             assert_eq!(found, Ok(kind), "{data:?} labelled {label}");
         }
         for (data, label) in [
@@ -426,7 +421,7 @@ mod tests {
             (b"what is this", ""),
             (b"OggS", "wav "),
         ] {
-            let found = Kind::of(data, label);
+            let found = AudioKind::of(data, label);
             assert!(found.is_err(), "{data:?} labelled {label}: {found:?}");
         }
     }

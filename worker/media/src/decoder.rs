@@ -9,7 +9,7 @@ use std::time::Instant;
 use gst::prelude::*;
 
 use super::aac::AacFormat;
-use super::audio::{AudioError, Budget, Kind, pcm_caps, samples_of};
+use super::audio::{AudioError, AudioKind, Budget, pcm_caps, samples_of};
 use super::element::{Element, cast, make};
 use super::error::MediaError;
 use super::meter::{self, Meter, Thread};
@@ -18,14 +18,14 @@ use super::meter::{self, Meter, Thread};
 const PLACE: &str = "audio decoder";
 
 /// Elements that take a file of this kind apart, the last of which gives samples or has pads later.
-fn chain(kind: Kind) -> Result<Vec<gst::Element>, MediaError> {
+fn chain(kind: AudioKind) -> Result<Vec<gst::Element>, MediaError> {
     Ok(match kind {
-        Kind::Mp4 => vec![make(Element::Qtdemux)?],
-        Kind::Ogg => vec![make(Element::Oggdemux)?],
-        Kind::Wav | Kind::RawPcm => vec![make(Element::Wavparse)?],
-        Kind::Adts => vec![make(Element::Aacparse)?, make(Element::AvdecAac)?],
-        Kind::Mp3 => vec![make(Element::Mpegaudioparse)?, make(Element::AvdecMp3)?],
-        Kind::Flac => vec![make(Element::Flacparse)?, make(Element::AvdecFlac)?],
+        AudioKind::Mp4 => vec![make(Element::Qtdemux)?],
+        AudioKind::Ogg => vec![make(Element::Oggdemux)?],
+        AudioKind::Wav | AudioKind::RawPcm => vec![make(Element::Wavparse)?],
+        AudioKind::Adts => vec![make(Element::Aacparse)?, make(Element::AvdecAac)?],
+        AudioKind::Mp3 => vec![make(Element::Mpegaudioparse)?, make(Element::AvdecMp3)?],
+        AudioKind::Flac => vec![make(Element::Flacparse)?, make(Element::AvdecFlac)?],
     })
 }
 
@@ -85,7 +85,11 @@ pub(crate) struct Job {
 
 impl Job {
     /// A job on a whole file.
-    pub(crate) fn whole(kind: Kind, data: Vec<u8>, format: &AacFormat) -> Result<Self, AudioError> {
+    pub(crate) fn whole(
+        kind: AudioKind,
+        data: Vec<u8>,
+        format: &AacFormat,
+    ) -> Result<Self, AudioError> {
         let source = make(Element::Appsrc)?;
         source.set_property_from_str("format", "bytes");
         source.set_property("max-bytes", 0_u64);
@@ -110,7 +114,7 @@ impl Job {
         );
         sink.set_property("sync", false);
         sink.set_property("max-buffers", 64_u32);
-        sink.set_property("caps", pcm_caps(format));
+        sink.set_property("caps", pcm_caps(format.rate, format.channels)?);
         chain.insert(0, source.clone());
         pipeline.add_many(&chain).map_err(failed())?;
         pipeline

@@ -5,7 +5,7 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use dub_engine::pause::{Level, SILENCE};
+use dub_engine::pause::{FrameLevel, SILENCE};
 use gst::prelude::*;
 
 use super::MediaError;
@@ -21,19 +21,19 @@ pub(crate) struct Ear {
     input: gst::Pad,
     /// Kept, or the decoder's output has nowhere to go.
     _output: gst::Pad,
-    heard: Heard,
+    heard: Power,
     /// What the decoder has been told is coming.
     caps: Option<gst::Caps>,
 }
 
 /// Power and number of the samples that have come out.
-type Heard = Arc<Mutex<(f64, usize)>>;
+type Power = Arc<Mutex<(f64, usize)>>;
 
 impl Ear {
     /// A decoder that is ready for frames.
     pub(crate) fn new() -> Result<Self, MediaError> {
         let decoder = make(Element::AvdecAac)?;
-        let heard = Heard::default();
+        let heard = Power::default();
         let input = gst::Pad::builder(gst::PadDirection::Src).build();
         let output = output(&heard);
         let failed = |reason: &str| MediaError::at(PLACE)(reason);
@@ -57,7 +57,7 @@ impl Ear {
     }
 
     /// The level of the next frame; `None` if it cannot be decoded.
-    pub(crate) fn level(&mut self, sample: &gst::Sample) -> Option<Level> {
+    pub(crate) fn level(&mut self, sample: &gst::Sample) -> Option<FrameLevel> {
         let (buffer, caps) = (sample.buffer_owned()?, sample.caps_owned()?);
         if self.caps.as_ref() != Some(&caps) {
             if self.caps.is_none() {
@@ -89,7 +89,7 @@ impl Drop for Ear {
 
 /// Where the samples come out: `avdec_aac` gives 32-bit floats. Whether the channels lie one behind the
 /// other or alternate makes no difference to their power.
-fn output(heard: &Heard) -> gst::Pad {
+fn output(heard: &Power) -> gst::Pad {
     let heard = heard.clone();
     gst::Pad::builder(gst::PadDirection::Sink)
         .chain_function(move |_, _, buffer| {
@@ -106,10 +106,10 @@ fn output(heard: &Heard) -> gst::Pad {
 }
 
 /// A mean power as a level.
-pub(crate) fn level_of(power: f64) -> Level {
+pub(crate) fn level_of(power: f64) -> FrameLevel {
     // Also what is no number is silence.
     let hundredths = (1_000.0 * power.log10()).max(f64::from(SILENCE));
-    hundredths.round() as Level
+    hundredths.round() as FrameLevel
 }
 
 #[cfg(test)]
@@ -124,7 +124,7 @@ mod tests {
         assert_eq!(level_of(0.0), SILENCE);
         assert_eq!(level_of(f64::NAN), SILENCE);
         assert_eq!(level_of(4.0), 602);
-        assert_eq!(level_of(f64::INFINITY), Level::MAX);
+        assert_eq!(level_of(f64::INFINITY), FrameLevel::MAX);
     }
 
     /// AAC of 200 ms each of tone, silence, tone, as samples with caps.
@@ -176,7 +176,7 @@ mod tests {
             // The first frame is the encoder's priming; at the edges the windows overlap.
             assert!(levels.len() >= 30, "{levels:?}");
             for at in [3..10, 23..30] {
-                let off = |level: &Level| (level + 903).abs();
+                let off = |level: &FrameLevel| (level + 903).abs();
                 assert!(
                     levels[at.clone()].iter().all(|l| off(l) < 50),
                     "{at:?} {levels:?}"

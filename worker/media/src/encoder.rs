@@ -76,7 +76,8 @@ impl Encoder {
         input.set_active(true).map_err(&text)?;
         let time = gst::FormattedSegment::<gst::ClockTime>::new();
         input.push_event(gst::event::StreamStart::new("audio"));
-        input.push_event(gst::event::Caps::new(&audio::pcm_caps(format)));
+        let caps = audio::pcm_caps(format.rate, format.channels)?;
+        input.push_event(gst::event::Caps::new(&caps));
         input.push_event(gst::event::Segment::new(&time));
         let mut encoder = Self {
             pipeline,

@@ -119,7 +119,7 @@ impl Mixer {
         std::thread::Builder::new()
             .name("mixer".to_owned())
             .spawn(move || {
-                let mut state = match State::new(format, sync, fit, loudness, duck_db) {
+                let mut state = match Mixing::new(format, sync, fit, loudness, duck_db) {
                     Ok(state) => state,
                     Err(error) => return drop(results.blocking_send(Mixed::failed(error))),
                 };
@@ -158,7 +158,7 @@ impl Mixer {
     }
 }
 
-struct State {
+struct Mixing {
     format: AacFormat,
     sync: AvSync,
     /// Audio that ends this much before its video is a hole; less is left to the slew.
@@ -169,7 +169,7 @@ struct State {
     /// AAC frames returned so far.
     encoded: u64,
     last_frame: Option<AacFrame>,
-    sound: Sound,
+    sound: DubSound,
     fit: DubFit,
     /// What of the last dub runs on into the coming segment.
     rest: Vec<f32>,
@@ -179,7 +179,7 @@ struct State {
 }
 
 /// What is heard of dubs in a segment.
-struct Heard {
+struct HeardDub {
     /// As long as the segment.
     sound: Pcm,
     /// Frames from which the original is alone.
@@ -187,16 +187,16 @@ struct Heard {
 }
 
 /// How dubbed audio goes out.
-enum Sound {
+enum DubSound {
     /// In place of the original.
     Replace(Splicer),
     /// Above the original.
     Duck(VoiceOver),
 }
 
-impl Sound {
+impl DubSound {
     /// Puts `silence` frames and a segment behind what came before; returns what is final.
-    fn push(&mut self, silence: usize, heard: Option<Heard>, original: Pcm) -> Vec<f32> {
+    fn push(&mut self, silence: usize, heard: Option<HeardDub>, original: Pcm) -> Vec<f32> {
         match self {
             Self::Replace(splicer) => match heard {
                 None => splicer.push(
@@ -205,7 +205,7 @@ impl Sound {
                     &original,
                     Voice::throughout(false),
                 ),
-                Some(Heard { mut sound, until }) => {
+                Some(HeardDub { mut sound, until }) => {
                     let (channels, ends) = (sound.channels, until >= sound.frames());
                     if !ends {
                         let fade = fit::fade_frames(splicer.rate()).min(until);
@@ -237,7 +237,7 @@ impl Sound {
 /// Time to decode a segment of 6 s; it takes 15 ms on an idle machine.
 const DECODE_TIME: Duration = Duration::from_secs(3);
 
-impl State {
+impl Mixing {
     fn new(
         format: AacFormat,
         sync: AvSyncConfig,
@@ -257,9 +257,9 @@ impl State {
             guard: LoudnessGuard::new(loudness),
             gain: None,
             sound: match duck_db {
-                None => Sound::Replace(Splicer::new(format.rate)),
+                None => DubSound::Replace(Splicer::new(format.rate)),
                 Some(level) => {
-                    Sound::Duck(VoiceOver::new(level, format.rate, format.channels as usize))
+                    DubSound::Duck(VoiceOver::new(level, format.rate, format.channels as usize))
                 }
             },
             format,
@@ -294,7 +294,7 @@ impl State {
                 None
             }
         };
-        let heard = heard.map(|heard| Heard {
+        let heard = heard.map(|heard| HeardDub {
             until: (heard.until * length).checked_div(samples).unwrap_or(0),
             sound: fit::stretch(&heard.sound, length),
         });
@@ -331,7 +331,7 @@ impl State {
         original: &Pcm,
         want: usize,
         events: &mut Vec<Event>,
-    ) -> Result<Option<Heard>, AudioError> {
+    ) -> Result<Option<HeardDub>, AudioError> {
         let (channels, rate) = (self.format.channels as usize, self.format.rate);
         let (batch, slot) = (job.batch, original.frames());
         let mut rest = std::mem::take(&mut self.rest);
@@ -346,7 +346,7 @@ impl State {
             let until = (rest.len() / channels).min(slot);
             self.rest = rest.split_off(until * channels);
             rest.resize(slot * channels, 0.0);
-            return Ok(Some(Heard {
+            return Ok(Some(HeardDub {
                 sound: Pcm {
                     samples: rest,
                     channels,
@@ -405,7 +405,7 @@ impl State {
             spill: time(self.rest.len()),
             cut: time(cut),
         });
-        Ok(Some(Heard {
+        Ok(Some(HeardDub {
             sound: Pcm {
                 samples: rest,
                 channels,

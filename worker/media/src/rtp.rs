@@ -11,19 +11,68 @@ pub struct RtpHeader {
     pub ssrc: u32,
     /// For H.264: the end of a picture, or so it should be.
     pub marker: bool,
+    /// Bytes of payload: neither header nor padding.
+    pub payload: usize,
 }
 
 impl RtpHeader {
     /// Reads a packet's header.
     pub fn parse(packet: &[u8]) -> Option<Self> {
         let field = |at: usize| Some(u32::from_be_bytes(packet.get(at..at + 4)?.try_into().ok()?));
-        (packet.first()? >> 6 == 2).then_some(())?;
+        let flags = *packet.first()?;
+        (flags >> 6 == 2).then_some(())?;
+        let mut other = 12 + 4 * usize::from(flags & 15);
+        if flags & 0x10 != 0 {
+            other += 4 + 4 * usize::from(field(other)? as u16);
+        }
+        if flags & 0x20 != 0 {
+            other += usize::from(*packet.last()?);
+        }
         Some(Self {
             sequence: field(0)? as u16,
             timestamp: field(4)?,
             ssrc: field(8)?,
             marker: packet.get(1)? >> 7 == 1,
+            payload: packet.len().saturating_sub(other),
         })
+    }
+}
+
+/// The sequence numbers of a source over a transport that keeps order.
+///
+/// Numbers that go back further than packets are ever exchanged are another count, not packets that are
+/// late: they go on where they were. Packets without payload leave no gap: depayloaders of GStreamer 1.22
+/// crash on them.
+#[derive(Debug, Default)]
+pub struct Numbers {
+    /// The highest so far, as it was sent.
+    last: Option<u16>,
+    /// What is added to numbers by now.
+    shift: u16,
+}
+
+impl Numbers {
+    /// The number that a packet goes on with; `None` if it does not.
+    pub fn number(&mut self, sequence: u16, empty: bool) -> Option<u16> {
+        /// Packets that are exchanged are this close.
+        const EXCHANGED: i16 = 16;
+        /// Whatever goes back further than this is noticed without us.
+        const NOTICED: i16 = 1_000;
+        let last = self.last.unwrap_or(sequence);
+        let step = sequence.wrapping_sub(last) as i16;
+        if (-NOTICED..-EXCHANGED).contains(&step) {
+            self.shift = self
+                .shift
+                .wrapping_add(last.wrapping_add(1).wrapping_sub(sequence));
+            self.last = Some(sequence);
+        } else if step >= 0 || step < -NOTICED {
+            self.last = Some(sequence);
+        }
+        if empty {
+            self.shift = self.shift.wrapping_sub(1);
+            return None;
+        }
+        Some(sequence.wrapping_add(self.shift))
     }
 }
 
@@ -88,12 +137,46 @@ mod tests {
             timestamp: 9,
             ssrc: 7,
             marker: false,
+            payload: 0,
         };
         assert_eq!(RtpHeader::parse(&packet), Some(header));
         let marked = [0x80, 0xe0, 1, 2, 0, 0, 0, 9, 0, 0, 0, 7];
         assert_eq!(RtpHeader::parse(&marked).map(|it| it.marker), Some(true));
         assert_eq!(RtpHeader::parse(&packet[..11]), None);
+        // A contributing source, an extension of a word, three bytes, and two of padding.
+        let mut dressed = [&packet[..], &[0; 4], &[0xbe, 0xde, 0, 1, 0x10, 7, 0, 0]].concat();
+        dressed[0] = 0xb1;
+        for payload in [3, 0] {
+            let packet = [&dressed[..], &[1; 3][..payload], &[0, 2]].concat();
+            assert_eq!(
+                RtpHeader::parse(&packet).map(|it| it.payload),
+                Some(payload)
+            );
+        }
         assert_eq!(RtpHeader::parse(&[0; 12]), None);
+    }
+
+    #[test]
+    fn numbers_that_go_back_go_on_and_empty_packets_leave_no_gap() {
+        let run = |numbers: &[u16]| -> Vec<_> {
+            let mut running = Numbers::default();
+            let numbers = numbers.iter();
+            numbers.map(|it| running.number(*it, false)).collect()
+        };
+        let some = |numbers: &[u16]| numbers.iter().copied().map(Some).collect::<Vec<_>>();
+        // In order, over the end, with a gap, exchanged, doubled: as they are.
+        for numbers in [&[7, 8, 9][..], &[65_535, 0, 1], &[1, 5_000], &[4, 3, 5, 5]] {
+            assert_eq!(run(numbers), some(numbers));
+        }
+        assert_eq!(run(&[100, 50, 51, 53]), some(&[100, 101, 102, 104]));
+        assert_eq!(run(&[3, 65_500, 65_501]), some(&[3, 4, 5]));
+        // Another count twice, and one that the jitter buffer notices.
+        assert_eq!(run(&[100, 50, 20, 21]), some(&[100, 101, 102, 103]));
+        assert_eq!(run(&[20_000, 5, 6]), some(&[20_000, 5, 6]));
+        let mut running = Numbers::default();
+        let packets = [(9, false), (10, true), (11, false), (12, true), (13, false)];
+        let numbers = packets.map(|(sequence, empty)| running.number(sequence, empty));
+        assert_eq!(numbers, [Some(9), None, Some(10), None, Some(11)]);
     }
 
     #[test]

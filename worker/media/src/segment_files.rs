@@ -117,7 +117,7 @@ impl SegmentFiles {
         std::thread::Builder::new()
             .name("segment-files".to_owned())
             .spawn(move || {
-                let mut writer = Writer::new(place);
+                let mut writer = FileWriter::new(place);
                 for job in jobs {
                     let batch = job.batch();
                     let result =
@@ -218,7 +218,7 @@ impl SegmentFile {
     }
 }
 
-struct Writer {
+struct FileWriter {
     place: Place,
     /// Where files go, once that is known; the directory stays locked as long as it is open.
     dir: Option<(PathBuf, fs::File)>,
@@ -227,7 +227,7 @@ struct Writer {
     swept: Option<Instant>,
 }
 
-impl Writer {
+impl FileWriter {
     fn new(place: Place) -> Self {
         Self {
             place,

@@ -29,12 +29,12 @@ impl Voice {
 #[derive(Debug)]
 pub struct Splicer {
     rate: u32,
-    held: Option<Held>,
+    held: Option<HeldBack>,
 }
 
 /// The end of the last segment, both ways it can sound.
 #[derive(Debug)]
-struct Held {
+struct HeldBack {
     chosen: Vec<f32>,
     original: Vec<f32>,
     dubbed: bool,
@@ -87,7 +87,7 @@ impl Splicer {
         output.extend(silence);
         let end = chosen.samples.len() - hold;
         output.extend(&chosen.samples[..end]);
-        self.held = Some(Held {
+        self.held = Some(HeldBack {
             chosen: chosen.samples[end..].to_vec(),
             original: original.samples[end..].to_vec(),
             dubbed: voice.ends,

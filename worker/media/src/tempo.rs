@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use gst::prelude::*;
 
-use super::audio::{Pcm, samples_of};
+use super::audio::{Pcm, bytes_of, pcm_caps, samples_of};
 use super::element::{Element, cast, make};
 use super::error::MediaError;
 use super::fit;
@@ -61,15 +61,7 @@ struct Chain {
 impl Chain {
     fn start(channels: usize, rate: u32) -> Result<Self, MediaError> {
         let failed = || MediaError::at::<gst::glib::BoolError>(PLACE);
-        let mut caps = gst::Caps::builder("audio/x-raw")
-            .field("format", "F32LE")
-            .field("layout", "interleaved")
-            .field("rate", rate as i32)
-            .field("channels", channels as i32);
-        if channels == 2 {
-            caps = caps.field("channel-mask", gst::Bitmask::new(3));
-        }
-        let caps = caps.build();
+        let caps = pcm_caps(rate, channels as u32)?;
         let pipeline = gst::Pipeline::new();
         let (source, stretch, sink) = (
             make(Element::Appsrc)?,
@@ -113,8 +105,7 @@ impl Chain {
         let mut at = 0;
         let sound = pcm.samples.chunks(CHUNK * channels);
         for chunk in sound.chain(flush.chunks(CHUNK * channels)) {
-            let bytes: Vec<u8> = chunk.iter().flat_map(|x| x.to_le_bytes()).collect();
-            let mut buffer = gst::Buffer::from_mut_slice(bytes);
+            let mut buffer = gst::Buffer::from_mut_slice(bytes_of(chunk));
             let length = chunk.len() / channels;
             if let Some(buffer) = buffer.get_mut() {
                 buffer.set_pts(time(at));

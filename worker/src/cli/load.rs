@@ -11,7 +11,7 @@ use clap::parser::ValueSource;
 use clap::{ArgMatches, Command, CommandFactory as _, FromArgMatches as _};
 use dub_media::MediaUrl;
 
-use super::{Cli, SegmentCut, value};
+use super::{Cli, CutChoice, value};
 
 /// Largest configuration file, and largest secret.
 const LARGEST: u64 = 1 << 20;
@@ -88,7 +88,7 @@ pub fn load(args: impl Iterator<Item = OsString>) -> Result<Loaded, Refused> {
 
 /// Checks that the lengths of segments rise. A default that does not matter offends nobody.
 fn lengths(cli: &Cli, given: impl Fn(&str) -> bool) -> Result<(), Refused> {
-    let matters = |name| cli.segment_cut == SegmentCut::Pause || given(name);
+    let matters = |name| cli.segment_cut == CutChoice::Pause || given(name);
     let duration = cli.segment_duration;
     let (name, value, allowed) = if cli.segment_min > duration && matters("segment-min") {
         ("segment-min", cli.segment_min, "at most")

@@ -23,7 +23,7 @@ const DECODE_TIME: Duration = Duration::from_secs(2);
 const LONGEST_SECONDS: usize = 90;
 
 /// A fragment's audio, ready to send.
-pub(super) struct Fragment {
+pub(super) struct FragmentAudio {
     /// Media time of its first sample, in nanoseconds.
     pub pts: i64,
     /// AAC frames in it.
@@ -33,7 +33,7 @@ pub(super) struct Fragment {
 }
 
 /// What the dubbing side wants the driver to do.
-pub(super) enum Order {
+pub(super) enum DubbingOrder {
     /// Publish this segment with this audio (`None`: its own), which says these words.
     Publish {
         batch: u64,
@@ -46,7 +46,7 @@ pub(super) enum Order {
     Event(Event),
 }
 
-enum Held {
+enum HeldAnswer {
     Answer(DubbedAudio),
     Unusable(String),
     Checked(Pcm, Words),
@@ -69,8 +69,8 @@ pub(super) struct Dubbing {
     verdicts: mpsc::Sender<Decoded>,
     /// What decoders found.
     pub decoded: mpsc::Receiver<Decoded>,
-    fragments: BTreeMap<u64, Fragment>,
-    held: BTreeMap<FragmentId, Held>,
+    fragments: BTreeMap<u64, FragmentAudio>,
+    held: BTreeMap<FragmentId, HeldAnswer>,
     /// Segments whose dub has a length that does not fit.
     refused: VecDeque<u64>,
     format: Option<AacFormat>,
@@ -153,7 +153,7 @@ impl Dubbing {
     }
 
     /// A segment is complete; `fragment` is `None` if it is too short to be dubbed.
-    pub(super) fn segment_ready(&mut self, at: At, batch: u64, fragment: Option<Fragment>) {
+    pub(super) fn segment_ready(&mut self, at: At, batch: u64, fragment: Option<FragmentAudio>) {
         let sendable = fragment.is_some();
         let bytes = fragment
             .as_ref()
@@ -200,7 +200,7 @@ impl Dubbing {
         if let (Input::Processed { id, .. }, Some(answer)) = (&fact.input, fact.audio)
             && let Some(id) = FragmentId::parse(id)
         {
-            let held = answer.map_or_else(Held::Unusable, Held::Answer);
+            let held = answer.map_or_else(HeldAnswer::Unusable, HeldAnswer::Answer);
             // A repeated answer never replaces the first, which may be in use.
             self.held.entry(id).or_insert(held);
         }
@@ -212,7 +212,7 @@ impl Dubbing {
         let ok = match decoded.result {
             Ok(pcm) => {
                 self.held
-                    .insert(decoded.id, Held::Checked(pcm, decoded.words));
+                    .insert(decoded.id, HeldAnswer::Checked(pcm, decoded.words));
                 Ok(())
             }
             Err(error) => {
@@ -234,9 +234,9 @@ impl Dubbing {
     }
 
     /// Carries out what the session orders; what concerns others is returned.
-    pub(super) fn poll_order(&mut self, at: At) -> Option<Order> {
+    pub(super) fn poll_order(&mut self, at: At) -> Option<DubbingOrder> {
         if let Some(batch) = self.refused.pop_front() {
-            return Some(Order::Event(Event::dub_refused(batch)));
+            return Some(DubbingOrder::Event(Event::dub_refused(batch)));
         }
         while let Some(output) = self.session.poll_output() {
             match output {
@@ -265,21 +265,21 @@ impl Dubbing {
                         Resolution::Dubbed { id } => {
                             self.acks.resolved(batch, id);
                             match self.held.remove(&id) {
-                                Some(Held::Checked(pcm, words)) => Some((pcm, words)),
+                                Some(HeldAnswer::Checked(pcm, words)) => Some((pcm, words)),
                                 _ => None,
                             }
                         }
                         Resolution::Original(_) => None,
                     };
                     let (dubbed, words) = dubbed.unzip();
-                    return Some(Order::Publish {
+                    return Some(DubbingOrder::Publish {
                         batch,
                         dubbed,
                         words: words.unwrap_or_default(),
                     });
                 }
-                Output::Drained(end) => return Some(Order::Drained(end)),
-                Output::Event(event) => return Some(Order::Event(event)),
+                Output::Drained(end) => return Some(DubbingOrder::Drained(end)),
+                Output::Event(event) => return Some(DubbingOrder::Event(event)),
             }
         }
         self.say();
@@ -339,9 +339,11 @@ impl Dubbing {
             .get(&batch)
             .map_or(0, |f| f.frames * FRAME_SAMPLES as usize);
         let answer = match self.held.remove(&id) {
-            Some(Held::Answer(answer)) => Ok(answer),
-            Some(Held::Unusable(reason)) => Err(reason),
-            Some(Held::Checked(..)) | None => Err("there is no audio in the answer".to_owned()),
+            Some(HeldAnswer::Answer(answer)) => Ok(answer),
+            Some(HeldAnswer::Unusable(reason)) => Err(reason),
+            Some(HeldAnswer::Checked(..)) | None => {
+                Err("there is no audio in the answer".to_owned())
+            }
         };
         match (answer, self.format.clone()) {
             (Ok(answer), Some(format)) => {

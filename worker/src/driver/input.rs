@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use dub_engine::input::{InputEnd, InputLife, InputOrder, Loss};
-use dub_engine::pause::{Level, SILENCE};
+use dub_engine::pause::{FrameLevel, SILENCE};
 use dub_engine::timeline::{AlignedBy, DropReason, Note, Timeline};
 use dub_engine::{
     At, AudioFrame, DroppedBeforeStart, Placed, Pts, Segment, SegmentCut, Segmenter,
@@ -35,7 +35,7 @@ pub(super) const AUDIO_GAP: Duration = Duration::from_millis(500);
 pub(super) type VideoPayload = (AccessUnit, At);
 
 /// An audio frame with its level.
-type AudioPayload = (AacFrame, Option<Level>);
+type AudioPayload = (AacFrame, Option<FrameLevel>);
 
 /// The input of one stream, over as many connections as it takes.
 pub(super) struct Input {

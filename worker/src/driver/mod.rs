@@ -10,9 +10,9 @@ mod signals;
 
 use std::time::{Duration, Instant};
 
-use dub_engine::{At, CutAt, DtsAssigner, End, Pts, Segment, SegmentKind, VideoUnit};
+use dub_engine::{At, CutAt, DtsAssigner, End, Pts, Segment, SegmentKind, Track, VideoUnit};
 
-use self::dubbing::{Dubbing, Fragment, Order};
+use self::dubbing::{Dubbing, DubbingOrder, FragmentAudio};
 use self::input::{Input, VideoPayload};
 use self::lateness::{Behind, Lateness};
 use self::output::Publisher;
@@ -20,7 +20,7 @@ pub use self::signals::Signals;
 use crate::captions::Captions;
 use crate::config::Config;
 use crate::error::WorkerError;
-use crate::observe::{Fact, Observer, Track};
+use crate::observe::{Fact, Observer};
 use crate::telemetry::systemd;
 use dub_media::ingest::{CHANNEL_CAPACITY, IngestFact};
 use dub_media::segment_files::{Place, SegmentFile, SegmentFiles};
@@ -277,10 +277,10 @@ impl Driver {
         }
     }
 
-    fn carry_out(&mut self, at: At, order: Order) -> Result<(), WorkerError> {
+    fn carry_out(&mut self, at: At, order: DubbingOrder) -> Result<(), WorkerError> {
         match order {
-            Order::Event(event) => self.observer.event(&event),
-            Order::Publish {
+            DubbingOrder::Event(event) => self.observer.event(&event),
+            DubbingOrder::Publish {
                 batch,
                 dubbed,
                 words,
@@ -292,7 +292,7 @@ impl Driver {
                 }
                 self.output.publish(at, batch, dubbed, &self.observer)?;
             }
-            Order::Drained(end) => {
+            DubbingOrder::Drained(end) => {
                 self.drained = true;
                 let url = self.config.sts.url.to_string();
                 let failure = match end {
@@ -356,7 +356,7 @@ impl Driver {
         }
         let fragment = file
             .filter(|_| kind != SegmentKind::Tail)
-            .map(|m4a| Fragment {
+            .map(|m4a| FragmentAudio {
                 pts: segment
                     .audio
                     .first()
@@ -429,7 +429,9 @@ mod tests {
             ),
         ] {
             let mut driver = driver();
-            driver.carry_out(At::ZERO, Order::Drained(end)).unwrap();
+            driver
+                .carry_out(At::ZERO, DubbingOrder::Drained(end))
+                .unwrap();
             assert!(driver.drained);
             let found = ends(&driver);
             assert_eq!(found.as_ref().map(|it| it.0), expected.map(|it| it.0));
@@ -449,7 +451,7 @@ mod tests {
         driver.started = true;
         driver.input_result(Err(input_lost())).unwrap();
         driver
-            .carry_out(At::ZERO, Order::Drained(End::Gone))
+            .carry_out(At::ZERO, DubbingOrder::Drained(End::Gone))
             .unwrap();
         assert_eq!(ends(&driver).map(|it| it.0), Some(10));
         let unsuitable = WorkerError::UnsuitableInput {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use dub_engine::{
     Admission, At, AvSyncConfig, CopyGrid, Event, HandedOver, Leaving, OutputLife, OutputOrder,
-    Pair, Playout, PlayoutConfig, Pts, Segment,
+    Pair, Playout, PlayoutConfig, Pts, Segment, Track,
 };
 use tokio::sync::mpsc;
 
@@ -14,7 +14,7 @@ use super::input::{AUDIO_GAP, VideoPayload};
 use super::on_air::OnAir;
 use crate::config::Config;
 use crate::error::WorkerError;
-use crate::observe::{Fact, Observer, Track};
+use crate::observe::{Fact, Observer};
 use dub_media::aac::AacFormat;
 use dub_media::audio::Pcm;
 use dub_media::egress::{Egress, EgressError, EgressFact};

@@ -17,11 +17,11 @@ const SEGMENTS: usize = 10;
 #[derive(Debug)]
 pub struct Board {
     started: Instant,
-    state: Mutex<State>,
+    state: Mutex<BoardState>,
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct BoardState {
     health: Health,
     status: Status,
 }
@@ -47,19 +47,19 @@ pub struct Status {
     pub reasons: Vec<String>,
     /// Effective options by the name of their flag; secrets are hidden.
     pub options: BTreeMap<String, String>,
-    pub input: Input,
+    pub input: InputStatus,
     /// The STS service.
-    pub sts: Sts,
-    pub output: Output,
+    pub sts: StsStatus,
+    pub output: OutputStatus,
     /// The last segments, newest first.
-    pub segments: VecDeque<Segment>,
+    pub segments: VecDeque<SegmentStatus>,
     /// Why segments that are not on air yet have fallen back.
     #[serde(skip)]
     pub fallbacks: BTreeMap<u64, &'static str>,
 }
 
 #[derive(Debug, Clone, Default, Serialize)]
-pub struct Input {
+pub struct InputStatus {
     /// Whether there is a connection that was accepted.
     pub connected: bool,
     /// Connections so far.
@@ -72,7 +72,7 @@ pub struct Input {
 
 /// The STS side of the status.
 #[derive(Debug, Clone, Default, Serialize)]
-pub struct Sts {
+pub struct StsStatus {
     /// Whether there is a connection.
     pub connected: bool,
     /// Whether there is a session that takes fragments.
@@ -87,7 +87,7 @@ pub struct Sts {
 
 /// The output's side of the status.
 #[derive(Debug, Clone, Default, Serialize)]
-pub struct Output {
+pub struct OutputStatus {
     /// Whether the server takes the stream.
     pub connected: bool,
     /// Bytes sent so far.
@@ -100,7 +100,7 @@ pub struct Output {
 
 /// A segment that is or was on air.
 #[derive(Debug, Clone, Serialize)]
-pub struct Segment {
+pub struct SegmentStatus {
     /// Its number since the start.
     pub batch: u64,
     /// `dubbed` or `original`.
@@ -118,14 +118,14 @@ impl Board {
     pub fn new(status: Status) -> Self {
         Self {
             started: Instant::now(),
-            state: Mutex::new(State {
+            state: Mutex::new(BoardState {
                 health: Health::default(),
                 status,
             }),
         }
     }
 
-    fn lock(&self) -> (At, MutexGuard<'_, State>) {
+    fn lock(&self) -> (At, MutexGuard<'_, BoardState>) {
         let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         (At::new(self.started.elapsed()), state)
     }
@@ -141,11 +141,11 @@ impl Board {
         change(&mut self.lock().1.status)
     }
 
-    pub(super) fn on_air(&self, segment: Segment) {
+    pub(super) fn on_air(&self, segment: SegmentStatus) {
         self.status(|status| {
             let later = status.fallbacks.split_off(&(segment.batch + 1));
             let fallback = std::mem::replace(&mut status.fallbacks, later).remove(&segment.batch);
-            let segment = Segment {
+            let segment = SegmentStatus {
                 fallback,
                 ..segment
             };

@@ -6,13 +6,13 @@ use std::time::Duration;
 use dub_engine::timeline::DropReason;
 use dub_engine::{
     BackpressureAction, BreakerState, DubFitHow, Event, LoudnessChange, OriginalReason,
-    ProtocolErrorKind,
+    ProtocolErrorKind, Track,
 };
 use dub_media::bus::ERROR_KINDS;
 use metrics_exporter_prometheus::PrometheusHandle;
 use serde_json::Value;
 
-use super::{Fact, Observer, Status, Track, samples};
+use super::{Fact, Observer, Status, samples};
 use crate::telemetry::metrics;
 
 /// Series that are not moved here, with who moves them.

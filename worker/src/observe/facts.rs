@@ -7,32 +7,13 @@ use std::time::Duration;
 
 use dub_engine::input::InputNews;
 use dub_engine::timeline::{DropReason, Note};
-use dub_engine::{Event, OriginalReason};
+use dub_engine::{Event, OriginalReason, Track};
 use dub_media::segment_files::FileFact;
 use metrics::{counter, gauge, histogram};
 
-use super::board::{Segment, seconds};
+use super::board::{SegmentStatus, seconds};
 use super::{Observer, line, ms, round};
 use crate::telemetry::{names, systemd};
-
-/// Which track something is about.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Track {
-    /// H.264.
-    Video,
-    /// AAC.
-    Audio,
-}
-
-impl Track {
-    /// The word used as a metric label.
-    pub const fn label(self) -> &'static str {
-        match self {
-            Self::Video => "video",
-            Self::Audio => "audio",
-        }
-    }
-}
 
 /// What the driver itself has to tell, beside the engine's events.
 #[derive(Debug)]
@@ -60,13 +41,10 @@ pub enum Fact<'a> {
     /// The input's clocks or tracks are not what they should be.
     Anomaly { note: Note },
     /// RTP packets are missing.
-    PacketsLost {
-        track: dub_engine::Track,
-        packets: u16,
-    },
+    PacketsLost { track: Track, packets: u16 },
     /// Units that came in and do not go out, since the last such line.
     MediaDropped {
-        track: dub_engine::Track,
+        track: Track,
         reason: DropReason,
         units: u64,
     },
@@ -214,7 +192,7 @@ impl Observer {
                 gauge!(names::AV_SYNC_DELTA).set(delta_ms);
                 histogram!(names::AV_SYNC_ABS_DELTA).record(delta_ms.abs());
                 self.latency(latency);
-                self.board.on_air(Segment {
+                self.board.on_air(SegmentStatus {
                     batch,
                     audio,
                     fallback: None,

@@ -4,8 +4,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use dub_engine::Heard;
 use dub_engine::timeline::DropReason;
+use dub_engine::{Heard, Track};
 use metrics::{counter, gauge};
 
 use crate::telemetry::log_writer::LogWriter;
@@ -22,7 +22,7 @@ mod input;
 mod samples;
 
 pub use self::board::{Board, Status};
-pub use self::facts::{Fact, Track};
+pub use self::facts::Fact;
 pub use self::foreign::{debug_output, library_message, panicked, raw_output};
 
 /// Logs and counts with the run's identity.

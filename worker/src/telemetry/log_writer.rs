@@ -20,11 +20,11 @@ const FULL_PIPE: Duration = Duration::from_millis(20);
 #[derive(Debug, Clone)]
 pub struct LogWriter {
     queue: SyncSender<Vec<u8>>,
-    state: Arc<State>,
+    state: Arc<WriterState>,
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct WriterState {
     lines: AtomicUsize,
     bytes: AtomicUsize,
     dropped: AtomicU64,
@@ -37,7 +37,7 @@ impl LogWriter {
     /// When the thread cannot be started.
     pub fn start(target: impl Write + Send + 'static) -> io::Result<Self> {
         let (queue, lines) = mpsc::sync_channel(LINES);
-        let state = Arc::new(State::default());
+        let state = Arc::new(WriterState::default());
         let shared = Arc::clone(&state);
         std::thread::Builder::new()
             .name("log".to_owned())
@@ -65,7 +65,7 @@ impl LogWriter {
     }
 
     fn push(&self, line: &[u8]) {
-        let State {
+        let WriterState {
             lines,
             bytes,
             dropped,
@@ -79,14 +79,14 @@ impl LogWriter {
     }
 }
 
-impl State {
+impl WriterState {
     fn leave(&self, bytes: usize) {
         self.bytes.fetch_sub(bytes, Ordering::Relaxed);
         self.lines.fetch_sub(1, Ordering::Release);
     }
 }
 
-fn write_lines(mut target: impl Write, lines: &Receiver<Vec<u8>>, state: &State) {
+fn write_lines(mut target: impl Write, lines: &Receiver<Vec<u8>>, state: &WriterState) {
     for line in lines {
         if write(&mut target, &line).is_err() {
             state.dropped.fetch_add(1, Ordering::Relaxed);
@@ -181,8 +181,8 @@ mod tests {
 
     #[test]
     fn a_reader_that_is_gone_is_counted() {
-        struct Gone;
-        impl Write for Gone {
+        struct Broken;
+        impl Write for Broken {
             fn write(&mut self, _: &[u8]) -> io::Result<usize> {
                 Err(ErrorKind::BrokenPipe.into())
             }
@@ -190,7 +190,7 @@ mod tests {
                 Ok(())
             }
         }
-        let writer = LogWriter::start(Gone).unwrap();
+        let writer = LogWriter::start(Broken).unwrap();
         writer.push(b"one\n");
         writer.push(b"two\n");
         writer.flush(Duration::from_secs(10));

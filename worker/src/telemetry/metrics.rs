@@ -4,7 +4,7 @@ use metrics_exporter_prometheus::{
     Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder,
 };
 
-use super::names::{self, Kind};
+use super::names::{self, MetricKind};
 
 /// Installs the process-wide recorder; all series carry `stream_id`.
 pub fn install(stream_id: &str) -> Result<PrometheusHandle, String> {
@@ -44,9 +44,9 @@ pub(crate) fn create_all() {
     for metric in names::all() {
         let name = metric.name;
         match metric.kind {
-            Kind::Counter => metrics::describe_counter!(name, metric.help),
-            Kind::Gauge => metrics::describe_gauge!(name, metric.help),
-            Kind::Histogram => metrics::describe_histogram!(name, metric.help),
+            MetricKind::Counter => metrics::describe_counter!(name, metric.help),
+            MetricKind::Gauge => metrics::describe_gauge!(name, metric.help),
+            MetricKind::Histogram => metrics::describe_histogram!(name, metric.help),
         }
         let Some((label, values)) = metric.label else {
             create(metric.kind, name, Vec::new());
@@ -58,11 +58,11 @@ pub(crate) fn create_all() {
     }
 }
 
-fn create(kind: Kind, name: &'static str, labels: Vec<metrics::Label>) {
+fn create(kind: MetricKind, name: &'static str, labels: Vec<metrics::Label>) {
     match kind {
-        Kind::Counter => metrics::counter!(name, labels).increment(0),
-        Kind::Gauge => metrics::gauge!(name, labels).set(0.0),
+        MetricKind::Counter => metrics::counter!(name, labels).increment(0),
+        MetricKind::Gauge => metrics::gauge!(name, labels).set(0.0),
         // A handle alone makes the series; an observation would falsify it.
-        Kind::Histogram => drop(metrics::histogram!(name, labels)),
+        MetricKind::Histogram => drop(metrics::histogram!(name, labels)),
     }
 }

@@ -4,10 +4,9 @@
 
 use dub_engine::timeline::{DropReason, Note};
 use dub_engine::{
-    BackpressureAction, DubFitHow, LoudnessChange, OriginalReason, ProtocolErrorKind,
+    BackpressureAction, DubFitHow, LoudnessChange, OriginalReason, ProtocolErrorKind, Track,
 };
 
-use crate::observe::Track;
 use dub_media::bus::ERROR_KINDS;
 
 /// Buckets of [`STS_RTT`]: up to the longest fragment timeout.
@@ -24,7 +23,7 @@ pub const DUB_SPEED_BUCKETS: [f64; 9] = [0.85, 0.95, 1.0, 1.05, 1.1, 1.2, 1.3, 1
 
 /// What kind of series a metric has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
+pub enum MetricKind {
     /// Only goes up.
     Counter,
     /// Goes up and down.
@@ -39,7 +38,7 @@ pub struct Metric {
     /// Its name.
     pub name: &'static str,
     /// What kind of series it has.
-    pub kind: Kind,
+    pub kind: MetricKind,
     /// One sentence for `# HELP`.
     pub help: &'static str,
     /// Its label beside `stream_id`, with all the values it can have.
@@ -54,7 +53,7 @@ macro_rules! metrics {
         pub fn all() -> Vec<Metric> {
             vec![$(Metric {
                 name: $id,
-                kind: Kind::$kind,
+                kind: MetricKind::$kind,
                 help: $help.trim_ascii(),
                 label: None$(.or(Some(($label, $values))))?,
             }),*]
@@ -147,7 +146,7 @@ mod tests {
         for metric in all() {
             assert!(metric.name.starts_with("worker_"), "{}", metric.name);
             assert_eq!(
-                metric.kind == Kind::Counter,
+                metric.kind == MetricKind::Counter,
                 metric.name.ends_with("_total"),
                 "{}",
                 metric.name

@@ -12,7 +12,7 @@ use tokio::time::timeout;
 use super::config::{InitParams, OutgoingFragment, StsClientConfig, StsConfigError};
 use super::fact::StsFact;
 use super::link::Link;
-use super::outgoing::Order;
+use super::outgoing::LinkOrder;
 
 /// Facts that may wait for the driver. One may hold 7.5 MiB of audio, so few.
 const MAX_FACTS: usize = 16;
@@ -27,14 +27,14 @@ pub struct StsClient {
     init: InitParams,
     facts: mpsc::Sender<StsFact>,
     mute: watch::Sender<bool>,
-    current: Option<Current>,
+    current: Option<CurrentLink>,
     links: JoinSet<()>,
 }
 
 #[derive(Debug)]
-struct Current {
+struct CurrentLink {
     link: LinkId,
-    orders: mpsc::Sender<Order>,
+    orders: mpsc::Sender<LinkOrder>,
     overrun: Arc<AtomicBool>,
 }
 
@@ -77,7 +77,7 @@ impl StsClient {
             muted: self.mute.subscribe(),
             overrun: Arc::clone(&overrun),
         };
-        self.current = Some(Current {
+        self.current = Some(CurrentLink {
             link,
             orders,
             overrun,
@@ -88,27 +88,27 @@ impl StsClient {
     /// Sends `stream:init`.
     pub fn init(&mut self, link: LinkId) {
         let init = self.init.clone();
-        self.order(link, Order::Init(init));
+        self.order(link, LinkOrder::Init(init));
     }
 
     /// Sends `fragment:data`.
     pub fn send(&mut self, link: LinkId, fragment: OutgoingFragment) {
-        self.order(link, Order::Fragment(fragment));
+        self.order(link, LinkOrder::Fragment(fragment));
     }
 
     /// Sends `fragment:ack` with status `applied`.
     pub fn applied(&mut self, link: LinkId, id: impl Into<String>) {
-        self.order(link, Order::Applied(id.into()));
+        self.order(link, LinkOrder::Applied(id.into()));
     }
 
     /// Sends `stream:end`; an empty reason is left out.
     pub fn end(&mut self, link: LinkId, reason: impl Into<String>) {
-        self.order(link, Order::End(reason.into()));
+        self.order(link, LinkOrder::End(reason.into()));
     }
 
     /// Ends the link: what was ordered before is sent first, within the close timeout.
     pub fn disconnect(&mut self, link: LinkId) {
-        self.order(link, Order::Disconnect);
+        self.order(link, LinkOrder::Disconnect);
     }
 
     /// Ends everything and waits, bounded, until it is gone. Facts may be left unread.
@@ -123,7 +123,7 @@ impl StsClient {
         .await;
     }
 
-    fn order(&mut self, link: LinkId, order: Order) {
+    fn order(&mut self, link: LinkId, order: LinkOrder) {
         let Some(current) = self.current.as_ref().filter(|current| current.link == link) else {
             return;
         };

@@ -18,7 +18,7 @@ use super::fact::StsFact;
 use super::frames::{FrameError, Incoming, Reader, text};
 use super::hear::{self, malformed};
 use super::outbox::Outbox;
-use super::outgoing::Order;
+use super::outgoing::LinkOrder;
 use super::packet::{self, MAX_ATTACHMENTS, Packet};
 use super::queue::Queue;
 
@@ -31,7 +31,7 @@ const LAST_LOOK: Duration = Duration::from_millis(25);
 
 /// Why a link is over.
 #[derive(Debug, thiserror::Error)]
-enum End {
+enum LinkEnd {
     /// The service has gone. A message over its limit may be why; `certain`: it said so.
     #[error("{why}")]
     Gone { why: String, certain: bool },
@@ -43,7 +43,7 @@ enum End {
     Other(String),
 }
 
-impl End {
+impl LinkEnd {
     fn gone(why: impl Into<String>) -> Self {
         Self::Gone {
             why: why.into(),
@@ -60,7 +60,7 @@ impl End {
 pub(super) struct Link {
     pub(super) id: LinkId,
     pub(super) config: Arc<StsClientConfig>,
-    pub(super) orders: mpsc::Receiver<Order>,
+    pub(super) orders: mpsc::Receiver<LinkOrder>,
     pub(super) facts: mpsc::Sender<StsFact>,
     /// `true` once nobody listens to facts any more.
     pub(super) muted: watch::Receiver<bool>,
@@ -86,7 +86,7 @@ struct Partial {
 }
 
 /// The service's side of a live link.
-struct Ear {
+struct Listener {
     link: LinkId,
     config: Arc<StsClientConfig>,
     queue: Queue,
@@ -97,16 +97,16 @@ struct Ear {
 
 impl Wire {
     /// The next thing from the service; giving up in between loses nothing.
-    async fn receive(&mut self) -> Result<Incoming, End> {
+    async fn receive(&mut self) -> Result<Incoming, LinkEnd> {
         loop {
             if let Some(incoming) = self.reader.next(&mut self.input)? {
                 return Ok(incoming);
             }
             self.input.reserve(READ_SIZE);
             match self.stream.read_buf(&mut self.input).await {
-                Ok(0) => return Err(End::gone("the service closed the connection")),
+                Ok(0) => return Err(LinkEnd::gone("the service closed the connection")),
                 Ok(_) => self.heard = Instant::now(),
-                Err(error) => return Err(End::gone(format!("the connection broke: {error}"))),
+                Err(error) => return Err(LinkEnd::gone(format!("the connection broke: {error}"))),
             }
         }
     }
@@ -161,7 +161,7 @@ impl Link {
         silence: Duration,
     ) -> (String, Option<(usize, bool)>) {
         let mut out = Outbox::new(Arc::clone(&self.config));
-        let mut ear = Ear {
+        let mut ear = Listener {
             link: self.id,
             config: Arc::clone(&self.config),
             queue: Queue::default(),
@@ -178,7 +178,7 @@ impl Link {
             if out.start_next(closing.is_some()) {
                 // Nothing is left to say, the goodbye included.
                 let _ = timeout(self.config.close_timeout, writer.shutdown()).await;
-                break End::other("closed by the worker");
+                break LinkEnd::other("closed by the worker");
             }
             let resting = ear.queue.rests_until();
             let lost_at = wire.heard + silence + SILENCE_GRACE;
@@ -194,17 +194,17 @@ impl Link {
                     Ok(())
                 }
                 order = self.orders.recv(), if closing.is_none() => match order {
-                    Some(Order::Disconnect) | None if self.overrun.load(Ordering::Relaxed) => {
-                        Err(End::other("more orders than the link could take"))
+                    Some(LinkOrder::Disconnect) | None if self.overrun.load(Ordering::Relaxed) => {
+                        Err(LinkEnd::other("more orders than the link could take"))
                     }
-                    Some(Order::Disconnect) | None => {
+                    Some(LinkOrder::Disconnect) | None => {
                         closing = Some(Instant::now());
                         Ok(())
                     }
-                    Some(order) => out.push(order).map_err(End::Other),
+                    Some(order) => out.push(order).map_err(LinkEnd::Other),
                 },
                 written = writer.write(out.rest()), if !out.rest().is_empty() => match written {
-                    Ok(0) => Err(End::gone("the service closed the connection")),
+                    Ok(0) => Err(LinkEnd::gone("the service closed the connection")),
                     Ok(len) => {
                         out.written(len);
                         Ok(())
@@ -216,14 +216,14 @@ impl Link {
                             Ok(Ok(incoming)) => ear.take(Ok(incoming), &mut out),
                             _ => Ok(()),
                         };
-                        said.and(Err(End::gone(format!("the connection broke: {error}"))))
+                        said.and(Err(LinkEnd::gone(format!("the connection broke: {error}"))))
                     }
                 },
                 incoming = wire.receive(), if resting.is_none() => ear.take(incoming, &mut out),
                 () = sleep_until(wake) => {
                     let is_due = |at: Instant| at <= Instant::now();
                     if give_up_at.is_some_and(is_due) {
-                        Err(End::other("closed by the worker with messages unsent"))
+                        Err(LinkEnd::other("closed by the worker with messages unsent"))
                     } else if stuck_at.is_some_and(is_due) {
                         // Here and below: on a busy machine it may be this task that was late.
                         match timeout(LAST_LOOK, writer.write(out.rest())).await {
@@ -231,14 +231,14 @@ impl Link {
                                 out.written(len);
                                 Ok(())
                             }
-                            _ => Err(End::Other(out.stuck())),
+                            _ => Err(LinkEnd::Other(out.stuck())),
                         }
                     } else if resting.is_none() && is_due(lost_at) {
                         match timeout(LAST_LOOK, wire.receive()).await {
                             Ok(incoming) => ear.take(incoming, &mut out),
                             Err(_) if is_due(wire.heard + silence + SILENCE_GRACE) => {
                                 let silent = wire.heard.elapsed().as_millis();
-                                Err(End::Other(format!("nothing heard for {silent} ms")))
+                                Err(LinkEnd::Other(format!("nothing heard for {silent} ms")))
                             }
                             Err(_) => Ok(()),
                         }
@@ -261,7 +261,7 @@ impl Link {
                 .await;
         }
         match (&end, out.blame()) {
-            (End::Gone { why, certain }, Some(bytes)) if closing.is_none() => {
+            (LinkEnd::Gone { why, certain }, Some(bytes)) if closing.is_none() => {
                 let reason = format!(
                     "{why}; peer closed right after a {bytes} byte message: its message size limit \
                      may be lower"
@@ -283,10 +283,14 @@ impl Link {
     }
 }
 
-impl Ear {
+impl Listener {
     /// Takes in what arrived; an error is the end of the link.
-    fn take(&mut self, incoming: Result<Incoming, End>, out: &mut Outbox) -> Result<(), End> {
-        if let Err(end @ End::Unreadable(FrameError::TooLarge)) = &incoming {
+    fn take(
+        &mut self,
+        incoming: Result<Incoming, LinkEnd>,
+        out: &mut Outbox,
+    ) -> Result<(), LinkEnd> {
+        if let Err(end @ LinkEnd::Unreadable(FrameError::TooLarge)) = &incoming {
             let kind = ProtocolErrorKind::Oversize;
             let fact = malformed(self.link, kind, 1, end.to_string());
             self.queue.push(fact);
@@ -301,8 +305,8 @@ impl Ear {
                 }
                 return Err(match code {
                     // It shuts down, restarts, or has too much to do.
-                    Some(1001 | 1012 | 1013) => End::Other(why),
-                    _ => End::Gone {
+                    Some(1001 | 1012 | 1013) => LinkEnd::Other(why),
+                    _ => LinkEnd::Gone {
                         why,
                         certain: code == Some(1009),
                     },
@@ -320,7 +324,7 @@ impl Ear {
         Ok(())
     }
 
-    fn packet(&mut self, text: &str, out: &mut Outbox) -> Result<(), End> {
+    fn packet(&mut self, text: &str, out: &mut Outbox) -> Result<(), LinkEnd> {
         let packet = packet::read(text);
         if !matches!(packet, Packet::Ping(_) | Packet::Nothing)
             && let Some(partial) = self.partial.take()
@@ -330,9 +334,11 @@ impl Ear {
         }
         match packet {
             Packet::Ping(payload) => out.pong_packet(payload),
-            Packet::Close => return Err(End::gone("the service closed the connection")),
-            Packet::Disconnect => return Err(End::gone("the service ended the session")),
-            Packet::Refused(_) => return Err(End::other("the service withdrew the connection")),
+            Packet::Close => return Err(LinkEnd::gone("the service closed the connection")),
+            Packet::Disconnect => return Err(LinkEnd::gone("the service ended the session")),
+            Packet::Refused(_) => {
+                return Err(LinkEnd::other("the service withdrew the connection"));
+            }
             Packet::Odd(what) => self.odd(ProtocolErrorKind::BadJson, what),
             Packet::Open(_) | Packet::Connect | Packet::Nothing => {}
             Packet::Event {
@@ -433,7 +439,7 @@ async fn enter(config: &StsClientConfig, opened: Opened) -> Result<Joined, OpenE
     };
     let stranger =
         |what: &str| OpenError::from(format!("{address}: not a Socket.IO server: it said {what}"));
-    let during = |end: End| OpenError::from(format!("{address}: {end} during the handshake"));
+    let during = |end: LinkEnd| OpenError::from(format!("{address}: {end} during the handshake"));
     let mut open = None;
     loop {
         let message = match wire.receive().await.map_err(during)? {
@@ -442,7 +448,7 @@ async fn enter(config: &StsClientConfig, opened: Opened) -> Result<Joined, OpenE
             }
             Incoming::Binary(_) => return Err(stranger("something binary first")),
             Incoming::Close(_) => {
-                return Err(during(End::gone("the service closed the connection")));
+                return Err(during(LinkEnd::gone("the service closed the connection")));
             }
             Incoming::Ping(_) | Incoming::Pong => continue,
         };
@@ -463,13 +469,13 @@ async fn enter(config: &StsClientConfig, opened: Opened) -> Result<Joined, OpenE
             }
             Packet::Refused(payload) => return Err(refused(payload)),
             Packet::Close | Packet::Disconnect => {
-                return Err(during(End::gone("the service closed the connection")));
+                return Err(during(LinkEnd::gone("the service closed the connection")));
             }
             _ if open.is_none() => return Err(stranger(&format!("{:?}", clip(&message, 40)))),
             _ => continue,
         };
         let sent = writer.write_all(&reply).await;
-        sent.map_err(|error| during(End::gone(format!("the connection broke: {error}"))))?;
+        sent.map_err(|error| during(LinkEnd::gone(format!("the connection broke: {error}"))))?;
     }
 }
 
@@ -485,9 +491,9 @@ fn refused(payload: &str) -> OpenError {
 }
 
 /// Waits for the order to stop, or for its sender to be gone.
-async fn told_to_stop(orders: &mut mpsc::Receiver<Order>) {
+async fn told_to_stop(orders: &mut mpsc::Receiver<LinkOrder>) {
     while let Some(order) = orders.recv().await {
-        if matches!(order, Order::Disconnect) {
+        if matches!(order, LinkOrder::Disconnect) {
             return;
         }
     }

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use super::config::StsClientConfig;
 use super::frames;
-use super::outgoing::Order;
+use super::outgoing::LinkOrder;
 
 /// Orders that may wait to be sent, by number and by bytes.
 const MAX_WAITING: usize = 256;
@@ -17,7 +17,7 @@ const MAX_WAITING_BYTES: usize = 64 * 1024 * 1024;
 const LARGE: usize = 8 * 1024;
 const BLAME: Duration = Duration::from_secs(5);
 
-struct Current {
+struct Sending {
     what: &'static str,
     bytes: Vec<u8>,
     sent: usize,
@@ -28,11 +28,11 @@ struct Current {
 /// What waits to be sent and what is being sent.
 pub(super) struct Outbox {
     config: Arc<StsClientConfig>,
-    waiting: VecDeque<Order>,
+    waiting: VecDeque<LinkOrder>,
     waiting_bytes: usize,
     /// Answers to the last pings; older ones are superseded.
     pongs: [Option<Vec<u8>>; 2],
-    current: Option<Current>,
+    current: Option<Sending>,
     /// When the peer took something, or was first offered it.
     progress: Instant,
     said_goodbye: bool,
@@ -54,7 +54,7 @@ impl Outbox {
         }
     }
 
-    pub(super) fn push(&mut self, order: Order) -> Result<(), String> {
+    pub(super) fn push(&mut self, order: LinkOrder) -> Result<(), String> {
         self.waiting_bytes += order.weight();
         self.waiting.push_back(order);
         if self.waiting.len() > MAX_WAITING || self.waiting_bytes > MAX_WAITING_BYTES {
@@ -102,7 +102,7 @@ impl Outbox {
             self.last = Some((len, None));
         }
         self.progress = Instant::now();
-        self.current = Some(Current {
+        self.current = Some(Sending {
             what,
             bytes,
             sent: 0,

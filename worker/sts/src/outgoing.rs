@@ -16,7 +16,7 @@ const ENVELOPE: usize = 500;
 
 /// What a link is asked to do.
 #[derive(Debug)]
-pub(super) enum Order {
+pub(super) enum LinkOrder {
     Init(InitParams),
     Fragment(OutgoingFragment),
     Applied(String),
@@ -34,7 +34,7 @@ pub(super) struct Message {
     pub(super) fragment: bool,
 }
 
-impl Order {
+impl LinkOrder {
     /// Memory the order holds, roughly.
     pub(super) fn weight(&self) -> usize {
         match self {
@@ -187,7 +187,9 @@ mod tests {
             channels: 2,
             m4a: Bytes::from_static(b"\x00\x01\x02\xff"),
         };
-        let message = Order::Fragment(fragment).into_message(&config()).unwrap();
+        let message = LinkOrder::Fragment(fragment)
+            .into_message(&config())
+            .unwrap();
         assert!(message.fragment && message.event == "fragment:data");
         let text = message.text.strip_prefix("42").unwrap();
         let mut parts: Vec<serde_json::Value> = serde_json::from_str(text).unwrap();

@@ -1,5 +1,6 @@
 //! One reader's connection, and the thread that plays to it.
 
+use std::cell::Cell;
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{Shutdown, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -111,6 +112,7 @@ pub(super) fn play(
         session,
         channels,
         fault_at: Instant::now(),
+        asked: Cell::new(false),
     };
     let mut plan = Plan::new(
         &shared.clip,
@@ -164,6 +166,7 @@ struct Player<'a> {
     channels: &'a [Option<u8>],
     /// Faults are counted from here.
     fault_at: Instant,
+    asked: Cell<bool>,
 }
 
 impl Player<'_> {
@@ -182,8 +185,13 @@ impl Player<'_> {
             if let Some(fault) =
                 fault.filter(|fault| now >= self.fault_at + Duration::from_secs_f64(fault.at))
             {
-                self.fail(fault.how);
-                return Err(format!("{:?}", fault.how));
+                if fault.how != Failure::Ask {
+                    self.fail(fault.how);
+                    return Err(format!("{:?}", fault.how));
+                }
+                if !self.asked.replace(true) {
+                    self.ask("OPTIONS");
+                }
             }
             let timeout = Duration::from_secs(manner.session.timeout);
             if manner.session.enforced && lock(&self.connection.heard).elapsed() > timeout {
@@ -205,8 +213,14 @@ impl Player<'_> {
             Failure::Close => self.connection.end("fault", false),
             Failure::Reset => self.connection.end("fault", true),
             Failure::HalfOpen => self.connection.mute.store(true, Ordering::Relaxed),
-            Failure::Silence | Failure::Nothing => {}
+            Failure::Teardown => self.ask("TEARDOWN"),
+            Failure::Silence | Failure::Ask | Failure::Nothing => {}
         }
+    }
+
+    fn ask(&self, method: &str) {
+        let request = format!("{method} * RTSP/1.0\r\nCSeq: 1\r\n\r\n");
+        self.connection.write(request.as_bytes());
     }
 
     fn send(&self, outgoing: &Outgoing, at: Instant) -> Result<(), String> {

@@ -14,6 +14,7 @@ use super::connection::{self, Connection};
 use super::{Event, Shared, lock};
 use crate::description::control;
 use crate::login;
+use crate::manner::Login;
 use crate::plan::Plan;
 use crate::sent::Played;
 
@@ -28,6 +29,10 @@ struct Session<'a> {
     /// First interleaved channel per medium.
     channels: Vec<Option<u8>>,
     playing: bool,
+    /// Requests that were allowed.
+    allowed: u64,
+    /// The last one that was not was signed with an old nonce.
+    stale: bool,
 }
 
 /// What answering comes to: the answer, or the code of a refusal.
@@ -41,6 +46,8 @@ pub(super) fn serve(connection: &Arc<Connection>, shared: &Arc<Shared>) {
         id: format!("{:08X}", rand::random::<u32>()),
         channels: vec![None; shared.description.media.len()],
         playing: false,
+        allowed: 0,
+        stale: false,
     };
     let (mut buffer, mut chunk) = (Vec::new(), [0; 4096]);
     while !connection.is_over() {
@@ -88,7 +95,7 @@ impl Session<'_> {
                 (StatusCode::Unauthorized, Some(login), _) => {
                     response.insert_header(
                         headers::WWW_AUTHENTICATE,
-                        login::challenge(login, &self.shared.nonce),
+                        login::challenge(login, &self.nonce(login), self.stale),
                     );
                 }
                 (StatusCode::Found, _, Some(path)) => {
@@ -108,7 +115,9 @@ impl Session<'_> {
         }
         let status = response.status();
         let mut bytes = Vec::new();
-        let written = response.write(&mut bytes).is_ok() && self.connection.write(&bytes);
+        let written = response.write(&mut bytes).is_ok();
+        let bytes = self.bend(&response, bytes);
+        let written = written && self.connection.write(&bytes);
         (self.shared.tell)(&Event::Request {
             method: method.to_owned(),
             status: status.into(),
@@ -121,8 +130,29 @@ impl Session<'_> {
         }
     }
 
+    /// An answer in the manner's own spelling.
+    fn bend(&self, response: &Response<Vec<u8>>, bytes: Vec<u8>) -> Vec<u8> {
+        let settings = &self.shared.manner.session;
+        let end = bytes.windows(2).position(|two| two == b"\r\n");
+        let (Some(end), StatusCode::Unauthorized, Some(login)) =
+            (end, response.status(), &settings.login)
+        else {
+            return bytes;
+        };
+        let others = login.others.iter();
+        let others: String = others
+            .map(|other| format!("\r\nWWW-Authenticate: {other}"))
+            .collect();
+        [&bytes[..end], others.as_bytes(), &bytes[end..]].concat()
+    }
+
+    fn nonce(&self, login: &Login) -> String {
+        let turn = self.allowed.checked_div(login.nonce_lasts).unwrap_or(0);
+        format!("{}{turn}", self.shared.nonce)
+    }
+
     /// Why a request is not answered as it should be.
-    fn refusal(&self, request: &Request<Vec<u8>>, method: &str) -> Option<StatusCode> {
+    fn refusal(&mut self, request: &Request<Vec<u8>>, method: &str) -> Option<StatusCode> {
         let settings = &self.shared.manner.session;
         if let Some(login) = settings
             .login
@@ -131,11 +161,20 @@ impl Session<'_> {
         {
             let answer = request.header(&headers::AUTHORIZATION);
             let opens = answer.is_some_and(|answer| {
-                login::opens(login, &self.shared.nonce, method, answer.as_str())
+                login::opens(login, &self.nonce(login), method, answer.as_str())
             });
+            self.stale = !opens
+                && answer.is_some_and(|answer| {
+                    let turns = 0..=self.allowed;
+                    turns.into_iter().any(|turn| {
+                        let nonce = format!("{}{turn}", self.shared.nonce);
+                        login::opens(login, &nonce, method, answer.as_str())
+                    })
+                });
             if !opens {
                 return Some(StatusCode::Unauthorized);
             }
+            self.allowed += 1;
         }
         let asked = lock(&self.shared.sent)
             .requests
@@ -179,10 +218,14 @@ impl Session<'_> {
             Method::Describe => {
                 let url = request.request_uri().ok_or(StatusCode::BadRequest)?;
                 let base = format!("{}/", url.as_str().trim_end_matches('/'));
-                Ok(Response::builder(Version::V1_0, StatusCode::Ok)
-                    .header(headers::CONTENT_TYPE, "application/sdp")
-                    .header(headers::CONTENT_BASE, base)
-                    .build(self.shared.description.sdp.clone().into_bytes()))
+                let mut response = Response::builder(Version::V1_0, StatusCode::Ok)
+                    .header(headers::CONTENT_TYPE, "application/sdp");
+                // Controls that hold the whole address.
+                let sdp = self.shared.description.sdp.replace("BASE/", &base);
+                if !self.shared.manner.session.no_base {
+                    response = response.header(headers::CONTENT_BASE, base);
+                }
+                Ok(response.build(sdp.into_bytes()))
             }
             Method::Setup => self.setup(request),
             Method::Play if self.channels.iter().any(Option::is_some) => Ok(self.play(request)),
@@ -198,8 +241,7 @@ impl Session<'_> {
 
     fn setup(&mut self, request: &Request<Vec<u8>>) -> Answer {
         let url = request.request_uri().ok_or(StatusCode::BadRequest)?;
-        let place = (0..self.channels.len())
-            .find(|place| url.path().ends_with(&format!("/{}", control(*place))));
+        let place = (0..self.channels.len()).find(|place| url.as_str().contains(&control(*place)));
         let place = place.ok_or(StatusCode::NotFound)?;
         let offered = request
             .typed_header::<Transports>()
@@ -215,6 +257,12 @@ impl Session<'_> {
         });
         let (profile, channel) = asked.ok_or(StatusCode::UnsupportedTransport)?;
         let first = channel.unwrap_or(2 * place as u8);
+        let first = if self.shared.manner.session.other_channels {
+            // Swapped, as far as two tracks go.
+            first ^ 2
+        } else {
+            first
+        };
         self.channels[place] = Some(first);
         let mut response = self.ok();
         response.insert_typed_header(&Transports::from(vec![Transport::Rtp(RtpTransport {
@@ -247,6 +295,7 @@ impl Session<'_> {
             let base = url.as_str().trim_end_matches('/');
             let first = plan.first_packets().into_iter();
             let entry = |(place, seq, rtptime)| {
+                let seq = u16::wrapping_add_signed(seq, shared.manner.session.rtp_info_off);
                 format!("url={base}/{};seq={seq};rtptime={rtptime}", control(place))
             };
             response.insert_header(
@@ -280,8 +329,14 @@ impl Session<'_> {
             .header(headers::SERVER, "camera")
             .build(Vec::new());
         if self.channels.iter().any(Option::is_some) {
-            let timeout = self.shared.manner.session.timeout;
-            response.insert_typed_header(&SessionId::with_timeout(self.id.clone(), timeout));
+            let settings = &self.shared.manner.session;
+            let timeout = settings.timeout;
+            if settings.spaced {
+                let header = format!(" {} ; timeout = {timeout} ", self.id);
+                response.insert_header(headers::SESSION, header);
+            } else {
+                response.insert_typed_header(&SessionId::with_timeout(self.id.clone(), timeout));
+            }
         }
         response
     }

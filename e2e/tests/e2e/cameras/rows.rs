@@ -3,11 +3,12 @@
 use anyhow::Result;
 use camera::Manner;
 use camera::manner::{
-    AudioCodec, Edit, Hole, Jump, Login, Loss, MoreMedia, Padding, ReportKind, Reports,
-    SessionManner, Splice, Stray, TrackManner, Wall, WallStep,
+    AudioCodec, Edit, Hole, Jump, Login, Loss, Markers, MoreMedia, Packets, Padding, ReportKind,
+    Reports, SessionManner, Splice, Stray, TrackManner, Wall, WallStep,
 };
 use e2e::clock::{self, ClipSpec};
 use e2e::environment::Way;
+use e2e::pipeline::Evidence;
 
 use super::{Row, SETTLED, USER, also};
 
@@ -180,7 +181,7 @@ fn order() -> Result<Vec<Row>> {
             "slice_markers",
             8,
             Manner {
-                slice_markers: true,
+                markers: Markers::Slices,
                 ..Manner::default()
             },
         )
@@ -209,6 +210,39 @@ fn order() -> Result<Vec<Row>> {
         .with(|row| {
             row.lost = vec![179];
             row.also = also::losses_are_told;
+        }),
+        // As cameras send them that keep to nothing but the letter of RFC 3550 and 6184.
+        Row::new(
+            "odd_packets",
+            8,
+            Manner {
+                markers: Markers::Never,
+                aggregated: true,
+                delimiters: true,
+                packets: Packets {
+                    dressed: true,
+                    doubled: 7,
+                    swapped: 0,
+                    empty: 9,
+                },
+                ..Manner::default()
+            },
+        )
+        .with(|row| row.also = Evidence::require_clean_log),
+        Row::new("sequence_back", 10, {
+            let jump = |sequence| TrackManner {
+                jumps: vec![Jump {
+                    at: AT,
+                    sequence,
+                    ..Jump::default()
+                }],
+                ..TrackManner::default()
+            };
+            Manner {
+                video: jump(-50),
+                audio: jump(-20),
+                ..Manner::default()
+            }
         }),
         Row::new("another_size", 10, {
             let mut spec = ClipSpec::clock(10).small();
@@ -375,6 +409,15 @@ fn sessions() -> Vec<Row> {
             (row.exit, row.says) = (10, "401");
         }),
         Row::new(
+            "wrong_rtp_info",
+            6,
+            session(SessionManner {
+                rtp_info: true,
+                rtp_info_off: 500,
+                ..SessionManner::default()
+            }),
+        ),
+        Row::new(
             "redirected",
             6,
             session(SessionManner {
@@ -425,6 +468,10 @@ fn passes() -> Vec<Row> {
         Row::new("mp3", 6, coded(AudioCodec::Mp3)),
         Row::new("pcma", 6, coded(AudioCodec::Pcma)),
         Row::new("l16", 6, coded(AudioCodec::L16)),
+        Row::new("latm", 6, coded(AudioCodec::Latm)),
+        Row::new("latm_32k", 6, coded(AudioCodec::Latm))
+            .with(|row| row.clip = row.clip.clone().with_audio(32_000, 2)),
+        Row::new("adts", 6, coded(AudioCodec::Adts)),
         Row::new(
             "pcmu_without_rtpmap",
             6,

@@ -2,7 +2,7 @@
 
 /// The consequence of an error code.
 #[derive(Copy, Clone, Debug, Eq, PartialEq)]
-pub enum Severity {
+pub enum Consequence {
     /// Trying again is pointless: the worker must stop.
     Refusal,
     /// Fatal while the stream is being initialised, else an ordinary non-retryable error.
@@ -16,21 +16,23 @@ pub enum Severity {
 }
 
 /// Reads a code. The table of the protocol decides; an unknown code is read by its flag.
-pub fn classify(code: &str, retryable: bool) -> Severity {
+pub fn classify(code: &str, retryable: bool) -> Consequence {
     match code {
-        "AUTH_FAILED" => Severity::Refusal,
-        "INVALID_CONFIG" => Severity::BadConfig,
-        "STREAM_NOT_FOUND" => Severity::SessionLost,
-        "TIMEOUT" | "MODEL_ERROR" | "GPU_OOM" | "QUEUE_FULL" | "RATE_LIMIT" => Severity::Retryable,
-        "FRAGMENT_TOO_LARGE" | "INVALID_SEQUENCE" => Severity::Permanent,
-        _ if retryable => Severity::Retryable,
-        _ => Severity::Permanent,
+        "AUTH_FAILED" => Consequence::Refusal,
+        "INVALID_CONFIG" => Consequence::BadConfig,
+        "STREAM_NOT_FOUND" => Consequence::SessionLost,
+        "TIMEOUT" | "MODEL_ERROR" | "GPU_OOM" | "QUEUE_FULL" | "RATE_LIMIT" => {
+            Consequence::Retryable
+        }
+        "FRAGMENT_TOO_LARGE" | "INVALID_SEQUENCE" => Consequence::Permanent,
+        _ if retryable => Consequence::Retryable,
+        _ => Consequence::Permanent,
     }
 }
 
 /// Whether the protocol's table knows the code, so that flags sent with it do not matter.
 pub(super) fn is_known(code: &str) -> bool {
-    classify(code, false) != Severity::Permanent
+    classify(code, false) != Consequence::Permanent
         || matches!(code, "FRAGMENT_TOO_LARGE" | "INVALID_SEQUENCE")
 }
 
@@ -41,27 +43,27 @@ mod tests {
     #[test]
     fn the_table_decides_and_flags_decide_for_codes_never_heard_of() {
         let rows = [
-            ("AUTH_FAILED", true, Severity::Refusal),
-            ("STREAM_NOT_FOUND", true, Severity::SessionLost),
-            ("INVALID_CONFIG", true, Severity::BadConfig),
-            ("FRAGMENT_TOO_LARGE", true, Severity::Permanent),
-            ("INVALID_SEQUENCE", true, Severity::Permanent),
-            ("TIMEOUT", false, Severity::Retryable),
-            ("MODEL_ERROR", false, Severity::Retryable),
-            ("GPU_OOM", false, Severity::Retryable),
-            ("QUEUE_FULL", false, Severity::Retryable),
-            ("RATE_LIMIT", false, Severity::Retryable),
+            ("AUTH_FAILED", true, Consequence::Refusal),
+            ("STREAM_NOT_FOUND", true, Consequence::SessionLost),
+            ("INVALID_CONFIG", true, Consequence::BadConfig),
+            ("FRAGMENT_TOO_LARGE", true, Consequence::Permanent),
+            ("INVALID_SEQUENCE", true, Consequence::Permanent),
+            ("TIMEOUT", false, Consequence::Retryable),
+            ("MODEL_ERROR", false, Consequence::Retryable),
+            ("GPU_OOM", false, Consequence::Retryable),
+            ("QUEUE_FULL", false, Consequence::Retryable),
+            ("RATE_LIMIT", false, Consequence::Retryable),
         ];
         for (code, against, expected) in rows {
             assert_eq!(classify(code, against), expected, "{code}");
             assert_eq!(classify(code, !against), expected, "{code}");
             assert!(is_known(code), "{code}");
         }
-        assert_eq!(classify("FULL_MOON", true), Severity::Retryable);
-        assert_eq!(classify("FULL_MOON", false), Severity::Permanent);
+        assert_eq!(classify("FULL_MOON", true), Consequence::Retryable);
+        assert_eq!(classify("FULL_MOON", false), Consequence::Permanent);
         assert_eq!(
             classify("timeout", false),
-            Severity::Permanent,
+            Consequence::Permanent,
             "codes are upper case"
         );
         assert!(!is_known("FULL_MOON") && !is_known(""));

@@ -1,7 +1,7 @@
 //! The session's dealings with the connection: making, losing, refusing and ending it.
 
 use super::Session;
-use super::codes::{self, Severity};
+use super::codes::{self, Consequence};
 use super::facts::{End, Output};
 use super::link::{LinkFact, Phase};
 use crate::backpressure::Backpressure;
@@ -112,7 +112,7 @@ impl Session {
         if !self.is_current(link) {
             return;
         }
-        if codes::classify(&error.code, error.retryable) == Severity::Refusal {
+        if codes::classify(&error.code, error.retryable) == Consequence::Refusal {
             return self.refuse(&error.code, &error.message, true);
         }
         match id {
@@ -129,11 +129,11 @@ impl Session {
     fn on_stream_error(&mut self, error: &StsError, id: Option<&str>) {
         let severity = codes::classify(&error.code, error.retryable);
         match (severity, self.phase) {
-            (Severity::BadConfig, Phase::Initializing) => {
+            (Consequence::BadConfig, Phase::Initializing) => {
                 self.refuse(&error.code, &error.message, true);
             }
             // Before the first fragment of a session this is about the one before.
-            (Severity::SessionLost, Phase::Active) if self.next_sequence > 0 && id.is_none() => {
+            (Consequence::SessionLost, Phase::Active) if self.next_sequence > 0 && id.is_none() => {
                 self.lose_session();
             }
             _ => {

@@ -1,6 +1,6 @@
 //! The session's dealings with segments and fragments: sending, answers, deadlines.
 
-use super::codes::{self, Severity};
+use super::codes::{self, Consequence};
 use super::connection::StsError;
 use super::facts::{Output, Resolution};
 use super::link::Phase;
@@ -167,7 +167,7 @@ impl Session {
                     fatal: false,
                     message,
                 };
-                if codes::classify(&error.code, retryable) == Severity::Refusal {
+                if codes::classify(&error.code, retryable) == Consequence::Refusal {
                     self.refuse(&error.code, &error.message, true);
                 } else {
                     self.on_fragment_error(id, &error);
@@ -228,7 +228,7 @@ impl Session {
             let told = self.fragments.settled(id).map(|settled| settled.state);
             let trailing = match told {
                 Some(FragmentState::Failed) => true,
-                Some(FragmentState::Forgotten) => severity == Severity::SessionLost,
+                Some(FragmentState::Forgotten) => severity == Consequence::SessionLost,
                 _ => false,
             };
             if !trailing {
@@ -237,7 +237,7 @@ impl Session {
             return;
         };
         let (batch, sequence) = (fragment.batch, fragment.sequence);
-        let retryable = severity == Severity::Retryable;
+        let retryable = severity == Consequence::Retryable;
         self.event(Event::FragmentFailed {
             batch,
             sequence,
@@ -257,7 +257,7 @@ impl Session {
             verdict,
             Some(OriginalReason::Error),
         );
-        if severity == Severity::SessionLost {
+        if severity == Consequence::SessionLost {
             self.lose_session();
         }
     }

@@ -38,7 +38,7 @@ mod fragments;
 pub mod link;
 mod resolver;
 
-pub use codes::{Severity, classify};
+pub use codes::{Consequence, classify};
 pub use facts::{End, Gone, Input, Output, Resolution, SessionConfig, WakeReason};
 
 use crate::backoff::Backoff;

@@ -39,7 +39,7 @@ pub enum AlignedBy {
 
 /// What came of looking at the evidence.
 #[derive(Debug, Default)]
-pub(super) struct Verdict {
+pub(super) struct Finding {
     /// By how much the audio moves.
     pub(super) moved: i64,
     pub(super) notes: [Option<Note>; 2],
@@ -47,7 +47,7 @@ pub(super) struct Verdict {
 
 /// What kind of reports a sender makes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
+enum ReportKind {
     Honest,
     ByArrival,
 }
@@ -65,7 +65,7 @@ pub(super) struct Alignment {
     /// How far ahead of the packets the last report was, and whether one was ignored for that.
     ahead: [Option<i64>; 2],
     early: [bool; 2],
-    kind: Option<Kind>,
+    kind: Option<ReportKind>,
     /// The last report came with a source description.
     named: bool,
     /// Audio against what arrival says, from when both were known: what the sender's coding takes.
@@ -113,14 +113,14 @@ impl Alignment {
         ahead: i64,
         (ntp, named): (i64, bool),
         evidence: &Evidence,
-    ) -> Verdict {
+    ) -> Finding {
         let (own, other) = match track {
             Track::Video => (0, 1),
             Track::Audio => (1, 0),
         };
         self.named = named;
         let mapping = ntp.saturating_sub(time);
-        let mut verdict = Verdict::default();
+        let mut verdict = Finding::default();
         // RTP time moved in the report and not in the packets: they may be about to follow.
         let early =
             self.ahead[own].is_some_and(|last| ahead.saturating_sub(last).saturating_abs() > SET);
@@ -156,17 +156,17 @@ impl Alignment {
     }
 
     /// A claim against an alignment in force.
-    fn judge(&mut self, claim: i64, evidence: &Evidence, verdict: &mut Verdict) {
+    fn judge(&mut self, claim: i64, evidence: &Evidence, verdict: &mut Finding) {
         let Some(offset) = self.offset else { return };
         let estimate = evidence.estimate().filter(|_| !self.suspect);
-        if self.kind != Some(Kind::ByArrival) {
+        if self.kind != Some(ReportKind::ByArrival) {
             // What kind of reports these are must be known before they move anything.
             if self.kind.is_none() && estimate.is_none() {
                 return;
             }
             let kind = estimate.as_ref().and_then(|it| self.kind_of(claim, it));
             self.kind = kind.or(self.kind);
-            if let (Some(Kind::ByArrival), Some(estimate)) = (kind, &estimate) {
+            if let (Some(ReportKind::ByArrival), Some(estimate)) = (kind, &estimate) {
                 let late = claim - estimate.offset;
                 verdict.notes[1] = Some(Note::ReportsByArrival { late });
                 if self.by.replace(AlignedBy::Arrival) == Some(AlignedBy::Reports) {
@@ -175,7 +175,7 @@ impl Alignment {
                 }
             }
         }
-        if self.kind == Some(Kind::ByArrival) {
+        if self.kind == Some(ReportKind::ByArrival) {
             return;
         }
         let by = claim.saturating_sub(offset);
@@ -197,7 +197,7 @@ impl Alignment {
     /// A live encoder that reorders sends a picture as late after its decoding time as a server's clock
     /// would make it: then only the manners of the report tell. Encoders and their libraries add the
     /// source description that the RFC demands, gortsplib (MediaMTX), whose reports are arrival, does not.
-    fn kind_of(&self, claim: i64, estimate: &Estimate) -> Option<Kind> {
+    fn kind_of(&self, claim: i64, estimate: &Estimate) -> Option<ReportKind> {
         let late = claim.saturating_sub(estimate.offset);
         let mut telling = estimate
             .taken_literally
@@ -212,13 +212,13 @@ impl Alignment {
             return None;
         }
         Some(if literal {
-            Kind::ByArrival
+            ReportKind::ByArrival
         } else {
-            Kind::Honest
+            ReportKind::Honest
         })
     }
 
-    fn move_to(&mut self, offset: i64, verdict: &mut Verdict) {
+    fn move_to(&mut self, offset: i64, verdict: &mut Finding) {
         let by = offset - self.offset.replace(offset).unwrap_or(offset);
         verdict.moved += by;
         if by.abs() > WANDERS {
@@ -227,8 +227,8 @@ impl Alignment {
     }
 
     /// Looks at the evidence; `pressed` if it cannot wait for more.
-    pub(super) fn weigh(&mut self, at: At, pressed: bool, evidence: &Evidence) -> Verdict {
-        let mut verdict = Verdict::default();
+    pub(super) fn weigh(&mut self, at: At, pressed: bool, evidence: &Evidence) -> Finding {
+        let mut verdict = Finding::default();
         if self.offset.is_some() {
             if at >= self.look_at {
                 self.look_at = at + LOOK;
@@ -247,8 +247,8 @@ impl Alignment {
     }
 
     /// Makes do with what is known, however little.
-    pub(super) fn force(&mut self, evidence: &Evidence) -> Verdict {
-        let mut verdict = Verdict::default();
+    pub(super) fn force(&mut self, evidence: &Evidence) -> Finding {
+        let mut verdict = Finding::default();
         if self.offset.is_some() {
             return verdict;
         }
@@ -261,12 +261,12 @@ impl Alignment {
     }
 
     /// Reports are believed as soon as they agree with arrival; arrival itself gets better by waiting.
-    fn begin(&mut self, estimate: &Estimate, pressed: bool, verdict: &mut Verdict) {
+    fn begin(&mut self, estimate: &Estimate, pressed: bool, verdict: &mut Finding) {
         let claim = self.claim();
         let by = claim.map_or(0, |claim| claim.saturating_sub(estimate.offset));
         let plausible = by.saturating_abs() <= self.patience;
         let kind = claim.and_then(|claim| self.kind_of(claim, estimate));
-        let literal = kind == Some(Kind::ByArrival);
+        let literal = kind == Some(ReportKind::ByArrival);
         if let Some(claim) = claim.filter(|_| plausible && !literal) {
             self.bias = by;
             self.kind = kind;
@@ -285,7 +285,7 @@ impl Alignment {
         self.start(estimate.offset, AlignedBy::Arrival, verdict);
     }
 
-    fn start(&mut self, offset: i64, by: AlignedBy, verdict: &mut Verdict) {
+    fn start(&mut self, offset: i64, by: AlignedBy, verdict: &mut Finding) {
         self.offset = Some(offset);
         self.by = Some(by);
         verdict.notes[0] = Some(Note::Aligned(by));
@@ -326,7 +326,7 @@ impl Alignment {
     }
 
     /// Compares the alignment in force with what arrival says.
-    fn follow(&mut self, evidence: &Evidence, verdict: &mut Verdict) {
+    fn follow(&mut self, evidence: &Evidence, verdict: &mut Finding) {
         let trusted = self.by == Some(AlignedBy::Reports) && !self.suspect;
         let (Some(offset), false) = (self.offset, trusted) else {
             return;

@@ -27,7 +27,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 pub use self::alignment::AlignedBy;
-use self::alignment::{Alignment, Verdict};
+use self::alignment::{Alignment, Finding};
 use self::evidence::Evidence;
 use self::line::Line;
 pub use self::markers::Markers;
@@ -382,7 +382,7 @@ impl<V, A> Timeline<V, A> {
         self.notes.push_back(Note::Stepped { track, by: -by });
     }
 
-    fn apply(&mut self, verdict: Verdict) {
+    fn apply(&mut self, verdict: Finding) {
         self.notes.extend(verdict.notes.into_iter().flatten());
         self.sound.moved(verdict.moved);
     }

@@ -3,7 +3,7 @@
 use super::segment::{
     Cut, Frame, Unit, assert_complete, cutting, describe, drain, feed, finish, frame, unit,
 };
-use dub_engine::pause::{Level, SILENCE};
+use dub_engine::pause::{FrameLevel, SILENCE};
 use dub_engine::{CutAt, SegmentCut, SegmentKind};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
@@ -111,17 +111,17 @@ fn a_segment_is_handed_out_when_the_longest_would_be_over() {
 
 #[test]
 fn where_nobody_pauses_the_grid_decides() {
-    let flat = |level: fn(u64) -> Level| -> Vec<Frame> {
+    let flat = |level: fn(u64) -> FrameLevel| -> Vec<Frame> {
         let loud = |n| Frame {
             level: Some(level(n)),
             ..frame(n, 0)
         };
         (0..2_812).map(loud).collect()
     };
-    let noise: fn(u64) -> Level = |n| -2_000 - (n * 7919 % 200) as Level;
+    let noise: fn(u64) -> FrameLevel = |n| -2_000 - (n * 7919 % 200) as FrameLevel;
     // Notes of a quarter of a second that die away by 12 dB.
-    let music: fn(u64) -> Level = |n| -1_800 - (n % 12 * 100) as Level;
-    let silence: fn(u64) -> Level = |_| SILENCE;
+    let music: fn(u64) -> FrameLevel = |n| -1_800 - (n % 12 * 100) as FrameLevel;
+    let silence: fn(u64) -> FrameLevel = |_| SILENCE;
     for level in [noise, music, silence] {
         let cuts = cut(&pictures(1_800), &flat(level));
         let lines: Vec<_> = cuts

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use dub_engine::Track;
-use dub_engine::pause::Level;
+use dub_engine::pause::FrameLevel;
 use gst::prelude::*;
 
 use super::super::aac::AacFormat;
@@ -13,7 +13,7 @@ use super::super::ear::Ear;
 use super::super::element::{Element, make};
 use super::super::{AacFrame, AccessUnit, MediaError, audio};
 use super::convert::{Converted, Converter};
-use super::offer::{completed, copied_format, media_of};
+use super::offer::{completed, copied_format, is_found_out, media_of};
 use super::stamp::{Stamps, time_of};
 use super::telling::Telling;
 use super::{IngestError, IngestFact, picture};
@@ -129,8 +129,9 @@ impl Chains<'_> {
                 complete_caps(self.pad);
                 self.copied(Element::Rtpmp4gdepay, false)
             }
-            // LATM carries the configuration in another form: what the parser finds decides.
-            ("MP4A-LATM", _) => self.copied(Element::Rtpmp4adepay, true),
+            ("MP4A-LATM", _) if is_found_out(encoding, caps) => {
+                self.copied(Element::Rtpmp4adepay, true)
+            }
             _ => self.converted(),
         }
     }
@@ -155,7 +156,9 @@ impl Chains<'_> {
                 level: level(&sample),
             });
         });
-        self.link(&[make(depayloader)?, make(Element::Aacparse)?, raw, sink])
+        let depayloader = make(depayloader)?;
+        bare_frames(&depayloader);
+        self.link(&[depayloader, make(Element::Aacparse)?, raw, sink])
     }
 
     /// Audio that is not plain AAC-LC is decoded and encoded once, here, so that the rest of
@@ -164,7 +167,7 @@ impl Chains<'_> {
         let format = converted_format();
         let decoder = make(Element::Decodebin)?;
         let samples = make(Element::Capsfilter)?;
-        samples.set_property("caps", audio::pcm_caps(&format));
+        samples.set_property("caps", audio::pcm_caps(format.rate, format.channels)?);
         let sink = make(Element::Appsink)?;
         let converter = Arc::new(Mutex::new(Converter::new(format)?));
         let (ending, telling, listen) = (Arc::clone(&converter), self.telling.clone(), self.listen);
@@ -216,7 +219,9 @@ impl Chains<'_> {
     }
 
     /// What tells the level of each frame, if it matters.
-    fn level(&self) -> Result<impl Fn(&gst::Sample) -> Option<Level> + Send + use<>, MediaError> {
+    fn level(
+        &self,
+    ) -> Result<impl Fn(&gst::Sample) -> Option<FrameLevel> + Send + use<>, MediaError> {
         let ear = self.listen.then(Ear::new).transpose()?.map(Mutex::new);
         Ok(move |sample: &gst::Sample| ear.as_ref()?.lock().ok()?.level(sample))
     }
@@ -278,6 +283,34 @@ fn complete_caps(pad: &gst::Pad) {
         }
         gst::PadProbeReturn::Ok
     });
+}
+
+/// Takes the ADTS header off frames that cameras left it on. No raw frame begins so: its first three bits
+/// would be the end of it.
+fn bare_frames(depayloader: &gst::Element) {
+    let Some(pad) = depayloader.static_pad("src") else {
+        return;
+    };
+    pad.add_probe(gst::PadProbeType::BUFFER, |_, info| {
+        if let Some(gst::PadProbeData::Buffer(buffer)) = &mut info.data {
+            let header = buffer.map_readable().map_or(0, |map| adts_header(&map));
+            if header > 0
+                && let Ok(bare) = buffer.copy_region(gst::BufferCopyFlags::all(), header..)
+            {
+                *buffer = bare;
+            }
+        }
+        gst::PadProbeReturn::Ok
+    });
+}
+
+/// Length of the ADTS header that a frame begins with.
+fn adts_header(frame: &[u8]) -> usize {
+    match *frame {
+        [0xff, second, ..] if second & 0xf6 == 0xf0 && second & 1 == 1 => 7,
+        [0xff, second, ..] if second & 0xf6 == 0xf0 => 9,
+        _ => 0,
+    }
 }
 
 /// Tells the format found by the parser, or that it cannot be used.

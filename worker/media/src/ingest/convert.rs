@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use dub_engine::pause::Level;
+use dub_engine::pause::FrameLevel;
 
 use super::super::aac::{AacFormat, FRAME_SAMPLES};
 use super::super::ear::level_of;
@@ -16,7 +16,7 @@ use super::super::{AacFrame, MediaError};
 const HOLE: Duration = Duration::from_millis(40);
 
 /// A frame, the time of its first sample if it is known, and how loud it is.
-pub(super) type Converted = (Option<i64>, AacFrame, Level);
+pub(super) type Converted = (Option<i64>, AacFrame, FrameLevel);
 
 /// Samples in, frames out.
 pub(super) struct Converter {
@@ -29,7 +29,7 @@ pub(super) struct Converter {
     /// Which sample had which time; those that no frame to come begins behind are gone.
     marks: VecDeque<(u64, i64)>,
     /// Levels of the frames to come.
-    levels: VecDeque<Level>,
+    levels: VecDeque<FrameLevel>,
     /// Power and number of the samples of the frame that is being filled.
     power: f64,
     samples: usize,
@@ -159,7 +159,7 @@ mod tests {
         frames.extend(converter.push(Some(530 * MS), &sound(30)).unwrap());
         frames.extend(converter.finish().unwrap());
         assert_eq!(times(&frames), [0, 21_333, 530_000, 551_333]);
-        let levels: Vec<Level> = frames.iter().map(|frame| frame.2).collect();
+        let levels: Vec<FrameLevel> = frames.iter().map(|frame| frame.2).collect();
         assert_eq!(levels[0], -602);
         // 8.7 of 21.3 ms.
         assert!((-1_000..-980).contains(&levels[1]), "{levels:?}");

@@ -16,7 +16,7 @@ mod telling;
 use std::time::{Duration, Instant};
 
 use dub_engine::Track;
-use dub_engine::pause::Level;
+use dub_engine::pause::FrameLevel;
 use dub_engine::timeline::Picture;
 use gst::prelude::*;
 use tokio::sync::mpsc;
@@ -58,7 +58,7 @@ pub enum IngestFact {
         arrived: Instant,
         frame: AacFrame,
         /// How loud it is, if that was asked for and it can be decoded.
-        level: Option<Level>,
+        level: Option<FrameLevel>,
     },
     /// A sender report: `time` on the track is `ntp` on the sender's clock.
     Report {
@@ -143,9 +143,8 @@ pub mod texts {
     pub const UNAUTHORIZED: &str = "(401)";
     /// The server has closed the connection: a warning of a healthy life, or an error.
     pub const CLOSED: &str = "Could not read from resource";
-    /// The request that keeps the session alive met a connection that the server has closed: what is
-    /// read from it, or silence, tells the end.
-    pub const KEEP_ALIVE_UNSENT: &str = "Could not send get-parameter";
+    /// It has, and did not wait for a request of ours.
+    pub const UNHEARD: &str = "Could not write to resource";
     /// No element takes what comes.
     pub const NOT_NEGOTIATED: &str = "not-negotiated";
     /// No decoder is installed for it.
@@ -234,7 +233,7 @@ fn watch_bus(pipeline: &gst::Pipeline, url: &MediaUrl, offer: &Offer, telling: &
             error: classify(text),
         }),
         BusFact::Warning { text }
-            if text.contains(texts::CLOSED) || text.contains(texts::KEEP_ALIVE_UNSENT) => {}
+            if text.contains(texts::CLOSED) || text.contains(texts::UNHEARD) => {}
         BusFact::Warning { text } => telling.tell(IngestFact::Warning { text }),
         BusFact::Eos => telling.end(IngestFact::Ended {
             reason: "the server closed the stream".to_owned(),

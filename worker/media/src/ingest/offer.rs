@@ -1,5 +1,5 @@
-//! What a server offers, and which of it is taken: the first H.264 video and the first audio that is ours
-//! to hear.
+//! What a server offers, and which of it is taken: the first H.264 video, and the first audio that is ours
+//! to hear and can be heard here.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use dub_engine::Track;
 use gst::prelude::*;
+use gst_sdp::{SDPMediaRef, SDPMessage, SDPMessageRef};
 
 use super::super::aac::{AacFormat, FRAME_SAMPLES, RATES};
 use super::telling::Telling;
@@ -21,28 +22,76 @@ pub(super) struct Offer(Arc<Mutex<Offered>>);
 
 #[derive(Default)]
 struct Offered {
-    /// Kind and encoding of each medium that is ours to hear.
-    media: Vec<(String, String)>,
-    /// `rtspsrc`'s number of the streams that are taken.
+    media: Vec<Medium>,
+    /// Which of them are taken; `rtspsrc` numbers its streams alike.
     taken: BTreeMap<u32, Track>,
-    /// The server marks everything `sendonly`, as RFC 8866 has it for what it sends.
-    video_marked: bool,
+}
+
+/// One medium of a description.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Medium {
+    /// `video`, `audio` or something else.
+    kind: String,
+    /// In capitals; empty if it has no name.
+    encoding: String,
+    /// `sendonly` in its own lines.
+    send_only: bool,
+    inactive: bool,
+    /// Whether this installation takes it out of RTP.
+    usable: bool,
+}
+
+impl Medium {
+    fn new(media: &SDPMediaRef) -> Self {
+        let marked = |mark| media.attribute_val(mark).is_some();
+        let format = media.format(0).and_then(|format| format.parse().ok());
+        let mut caps = format.and_then(|format| media.caps_from_media(format));
+        if let Some(structure) = caps
+            .as_mut()
+            .and_then(|caps| caps.make_mut().structure_mut(0))
+        {
+            structure.set_name("application/x-rtp");
+        }
+        Self {
+            kind: media.media().unwrap_or_default().to_owned(),
+            encoding: caps
+                .as_ref()
+                .map_or_else(String::new, |caps| media_of(caps).1),
+            send_only: marked("sendonly"),
+            inactive: marked("inactive"),
+            usable: caps.is_some_and(|caps| is_usable(&caps)),
+        }
+    }
+}
+
+/// Whether anything takes such packets apart.
+fn is_usable(caps: &gst::Caps) -> bool {
+    let kind = gst::ElementFactoryType::DEPAYLOADER;
+    let depayloaders = gst::ElementFactory::factories_with_type(kind, gst::Rank::MARGINAL);
+    depayloaders.iter().any(|it| it.can_sink_any_caps(caps))
 }
 
 impl Offer {
     /// Chooses streams before any is set up.
     pub(super) fn watch(source: &gst::Element, telling: &Telling) -> Self {
         let offer = Self::default();
+        let shared = offer.clone();
+        source.connect("on-sdp", false, move |args| {
+            if let Some(Ok(said)) = args.get(1).map(gst::glib::Value::get::<SDPMessage>) {
+                shared.read(&said);
+            }
+            None
+        });
         let (shared, telling) = (offer.clone(), telling.clone());
         source.connect("select-stream", false, move |args| {
             let number = args.get(1).and_then(|value| value.get::<u32>().ok());
             let caps = args.get(2).and_then(|value| value.get::<gst::Caps>().ok());
             let (number, caps) = number.zip(caps)?;
-            let taken = shared.take(number, &caps);
+            let taken = shared.track(number);
             // Known before the first packet: time to prepare the dubbing.
             if taken == Some(Track::Audio) {
                 let (_, encoding) = media_of(&caps);
-                if encoding != "MP4A-LATM" {
+                if !is_found_out(&encoding, &caps) {
                     telling.tell(format_of(&encoding, &caps));
                 }
             }
@@ -61,34 +110,41 @@ impl Offer {
         missing_track(&self.lock().media)
     }
 
-    fn take(&self, number: u32, caps: &gst::Caps) -> Option<Track> {
-        let (media, encoding) = media_of(caps);
-        let marked = caps
-            .structure(0)
-            .is_some_and(|structure| structure.has_field("a-sendonly"));
+    fn read(&self, description: &SDPMessageRef) {
+        let media: Vec<_> = description.medias().map(Medium::new).collect();
         let mut offered = self.lock();
-        // ONVIF marks what cameras want to be sent `sendonly`: a way to talk back, not our audio.
-        if media == "audio" && marked && !offered.video_marked {
-            return None;
-        }
-        offered.video_marked |= media == "video" && marked;
-        offered.media.push((media.clone(), encoding.clone()));
-        let track = match media.as_str() {
-            "video" if encoding == "H264" => Track::Video,
-            "audio" => Track::Audio,
-            _ => return None,
-        };
-        let second = offered.taken.values().any(|taken| *taken == track);
-        if second {
-            return None;
-        }
-        offered.taken.insert(number, track);
-        Some(track)
+        offered.taken = chosen(&media);
+        offered.media = media;
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Offered> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Which media are taken, by number.
+fn chosen(media: &[Medium]) -> BTreeMap<u32, Track> {
+    // Of several, what is said to be off and what cannot be heard here comes last: some of it is sent all
+    // the same, and what is wrong with it is said when it comes.
+    let best = |is_ours: &dyn Fn(&Medium) -> bool| {
+        let ours = media.iter().zip(0..).filter(|(it, _)| is_ours(it));
+        let best = ours.min_by_key(|(it, number)| (it.inactive, !it.usable, *number));
+        best.map(|(_, number)| number)
+    };
+    let video = best(&|it| it.kind == "video" && it.encoding == "H264");
+    let audio = best(&|it| is_audio(it, media));
+    let tracks = [(video, Track::Video), (audio, Track::Audio)];
+    let taken = tracks.into_iter();
+    taken
+        .filter_map(|(number, track)| Some((number?, track)))
+        .collect()
+}
+
+/// Whether a medium is audio that is ours to hear. ONVIF marks what cameras want to be sent `sendonly`: a
+/// way to talk back. Servers that keep to RFC 8866 mark whatever they send, video too.
+fn is_audio(medium: &Medium, media: &[Medium]) -> bool {
+    let honest = || media.iter().any(|it| it.kind == "video" && it.send_only);
+    medium.kind == "audio" && (!medium.send_only || honest())
 }
 
 /// The audio's format as the worker handles it.
@@ -112,10 +168,33 @@ pub(super) fn format_of(encoding: &str, caps: &gst::Caps) -> IngestFact {
 pub(super) fn copied_format(encoding: &str, caps: &gst::Caps) -> Option<AacFormat> {
     (encoding == "MPEG4-GENERIC").then_some(())?;
     let structure = caps.structure(0)?;
-    match structure.get::<String>("config") {
-        Ok(config) => AacFormat::from_config(&unhex(&config)?),
-        Err(_) => described_format(structure),
+    match configuration(structure) {
+        Some(config) => AacFormat::from_config(&config),
+        None => described_format(structure),
     }
+}
+
+/// The bytes of `config`, if there are any.
+fn configuration(structure: &gst::StructureRef) -> Option<Vec<u8>> {
+    let config = structure.get::<String>("config").ok()?;
+    unhex(config.trim()).filter(|config| !config.is_empty())
+}
+
+/// Whether what the parser finds decides about the audio: LATM may carry its configuration among the
+/// frames, or in a form that is not worth reading here.
+pub(super) fn is_found_out(encoding: &str, caps: &gst::Caps) -> bool {
+    encoding == "MP4A-LATM" && !caps.structure(0).is_some_and(is_other_latm)
+}
+
+/// Whether LATM is of the plain kind (ISO 14496-3, 1.7.3.2: one program, one layer) and its configuration,
+/// which begins at bit 15 of it, says something else than AAC-LC as we know it.
+fn is_other_latm(structure: &gst::StructureRef) -> bool {
+    let config = configuration(structure).unwrap_or_default();
+    let [0x40, b1 @ 0..=1, b2, b3, ..] = config[..] else {
+        return false;
+    };
+    let config = [b1 << 7 | b2 >> 1, b2 << 7 | b3 >> 1];
+    AacFormat::from_config(&config).is_none()
 }
 
 /// AAC without `config`: LC of the rate and channels that its `rtpmap` says.
@@ -129,7 +208,7 @@ fn described_format(structure: &gst::StructureRef) -> Option<AacFormat> {
 /// Adds what `rtpmp4gdepay` needs to caps that came without it.
 pub(super) fn completed(caps: &gst::Caps) -> Option<gst::Caps> {
     let structure = caps.structure(0)?;
-    if structure.has_field("config") {
+    if configuration(structure).is_some() {
         return None;
     }
     let config = described_format(structure)?.config;
@@ -180,12 +259,9 @@ fn by_payload_type(payload: i32) -> Option<&'static str> {
     })
 }
 
-fn missing_track(offered: &[(String, String)]) -> Option<String> {
-    let video: Vec<&str> = offered
-        .iter()
-        .filter(|(media, _)| media == "video")
-        .map(|(_, encoding)| encoding.as_str())
-        .collect();
+fn missing_track(media: &[Medium]) -> Option<String> {
+    let videos = media.iter().filter(|medium| medium.kind == "video");
+    let video: Vec<_> = videos.map(|medium| medium.encoding.as_str()).collect();
     if !video.contains(&"H264") {
         return Some(if video.is_empty() {
             "H.264 video track required, the input has no video".to_owned()
@@ -196,9 +272,10 @@ fn missing_track(offered: &[(String, String)]) -> Option<String> {
             )
         });
     }
-    match offered.iter().find(|(media, _)| media == "audio") {
+    let mut audio = media.iter().filter(|medium| is_audio(medium, media));
+    match audio.clone().next() {
         None => Some("audio track required for dubbing".to_owned()),
-        Some((_, encoding)) if encoding.is_empty() => Some(
+        Some(_) if audio.all(|medium| medium.encoding.is_empty()) => Some(
             "audio track required for dubbing, the input's audio line names no format".to_owned(),
         ),
         Some(_) => None,
@@ -219,117 +296,133 @@ fn unhex(text: &str) -> Option<Vec<u8>> {
 mod tests {
     use super::*;
 
-    fn lacks(tracks: &[(&str, &str)]) -> Option<String> {
-        let offered: Vec<_> = tracks
-            .iter()
-            .map(|(m, e)| ((*m).to_owned(), (*e).to_owned()))
-            .collect();
-        missing_track(&offered)
+    /// The offer of a description with these lines of media.
+    fn offer(lines: &str) -> Offer {
+        crate::init().unwrap();
+        let text = format!("v=0\no=- 0 0 IN IP4 0.0.0.0\ns=-\nt=0 0\n{lines}\n");
+        let offer = Offer::default();
+        offer.read(&SDPMessage::parse_buffer(text.as_bytes()).unwrap());
+        offer
     }
+
+    fn lacks(lines: &str) -> Option<String> {
+        offer(lines).lacks()
+    }
+
+    const VIDEO: &str = "m=video 0 RTP/AVP 96\na=rtpmap:96 H264/90000";
+    const AAC: &str = "m=audio 0 RTP/AVP 97\na=rtpmap:97 mpeg4-generic/48000/2";
+    const PCMU: &str = "m=audio 0 RTP/AVP 0";
 
     #[test]
     fn well_known_payload_types_need_no_rtpmap() {
-        crate::init().unwrap();
-        let named = |payload: i32| {
-            let caps = gst::Caps::builder("application/x-unknown");
-            let caps = caps.field("media", "audio").field("payload", payload);
-            media_of(&caps.build()).1
-        };
-        let types = [0, 8, 14, 97];
-        assert_eq!(types.map(named), ["PCMU", "PCMA", "MPA", ""]);
-        let kind = gst::ElementFactoryType::DEPAYLOADER;
-        let depayloaders = gst::ElementFactory::factories_with_type(kind, gst::Rank::MARGINAL);
-        for (payload, rate) in [
-            (0, 8_000),
-            (8, 8_000),
-            (10, 44_100),
-            (11, 44_100),
-            (14, 90_000),
+        for (payload, encoding) in [
+            (0, "PCMU"),
+            (8, "PCMA"),
+            (10, "L16"),
+            (11, "L16"),
+            (14, "MPA"),
+            (97, ""),
         ] {
-            let caps = gst::Caps::builder("application/x-rtp");
-            let caps = caps.field("media", "audio").field("payload", payload);
-            let caps = caps.field("clock-rate", rate).build();
-            let taken = depayloaders.iter().any(|it| it.can_sink_any_caps(&caps));
-            assert!(taken, "nothing takes payload type {payload}");
+            let offer = offer(&format!("m=audio 0 RTP/AVP {payload}"));
+            let medium = &offer.lock().media[0];
+            let found = (medium.encoding.as_str(), medium.usable);
+            assert_eq!(found, (encoding, payload != 97), "{payload}");
         }
     }
 
     #[test]
     fn an_offer_needs_h264_and_audio() {
-        assert_eq!(
-            lacks(&[("video", "H264"), ("audio", "MPEG4-GENERIC")]),
-            None
-        );
-        assert_eq!(
-            lacks(&[("video", "H264")]).unwrap(),
-            "audio track required for dubbing"
-        );
-        assert_eq!(
-            lacks(&[("video", "H264"), ("audio", "")]).unwrap(),
-            "audio track required for dubbing, the input's audio line names no format"
-        );
-        assert_eq!(
-            lacks(&[("video", "H265"), ("audio", "OPUS")]).unwrap(),
-            "H.264 video track required, the input has H265"
-        );
-        assert_eq!(
-            lacks(&[("audio", "OPUS")]).unwrap(),
-            "H.264 video track required, the input has no video"
-        );
-    }
-
-    fn caps(media: &str, encoding: &str, mark: Option<&str>) -> gst::Caps {
-        gst::init().unwrap();
-        let mut caps = gst::Caps::builder("application/x-rtp")
-            .field("media", media)
-            .field("encoding-name", encoding)
-            .field("clock-rate", 48_000)
-            .field("encoding-params", "2");
-        if let Some(mark) = mark {
-            caps = caps.field(mark.to_owned(), "");
+        assert_eq!(lacks(&format!("{VIDEO}\n{AAC}")), None);
+        for (lines, said) in [
+            (VIDEO.to_owned(), "audio track required for dubbing"),
+            (
+                format!("{VIDEO}\nm=audio 0 RTP/AVP 97"),
+                "audio track required for dubbing, the input's audio line names no format",
+            ),
+            (
+                format!("m=video 0 RTP/AVP 96\na=rtpmap:96 H265/90000\n{AAC}"),
+                "H.264 video track required, the input has H265",
+            ),
+            (
+                AAC.to_owned(),
+                "H.264 video track required, the input has no video",
+            ),
+            (
+                format!("{VIDEO}\n{PCMU}\na=sendonly"),
+                "audio track required for dubbing",
+            ),
+        ] {
+            assert_eq!(lacks(&lines).as_deref(), Some(said), "{lines}");
         }
-        caps.build()
     }
 
     #[test]
-    fn a_way_to_talk_back_is_not_our_audio() {
-        let offer = Offer::default();
-        assert_eq!(
-            offer.take(0, &caps("audio", "PCMU", Some("a-sendonly"))),
-            None
-        );
-        assert_eq!(
-            offer.take(1, &caps("video", "H264", None)),
-            Some(Track::Video)
-        );
-        assert_eq!(
-            offer.take(2, &caps("application", "VND.ONVIF.METADATA", None)),
-            None
-        );
-        assert_eq!(
-            offer.take(3, &caps("audio", "MPEG4-GENERIC", None)),
-            Some(Track::Audio)
-        );
-        assert_eq!(offer.take(4, &caps("audio", "PCMA", None)), None);
-        assert_eq!(offer.lacks(), None);
-        assert_eq!(offer.track(3), Some(Track::Audio));
+    fn of_several_media_the_first_that_can_be_used_is_taken() {
+        let jpeg = "m=video 0 RTP/AVP 26";
+        let odd = "m=audio 0 RTP/AVP 99\na=rtpmap:99 VND.ODD/8000";
+        let nameless = "m=audio 0 RTP/AVP 99";
+        let data = "m=application 0 RTP/AVP 107\na=rtpmap:107 vnd.onvif.metadata/90000";
+        for (lines, taken) in [
+            (vec![VIDEO, data, AAC, PCMU], (0, 2)),
+            (vec![AAC, VIDEO, VIDEO], (1, 0)),
+            (vec![jpeg, VIDEO, odd, AAC], (1, 3)),
+            (vec![VIDEO, nameless, PCMU], (0, 2)),
+            // What nothing takes says what is wrong with it when it comes.
+            (vec![VIDEO, odd], (0, 1)),
+            // ONVIF's way to talk back is not ours to hear.
+            (vec![PCMU, "a=sendonly", VIDEO, AAC], (1, 2)),
+            // All that a server sends, in either order.
+            (vec![AAC, "a=sendonly", VIDEO, "a=sendonly"], (1, 0)),
+            (vec![VIDEO, "a=sendonly", AAC, "a=sendonly"], (0, 1)),
+            // For the whole session.
+            (vec!["a=sendonly", AAC, VIDEO], (1, 0)),
+            // What is off comes last, and plays if it comes nevertheless.
+            (vec![VIDEO, PCMU, "a=inactive", AAC], (0, 2)),
+            (vec![VIDEO, "a=inactive", VIDEO, AAC], (1, 2)),
+            (vec![VIDEO, AAC, "a=inactive"], (0, 1)),
+        ] {
+            let offer = offer(&lines.join("\n"));
+            let number = |track| {
+                let taken = offer.lock().taken.clone();
+                taken.into_iter().find(|it| it.1 == track).unwrap().0
+            };
+            let found = (number(Track::Video), number(Track::Audio));
+            assert_eq!(found, taken, "{lines:?}");
+            assert_eq!(offer.lacks(), None);
+        }
+    }
 
-        let honest = Offer::default();
-        honest.take(0, &caps("video", "H264", Some("a-sendonly")));
-        assert_eq!(
-            honest.take(1, &caps("audio", "OPUS", Some("a-sendonly"))),
-            Some(Track::Audio)
-        );
+    fn aac(encoding: &str, config: Option<&str>) -> gst::Caps {
+        gst::init().unwrap();
+        let caps = gst::Caps::builder("application/x-rtp")
+            .field("media", "audio")
+            .field("encoding-name", encoding)
+            .field("clock-rate", 48_000)
+            .field("encoding-params", "2");
+        caps.field_if_some("config", config).build()
+    }
 
-        let silent = Offer::default();
-        silent.take(0, &caps("video", "H264", None));
-        silent.take(1, &caps("audio", "PCMU", Some("a-sendonly")));
-        assert_eq!(silent.lacks().unwrap(), "audio track required for dubbing");
+    #[test]
+    fn latm_says_what_it_is_in_its_configuration_or_the_parser_does() {
+        // AAC-LC of 48 kHz stereo, of 32 kHz, HE-AAC, among the frames, unreadable.
+        for (config, found_out) in [
+            (Some("400023203fc0"), true),
+            (Some("400022a03fc0"), false),
+            (Some("40005323901a"), false),
+            (None, true),
+            (Some("zz"), true),
+        ] {
+            let found = is_found_out("MP4A-LATM", &aac("MP4A-LATM", config));
+            assert_eq!(found, found_out, "{config:?}");
+        }
     }
 
     #[test]
     fn aac_without_configuration_is_what_its_rtpmap_says() {
-        let completed = completed(&caps("audio", "MPEG4-GENERIC", None)).unwrap();
+        for config in [Some(""), Some("zz")] {
+            assert!(completed(&aac("MPEG4-GENERIC", config)).is_some());
+        }
+        let completed = completed(&aac("MPEG4-GENERIC", None)).unwrap();
         let structure = completed.structure(0).unwrap();
         assert_eq!(structure.get::<String>("config").unwrap(), "1190");
         assert_eq!(structure.get::<String>("sizelength").unwrap(), "13");

@@ -10,7 +10,7 @@ use dub_engine::Track;
 use dub_engine::timeline::{Markers, RtpTime};
 use gst::prelude::*;
 
-use super::super::rtp::{RtpHeader, SenderReport};
+use super::super::rtp::{Numbers, RtpHeader, SenderReport};
 use super::IngestFact;
 use super::offer::Offer;
 use super::telling::Telling;
@@ -67,9 +67,9 @@ impl Stamps {
             .clock
             .get_or_insert_with(|| RtpTime::new(rate.unsigned_abs()));
         let telling = telling.clone();
-        let on_packet = move |buffer: &mut gst::BufferRef| {
+        on_packets(pad, move |buffer| {
             let Some(noted) = note(&stamp, buffer) else {
-                return;
+                return true;
             };
             if noted.lost > 0 {
                 let packets = noted.lost;
@@ -86,20 +86,7 @@ impl Stamps {
                 noted.time.saturating_add(HEAD_ROOM).unsigned_abs(),
             ));
             buffer.set_dts(gst::ClockTime::NONE);
-        };
-        let mask = gst::PadProbeType::BUFFER | gst::PadProbeType::BUFFER_LIST;
-        pad.add_probe(mask, move |_, info| {
-            match &mut info.data {
-                Some(gst::PadProbeData::Buffer(buffer)) => on_packet(buffer.make_mut()),
-                Some(gst::PadProbeData::BufferList(list)) => {
-                    list.make_mut().foreach_mut(|mut buffer, _| {
-                        on_packet(buffer.make_mut());
-                        std::ops::ControlFlow::Continue(Some(buffer))
-                    });
-                }
-                _ => {}
-            }
-            gst::PadProbeReturn::Ok
+            true
         });
     }
 
@@ -110,7 +97,9 @@ impl Stamps {
             let manager = args.get(1)?.get::<gst::Element>().ok()?;
             let (stamps, offer, telling) = (stamps.clone(), offer.clone(), telling.clone());
             manager.connect("new-jitterbuffer", false, move |args| {
+                let manager = args.first()?.get::<gst::Element>().ok()?;
                 let buffer = args.get(1)?.get::<gst::Element>().ok()?;
+                believe_order(&manager, args.get(2)?.get().ok()?, &buffer);
                 // A session of the manager is a stream of the source.
                 let track = offer.track(args.get(2)?.get::<u32>().ok()?)?;
                 let (stamp, telling) = (stamps.of(track).clone(), telling.clone());
@@ -183,6 +172,80 @@ impl Stamps {
             Track::Audio => &self.0[1],
         }
     }
+}
+
+/// Calls `on_packet` with every packet that comes through `pad`; it says whether the packet goes on.
+fn on_packets(
+    pad: &gst::Pad,
+    on_packet: impl Fn(&mut gst::BufferRef) -> bool + Send + Sync + 'static,
+) {
+    let mask = gst::PadProbeType::BUFFER | gst::PadProbeType::BUFFER_LIST;
+    pad.add_probe(mask, move |_, info| {
+        let goes_on = match &mut info.data {
+            Some(gst::PadProbeData::Buffer(buffer)) => on_packet(buffer.make_mut()),
+            Some(gst::PadProbeData::BufferList(list)) => {
+                list.make_mut().foreach_mut(|mut buffer, _| {
+                    let goes_on = on_packet(buffer.make_mut());
+                    std::ops::ControlFlow::Continue(goes_on.then_some(buffer))
+                });
+                true
+            }
+            _ => true,
+        };
+        if goes_on {
+            gst::PadProbeReturn::Ok
+        } else {
+            // `Drop` would let GStreamer drop what is dropped here already.
+            gst::PadProbeReturn::Handled
+        }
+    });
+}
+
+/// Lets a jitter buffer take packets as they come over TCP: numbered in their order, from whichever comes
+/// first. `RTP-Info` tells which is first, too, but cameras get it wrong, and whatever is numbered lower
+/// would be dropped.
+fn believe_order(manager: &gst::Element, session: u32, buffer: &gst::Element) {
+    let manager = manager.downgrade();
+    buffer.connect("request-pt-map", false, move |args| {
+        let payload = args.get(1).and_then(|value| value.get::<u32>().ok());
+        let asked = manager.upgrade().zip(payload);
+        let caps = asked.and_then(|(manager, payload)| {
+            manager.emit_by_name::<Option<gst::Caps>>("request-pt-map", &[&session, &payload])
+        });
+        Some(caps.map(without_first).to_value())
+    });
+    let Some(pad) = buffer.static_pad("sink") else {
+        return;
+    };
+    pad.add_probe(gst::PadProbeType::EVENT_DOWNSTREAM, |_, info| {
+        if let Some(gst::EventView::Caps(event)) = info.event().map(|event| event.view()) {
+            let caps = without_first(event.caps_owned());
+            info.data = Some(gst::PadProbeData::Event(gst::event::Caps::new(&caps)));
+        }
+        gst::PadProbeReturn::Ok
+    });
+    let numbers = Mutex::new(Numbers::default());
+    on_packets(&pad, move |buffer| {
+        let map = buffer.map_readable().ok();
+        let Some(header) = map.and_then(|map| RtpHeader::parse(&map)) else {
+            return true;
+        };
+        let mut numbers = numbers.lock().unwrap_or_else(PoisonError::into_inner);
+        let number = numbers.number(header.sequence, header.payload == 0);
+        if let Some(number) = number.filter(|number| *number != header.sequence)
+            && let Ok(mut map) = buffer.map_writable()
+        {
+            map[2..4].copy_from_slice(&number.to_be_bytes());
+        }
+        number.is_some()
+    });
+}
+
+fn without_first(mut caps: gst::Caps) -> gst::Caps {
+    if let Some(structure) = caps.make_mut().structure_mut(0) {
+        structure.remove_field("seqnum-base");
+    }
+    caps
 }
 
 /// RTP time of a buffer that was made from others.

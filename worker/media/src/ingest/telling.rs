@@ -20,12 +20,12 @@ pub(super) struct Telling {
     sender: mpsc::Sender<Tagged>,
     connection: u32,
     last_word: Arc<Mutex<Option<mpsc::OwnedPermit<Tagged>>>>,
-    chains: Arc<(Mutex<Chains>, Condvar)>,
+    chains: Arc<(Mutex<OpenChains>, Condvar)>,
 }
 
 /// Chains behind the source that may still give something.
 #[derive(Default)]
-struct Chains {
+struct OpenChains {
     open: usize,
     /// Facts told so far.
     told: u64,

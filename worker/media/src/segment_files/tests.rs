@@ -51,7 +51,7 @@ fn runs_are_never_mixed_and_old_files_go() {
     ] {
         plant(&dir.join(name), age);
     }
-    let mut writer = Writer::new(place(root.path()));
+    let mut writer = FileWriter::new(place(root.path()));
     writer.write(audio(0), |dir| panic!("busy: {dir}")).unwrap();
     let aside = names(&dir)
         .into_iter()
@@ -72,8 +72,8 @@ fn runs_are_never_mixed_and_old_files_go() {
 #[test]
 fn a_run_beside_another_has_its_own_directory() {
     let root = tempfile::tempdir().unwrap();
-    let mut first = Writer::new(place(root.path()));
-    let mut second = Writer::new(place(root.path()));
+    let mut first = FileWriter::new(place(root.path()));
+    let mut second = FileWriter::new(place(root.path()));
     first.write(audio(0), |dir| panic!("busy: {dir}")).unwrap();
     let mut own = None;
     second.write(audio(0), |dir| own = Some(dir)).unwrap();
@@ -85,7 +85,7 @@ fn a_run_beside_another_has_its_own_directory() {
     assert_eq!(names(&own), ["000000_audio.m4a", "000001_audio.m4a"]);
     drop(first);
     // The next one takes the stream's directory and leaves the other run alone.
-    let mut third = Writer::new(place(root.path()));
+    let mut third = FileWriter::new(place(root.path()));
     third.write(audio(7), |dir| panic!("busy: {dir}")).unwrap();
     assert_eq!(names(&own).len(), 2);
     assert!(names(&root.path().join("news")).contains(&"000007_audio.m4a".to_owned()));
@@ -99,14 +99,16 @@ fn the_default_directory_is_this_users_alone() {
     own.private = true;
     fs::create_dir(&dir).unwrap();
     fs::set_permissions(&dir, fs::Permissions::from_mode(0o755)).unwrap();
-    Writer::new(own.clone()).write(audio(0), |_| ()).unwrap();
+    FileWriter::new(own.clone())
+        .write(audio(0), |_| ())
+        .unwrap();
     assert_eq!(
         fs::metadata(&dir).unwrap().permissions().mode() & 0o777,
         0o700
     );
     fs::rename(&dir, root.path().join("elsewhere")).unwrap();
     std::os::unix::fs::symlink(root.path().join("elsewhere"), &dir).unwrap();
-    let error = Writer::new(own)
+    let error = FileWriter::new(own)
         .write(audio(0), |_| ())
         .expect_err("a link");
     assert!(
@@ -175,7 +177,7 @@ fn a_segment_is_three_files_with_their_names_and_contents() {
     crate::init().unwrap();
     let root = tempfile::tempdir().unwrap();
     let dir = root.path().join("news");
-    let mut writer = Writer::new(place(root.path()));
+    let mut writer = FileWriter::new(place(root.path()));
     let dubbed = SegmentFile::Dubbed {
         batch: 12,
         m4a: b"dub".to_vec(),
@@ -217,7 +219,7 @@ fn a_segment_is_three_files_with_their_names_and_contents() {
 fn files_stay_for_as_long_as_retention_says() {
     let root = tempfile::tempdir().unwrap();
     let dir = root.path().join("news");
-    let mut writer = Writer::new(place(root.path()));
+    let mut writer = FileWriter::new(place(root.path()));
     for batch in 0..3 {
         writer.write(audio(batch), |_| ()).unwrap();
     }
@@ -235,7 +237,7 @@ fn a_file_appears_whole_or_not_at_all() {
     crate::init().unwrap();
     let root = tempfile::tempdir().unwrap();
     let dir = root.path().join("news");
-    let mut writer = Writer::new(place(root.path()));
+    let mut writer = FileWriter::new(place(root.path()));
     let (batch, units) = (0, Vec::new());
     let nothing = SegmentFile::Video { batch, units };
     let error = writer.write(nothing, |_| ()).unwrap_err().to_string();

@@ -29,7 +29,7 @@ fn sent(segments: u64) -> (Dubbing, Vec<FragmentId>) {
     }
     for batch in 0..segments {
         let m4a = vec![1, 2, 3];
-        let fragment = Fragment {
+        let fragment = FragmentAudio {
             pts: 0,
             frames: FRAMES,
             m4a,
@@ -38,7 +38,7 @@ fn sent(segments: u64) -> (Dubbing, Vec<FragmentId>) {
     }
     let mut ids = Vec::new();
     while let Some(order) = dubbing.poll_order(At::ZERO) {
-        if let Order::Event(Event::FragmentSent {
+        if let DubbingOrder::Event(Event::FragmentSent {
             batch, fragment_id, ..
         }) = order
         {
@@ -90,7 +90,7 @@ async fn verdict(dubbing: &mut Dubbing) -> Decoded {
 fn published(dubbing: &mut Dubbing) -> Vec<(u64, Option<[f32; 2]>, String)> {
     let mut all = Vec::new();
     while let Some(order) = dubbing.poll_order(At::ZERO) {
-        if let Order::Publish {
+        if let DubbingOrder::Publish {
             batch,
             dubbed,
             words,
