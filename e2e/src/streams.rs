@@ -17,7 +17,7 @@ use crate::threads::lock;
 /// times that while it starts, and what it does must happen on time.
 const PER_CORE: usize = 6;
 /// From one start to the next, on one core: five programs load their libraries then.
-const APART: Duration = Duration::from_millis(1000);
+const APART: Duration = Duration::from_secs(1);
 
 /// The place of a scenario in the list, and of a part in its scenario.
 pub type Rank = (usize, usize);

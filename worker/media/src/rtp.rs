@@ -65,7 +65,7 @@ impl Numbers {
                 .shift
                 .wrapping_add(last.wrapping_add(1).wrapping_sub(sequence));
             self.last = Some(sequence);
-        } else if step >= 0 || step < -NOTICED {
+        } else if !(-NOTICED..0).contains(&step) {
             self.last = Some(sequence);
         }
         if empty {
