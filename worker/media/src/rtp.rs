@@ -58,18 +58,20 @@ impl Numbers {
         const EXCHANGED: i16 = 16;
         /// Whatever goes back further than this is noticed without us.
         const NOTICED: i16 = 1_000;
-        let last = self.last.unwrap_or(sequence);
+        let last = self.last.unwrap_or(sequence.wrapping_sub(1));
         let step = sequence.wrapping_sub(last) as i16;
         if (-NOTICED..-EXCHANGED).contains(&step) {
             self.shift = self
                 .shift
                 .wrapping_add(last.wrapping_add(1).wrapping_sub(sequence));
-            self.last = Some(sequence);
-        } else if !(-NOTICED..0).contains(&step) {
+        }
+        // Else it is late, or has been here before.
+        let is_new = !(-EXCHANGED..=0).contains(&step);
+        if is_new {
             self.last = Some(sequence);
         }
         if empty {
-            self.shift = self.shift.wrapping_sub(1);
+            self.shift = self.shift.wrapping_sub(u16::from(is_new));
             return None;
         }
         Some(sequence.wrapping_add(self.shift))
@@ -174,9 +176,13 @@ mod tests {
         assert_eq!(run(&[100, 50, 20, 21]), some(&[100, 101, 102, 103]));
         assert_eq!(run(&[20_000, 5, 6]), some(&[20_000, 5, 6]));
         let mut running = Numbers::default();
-        let packets = [(9, false), (10, true), (11, false), (12, true), (13, false)];
-        let numbers = packets.map(|(sequence, empty)| running.number(sequence, empty));
-        assert_eq!(numbers, [Some(9), None, Some(10), None, Some(11)]);
+        // The last empty one comes twice.
+        let empty = [10, 12];
+        let numbers = [9, 10, 11, 12, 12, 13, 13].map(|it| running.number(it, empty.contains(&it)));
+        assert_eq!(
+            numbers,
+            [Some(9), None, Some(10), None, None, Some(11), Some(11)]
+        );
     }
 
     #[test]

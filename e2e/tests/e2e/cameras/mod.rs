@@ -51,6 +51,8 @@ struct Row {
     silent: Range<u32>,
     /// Pictures that never reach the worker whole.
     lost: Vec<u32>,
+    /// So many seconds, each a GOP, may be over when a published stream can be read.
+    unread: u32,
     /// Whether pictures can be read: the probe knows one rate and one size.
     readable: bool,
     sync_ms: f64,
@@ -78,6 +80,7 @@ impl Row {
             unsettled: Vec::new(),
             silent: 0..0,
             lost: Vec::new(),
+            unread: 3,
             readable: true,
             sync_ms: IN_SYNC_MS,
             step_ms: 3.0,
@@ -217,7 +220,8 @@ impl Row {
         })?;
         let first = comparison.input - comparison.recorded;
         ensure!(
-            comparison.matched == comparison.recorded && first <= 3 * self.clip.gop as usize,
+            comparison.matched == comparison.recorded
+                && first <= (self.unread * self.clip.gop) as usize,
             "not the clip from a keyframe on: {comparison}"
         );
         Ok(first as u32)
