@@ -524,6 +524,8 @@ pub(super) fn of_mediamtx() -> Vec<Row> {
                             // MediaMTX forwards nothing ("without absolute time, skipping it") until a
                             // report has come, which ffmpeg sends every five seconds; then a keyframe.
                             row.unread = 7;
+                            // So the first beep, which may be cut, is that of second 5 or 6.
+                            row.unsettled.push(0.0..6.5);
                             row.sync_ms = row.sync_ms.min(5.0);
                         }
                     })
