@@ -20,12 +20,9 @@ pub type Answers<'a> = &'a [(&'a str, f64)];
 /// With what the tester says, or [`Skipped`] where it is not installed.
 pub fn require(samples: &[ScrapeSample], directory: &Path, answers: Answers<'_>) -> Result<()> {
     let Some(tester) = programs::find("promtool") else {
+        // `cargo xtask test` sees to it that it is; stacks without network have none.
         let why = "promtool is not installed (Debian: prometheus), rules are not tried on this run";
-        return Err(match std::env::var_os("NIX_BUILD_TOP") {
-            Some(_) => Skipped::here(why),
-            None => Skipped::because(why),
-        }
-        .into());
+        return Err(Skipped::here(why).into());
     };
     let rules = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/prometheus/rules.yml");
     let file = directory.join("rules_test.yml");
