@@ -1,7 +1,13 @@
 //! Live progress: a line when a scenario says something new. Where nobody watches (CI, a pipe) lines stay,
-//! so there is one per change of state: counts that go up and times that pass are none.
+//! so there is one per state: counts that go up and times that pass are none, nor is what another part of
+//! the scenario has said before.
 
-use std::{collections::BTreeMap, io::IsTerminal as _, sync::Mutex, time::Instant};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io::IsTerminal as _,
+    sync::Mutex,
+    time::Instant,
+};
 
 use crate::threads::lock;
 
@@ -10,8 +16,8 @@ use crate::threads::lock;
 pub(super) struct Progress {
     started: Instant,
     live: bool,
-    /// What each scenario that runs has said last.
-    running: Mutex<BTreeMap<&'static str, String>>,
+    /// What each scenario that runs has said: on a terminal the last, elsewhere every state.
+    running: Mutex<BTreeMap<&'static str, BTreeSet<String>>>,
 }
 
 impl Progress {
@@ -33,24 +39,22 @@ impl Progress {
     /// The line that is due, if one is.
     fn line(&self, name: &'static str, text: &str) -> Option<String> {
         let mut running = lock(&self.running);
-        let before = running.insert(name, text.to_owned()).unwrap_or_default();
-        let same = if self.live {
-            before == text
+        let said = running.entry(name).or_default();
+        let state = if self.live {
+            said.retain(|before| before == text);
+            text.to_owned()
         } else {
-            without_digits(&before).eq(without_digits(text))
+            text.chars().filter(|c| !c.is_ascii_digit()).collect()
         };
+        let is_new = said.insert(state);
         let width = running.keys().map(|name| name.len()).max().unwrap_or(0);
         let elapsed = self.started.elapsed().as_secs_f64();
-        (!same).then(|| format!("{elapsed:6.1}s {name:width$}  {text}"))
+        is_new.then(|| format!("{elapsed:6.1}s {name:width$}  {text}"))
     }
 
     pub(super) fn end(&self, name: &str) {
         lock(&self.running).remove(name);
     }
-}
-
-fn without_digits(text: &str) -> impl Iterator<Item = char> {
-    text.chars().filter(|c| !c.is_ascii_digit())
 }
 
 #[cfg(test)]
@@ -69,6 +73,8 @@ mod tests {
             let texts = ["starting".to_owned()].into_iter().chain(counts);
             let texts = texts.flat_map(|text| [text.clone(), text]);
             let texts = texts.chain(["recording".to_owned()]);
+            let again = (!live).then(|| "segments 3/20, 27 s left".to_owned());
+            let texts = texts.chain(again);
             let lines = texts.filter_map(|text| progress.line("av_sync", &text));
             let lines: Vec<_> = lines.collect();
             assert_eq!(lines.len(), expected, "live: {live}");
