@@ -11,11 +11,14 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crate::services::media_server::Kind;
 use crate::threads::lock;
 
 /// Streams for each core, unless `--test-threads` says otherwise: one takes a tenth of a core, several
 /// times that while it starts, and what it does must happen on time.
 const PER_CORE: usize = 6;
+/// The same with MediaMTX for each: two streams pass through it, and it looks at both.
+const PER_CORE_WITH_MEDIAMTX: usize = 4;
 /// From one start to the next, on one core: five programs load their libraries then.
 const APART: Duration = Duration::from_secs(1);
 
@@ -34,9 +37,17 @@ pub fn rank(rank: Rank) {
     RANK.set(rank);
 }
 
-/// This many at once instead of what the machine's cores suggest.
-pub fn limit(count: usize) {
-    ALL.state().limit = Some(count);
+/// This many at once, or as many as the machine's cores can do with this server.
+pub fn limit(count: Option<usize>, server: Kind) {
+    let per_core = match server {
+        Kind::MediaMtx => PER_CORE_WITH_MEDIAMTX,
+        Kind::Default => PER_CORE,
+    };
+    ALL.state().limit = Some(count.unwrap_or(per_core * cores()));
+}
+
+fn cores() -> usize {
+    thread::available_parallelism().map_or(1, NonZero::get)
 }
 
 /// Waits for a place. Those that have one have deadlines, so it comes.
@@ -83,14 +94,13 @@ impl Streams {
     }
 
     fn take(&self, rank: Rank) -> Place<'_> {
-        let cores = thread::available_parallelism().map_or(1, NonZero::get);
-        let apart = APART / u32::try_from(cores).unwrap_or(u32::MAX);
+        let apart = APART / u32::try_from(cores()).unwrap_or(u32::MAX);
         let mut state = self.state();
         let own = (rank, state.arrivals);
         state.arrivals += 1;
         state.waiting.insert(own);
         loop {
-            let limit = state.limit.unwrap_or(PER_CORE * cores);
+            let limit = state.limit.unwrap_or(PER_CORE);
             let soon = state
                 .last
                 .map_or(Duration::ZERO, |last| apart.saturating_sub(last.elapsed()));
@@ -168,8 +178,7 @@ mod tests {
         let streams = streams(2);
         let began = Instant::now();
         let places = [streams.take((0, 0)), streams.take((0, 0))];
-        let cores = thread::available_parallelism().map_or(1, NonZero::get);
-        assert!(began.elapsed() >= APART / u32::try_from(cores).unwrap());
+        assert!(began.elapsed() >= APART / u32::try_from(cores()).unwrap());
         thread::scope(|scope| {
             let third = scope.spawn(|| drop(streams.take((0, 0))));
             wait_for(&streams, 1);

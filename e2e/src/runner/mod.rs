@@ -54,11 +54,8 @@ pub fn main(scenarios: &[Scenario]) -> ExitCode {
         .iter()
         .filter(|scenario| settings.is_chosen(scenario.name))
         .collect();
-    if let Some(count) = arguments.test_threads {
-        streams::limit(count);
-    }
     // All begin at once; each of their streams waits for its turn.
-    arguments.test_threads = Some(chosen.len().max(1));
+    let streams = arguments.test_threads.replace(chosen.len().max(1));
     if arguments.list {
         let trials = chosen
             .iter()
@@ -74,6 +71,7 @@ pub fn main(scenarios: &[Scenario]) -> ExitCode {
         return cannot_run(&error);
     }
 
+    streams::limit(streams, settings.media_server());
     // Takes over Ctrl-C, before the first program is started.
     if let Err(error) = Run::current() {
         return cannot_run(&error);

@@ -520,6 +520,8 @@ pub(super) fn of_mediamtx() -> Vec<Row> {
                         row.way = Way::Published {
                             absolute_timestamps,
                         };
+                        // Reading begins with a keyframe, at a full second, and so with a beep.
+                        row.unsettled.push(0.0..1.5);
                         if absolute_timestamps {
                             // MediaMTX forwards nothing ("without absolute time, skipping it") until a
                             // report has come, which ffmpeg sends every five seconds; then a keyframe.
