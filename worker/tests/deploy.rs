@@ -228,11 +228,15 @@ fn systemd_accepts_its_unit_and_finds_it_hardened() {
     }
 }
 
-/// Writes a shell script.
+/// Makes a program of a shell script, by a process of its own: a file that this one has open for writing is
+/// inherited by what tests beside it start just then, and cannot be run meanwhile ("text file busy").
 fn program(path: &Path, body: &str) {
-    use std::os::unix::fs::PermissionsExt as _;
-    fs::write(path, format!("#!/bin/sh\n{body}\n")).unwrap();
-    fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
+    let written = Command::new("/bin/sh")
+        .args(["-c", r#"printf '%s' "$1" > "$0" && chmod 755 "$0""#])
+        .arg(path)
+        .arg(format!("#!/bin/sh\n{body}\n"))
+        .status();
+    assert!(written.is_ok_and(|it| it.success()), "{}", path.display());
 }
 
 /// Who is sent a signal.

@@ -215,9 +215,20 @@ pub(crate) mod fake {
     //! A machine made of a temporary directory: programs are small shell scripts on its `PATH`.
 
     use std::fs;
-    use std::os::unix::fs::PermissionsExt as _;
 
     use super::*;
+
+    /// Makes a program of a shell script, by a process of its own: a file that this one has open for writing
+    /// is inherited by what tests beside it start just then, and cannot be run meanwhile ("text file busy").
+    pub(crate) fn write_program(path: &Path, script: &str) {
+        fs::create_dir_all(path.parent().expect("has a parent")).expect("mkdir");
+        let written = Command::new("/bin/sh")
+            .args(["-c", r#"printf '%s' "$1" > "$0" && chmod 755 "$0""#])
+            .arg(path)
+            .arg(format!("#!/bin/sh\n{script}\n"))
+            .status();
+        assert!(written.is_ok_and(|it| it.success()), "{}", path.display());
+    }
 
     #[derive(Debug)]
     pub(crate) struct FakeMachine {
@@ -236,9 +247,7 @@ pub(crate) mod fake {
         }
 
         pub(crate) fn program(self, name: &str, script: &str) -> Self {
-            self.file(&format!("bin/{name}"), &format!("#!/bin/sh\n{script}\n"));
-            let path = self.root.path().join("bin").join(name);
-            fs::set_permissions(path, fs::Permissions::from_mode(0o755)).expect("chmod");
+            write_program(&self.root.path().join("bin").join(name), script);
             self
         }
 

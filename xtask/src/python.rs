@@ -171,9 +171,8 @@ fn cannot(error: anyhow::Error) -> anyhow::Error {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt as _;
-
     use super::*;
+    use crate::host::fake::write_program;
 
     #[test]
     fn it_is_here_when_the_same_was_installed_and_still_imports() {
@@ -181,10 +180,7 @@ mod tests {
         let place = Place::of(target.path());
         assert!(!place.has("a==1\n"));
         let python = |script: &str| {
-            let path = interpreter(&place.directory);
-            fs::create_dir_all(path.parent().expect("has a parent")).expect("mkdir");
-            fs::write(&path, format!("#!/bin/sh\n{script}\n")).expect("write");
-            fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("chmod");
+            write_program(&interpreter(&place.directory), script);
         };
         python(r#"case "$2" in *socketio*) exit 0; esac; exit 1"#);
         fs::write(stamp(&place.directory), "a==1\n").expect("write");
