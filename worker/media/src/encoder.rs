@@ -44,7 +44,7 @@ impl Encoder {
         let text = MediaError::at::<gst::glib::BoolError>(PLACE);
         let pipeline = gst::Pipeline::new();
         let (convert, encoder) = (make(Element::Audioconvert)?, make(Element::Voaacenc)?);
-        settle(&encoder, format);
+        encoder.set_property("bitrate", (BITRATE_PER_CHANNEL * format.channels) as i32);
         pipeline.add_many([&convert, &encoder]).map_err(&text)?;
         convert.link(&encoder).map_err(&text)?;
 
@@ -148,11 +148,6 @@ impl Encoder {
         };
         Some(MediaError::at(PLACE)(error.error().message().to_owned()))
     }
-}
-
-/// Sets `voaacenc` up for `format`.
-fn settle(encoder: &gst::Element, format: &AacFormat) {
-    encoder.set_property("bitrate", (BITRATE_PER_CHANNEL * format.channels) as i32);
 }
 
 impl Drop for Encoder {

@@ -129,6 +129,11 @@ fn refusals_are_told_apart() {
     let error = Connection::error(&url(&over));
     assert!(matches!(error, IngestError::NotFound(_)), "{error:?}");
 
+    let refusal = r#"{"session": {"refusals": [{"method": "PLAY", "status": 454, "times": 9}]}}"#;
+    let forgotten = camera(refusal);
+    let error = Connection::error(&url(&forgotten));
+    assert!(matches!(error, IngestError::NotFound(_)), "{error:?}");
+
     let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr();
     let error = Connection::error(&format!("rtsp://{}/live/x/in", nobody.unwrap()));
     assert!(matches!(error, IngestError::Broken(_)), "{error:?}");

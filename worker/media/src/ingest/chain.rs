@@ -1,7 +1,7 @@
 //! From RTP to access units and AAC frames: what is linked behind `rtspsrc`.
 
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use dub_engine::Track;
@@ -15,7 +15,7 @@ use super::super::{AacFrame, AccessUnit, MediaError, audio};
 use super::convert::{Converted, Converter};
 use super::offer::{completed, copied_format, is_found_out, media_of};
 use super::stamp::{Stamps, time_of};
-use super::telling::Telling;
+use super::telling::{Telling, lock};
 use super::{IngestError, IngestFact, picture};
 
 /// A server that changes its SSRC more often than this on one connection is broken.
@@ -353,10 +353,6 @@ fn samples_of(sample: &gst::Sample) -> Option<(Option<i64>, Vec<f32>)> {
     let buffer = sample.buffer()?;
     let map = buffer.map_readable().ok()?;
     Some((time_of(buffer), audio::samples_of(&map).collect()))
-}
-
-fn lock(converter: &Mutex<Converter>) -> MutexGuard<'_, Converter> {
-    converter.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn on_sample(

@@ -131,7 +131,8 @@ pub struct Ingest {
 /// How many facts may wait for the driver: over ten seconds of media.
 pub const CHANNEL_CAPACITY: usize = 4096;
 
-/// Texts of `rtspsrc` 1.22 and 1.26 that are told apart; a test provokes each.
+/// Texts of `rtspsrc` 1.22 to 1.28 that are told apart; `tests/connection.rs` provokes those of refusals
+/// and ends on the installed version.
 pub mod texts {
     /// Nobody answers; why is left open.
     pub const NO_CONNECTION: &str = "Failed to connect";

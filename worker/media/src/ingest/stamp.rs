@@ -3,7 +3,7 @@
 //! Clocks belong to the track: two tracks may share an SSRC, and a track may change its own.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use dub_engine::Track;
@@ -13,7 +13,7 @@ use gst::prelude::*;
 use super::super::rtp::{Numbers, RtpHeader, SenderReport};
 use super::IngestFact;
 use super::offer::Offer;
-use super::telling::Telling;
+use super::telling::{Telling, lock};
 
 /// Added to RTP time inside the pipeline, where time cannot be negative: 73 years.
 const HEAD_ROOM: i64 = 1 << 61;
@@ -230,7 +230,7 @@ fn believe_order(manager: &gst::Element, session: u32, buffer: &gst::Element) {
         let Some(header) = map.and_then(|map| RtpHeader::parse(&map)) else {
             return true;
         };
-        let mut numbers = numbers.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut numbers = lock(&numbers);
         let number = numbers.number(header.sequence, header.payload == 0);
         if let Some(number) = number.filter(|number| *number != header.sequence)
             && let Ok(mut map) = buffer.map_writable()
@@ -251,10 +251,6 @@ fn without_first(mut caps: gst::Caps) -> gst::Caps {
 /// RTP time of a buffer that was made from others.
 pub(super) fn time_of(buffer: &gst::BufferRef) -> Option<i64> {
     buffer.pts().map(|pts| pts.nseconds() as i64 - HEAD_ROOM)
-}
-
-fn lock(stamp: &Arc<Mutex<Stamp>>) -> std::sync::MutexGuard<'_, Stamp> {
-    stamp.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn note(stamp: &Arc<Mutex<Stamp>>, buffer: &gst::BufferRef) -> Option<Noted> {
