@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
-use dub_engine::Input;
+use dub_engine::SessionFact;
 use sts_client::{InitParams, OutgoingFragment, StsClient, StsClientConfig};
 
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -63,11 +63,14 @@ async fn three_fragments_come_back_and_the_stream_is_complete() {
     };
     client.set_init(InitParams::default());
     client.connect(1);
-    assert!(matches!(next().await.input, Input::Connected { link: 1 }));
+    assert!(matches!(
+        next().await.input,
+        SessionFact::Connected { link: 1 }
+    ));
     client.init(1);
     assert!(matches!(
         next().await.input,
-        Input::Ready {
+        SessionFact::Ready {
             max_inflight: Some(3),
             ..
         }
@@ -89,10 +92,10 @@ async fn three_fragments_come_back_and_the_stream_is_complete() {
                 m4a: m4a.clone().into(),
             },
         );
-        assert!(matches!(next().await.input, Input::Acked { .. }));
+        assert!(matches!(next().await.input, SessionFact::Acked { .. }));
         let answer = next().await;
         match (answer.input, answer.audio) {
-            (Input::Processed { id: answered, .. }, Some(Ok(audio))) => {
+            (SessionFact::Processed { id: answered, .. }, Some(Ok(audio))) => {
                 assert_eq!((answered, audio.bytes.to_vec()), (id, m4a));
             }
             other => panic!("{other:?}"),
@@ -101,7 +104,7 @@ async fn three_fragments_come_back_and_the_stream_is_complete() {
     client.end(1, "");
     let complete = next().await.input;
     assert!(
-        matches!(complete, Input::StreamComplete { .. }),
+        matches!(complete, SessionFact::StreamComplete { .. }),
         "{complete:?}"
     );
     client.close().await;

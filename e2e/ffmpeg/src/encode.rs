@@ -179,13 +179,24 @@ pub enum Change {
     Delimiters,
     /// Everything later by so many seconds.
     Later(f64),
+    /// The pictures later by so many seconds.
+    PicturesLater(f64),
 }
 
 /// Writes a copy in another form; nothing is encoded anew.
 pub fn change(from: &Path, change: Change, to: &Path) -> Call {
-    let call = Call::ffmpeg().input(from).with(COPY);
+    let call = Call::ffmpeg().input(from);
     let call = match change {
-        Change::Container => call,
+        Change::PicturesLater(seconds) => call
+            .with(format!("-itsoffset {seconds}"))
+            .input(from)
+            // A transport stream begins at 0, too, as MediaMTX writes it.
+            .with("-map 0:a -map 1:v -muxdelay 0 -muxpreload 0"),
+        _ => call,
+    };
+    let call = call.with(COPY);
+    let call = match change {
+        Change::Container | Change::PicturesLater(_) => call,
         Change::Fragments => call.with("-movflags +frag_keyframe+delay_moov"),
         Change::Delimiters => call.with("-bsf:v h264_metadata=aud=insert"),
         Change::Later(seconds) => call.with(format!("-output_ts_offset {seconds}")),

@@ -19,6 +19,10 @@ const MILLISECONDS: &str = "-enc_time_base 1:1000";
 const TELL: &str = "sidedata=mode=delete,showinfo=checksum=0";
 /// Decode, let the filters tell, and keep nothing.
 const NOWHERE: &str = "-f null -";
+/// Asks for all tracks, and so for the times of the file: in a transport stream that begins at 0 ffmpeg
+/// moves the earliest track that is asked for there, `-copyts` or not. Where the sound begins before
+/// the pictures, these would be early by what lies between.
+const ALL_TRACKS: &str = "-map 0:v? -map 0:a? -c copy -f null -";
 
 /// What ffprobe is asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -83,6 +87,7 @@ pub fn pictures(media: &Path, filter: &str) -> Call {
         .arg("-vf")
         .arg(format!("{filter},{TELL}"))
         .with("-c:v rawvideo -pix_fmt gray -f rawvideo -")
+        .with(ALL_TRACKS)
 }
 
 /// One line (`framemd5`) per coded picture of a file, on standard output.
@@ -100,7 +105,7 @@ pub fn hash_track(media: &Path, track: Track) -> Call {
         Track::Sound if bare => call.with("-map 0:a:0 -c copy -bsf:a aac_adtstoasc"),
         Track::Sound => call.with("-map 0:a:0 -c copy"),
     };
-    call.with("-f framehash -hash sha256 -")
+    call.with("-f framehash -hash sha256 -").with(ALL_TRACKS)
 }
 
 /// A track of a file.

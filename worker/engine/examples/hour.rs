@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use dub_engine::timeline::Picture;
 use dub_engine::{
-    At, AudioFrame, AvSync, AvSyncConfig, DtsAssigner, Input, Outcome, Output, Pair, Placed,
-    Playout, PlayoutConfig, Pts, Resolution, Segmenter, SegmenterConfig, Session, SessionConfig,
-    Timeline, TimelineConfig, Track, VideoUnit,
+    At, AudioFrame, AvSync, AvSyncConfig, DtsAssigner, Outcome, Pair, Placed, Playout,
+    PlayoutConfig, Pts, Resolution, Segmenter, SegmenterConfig, Session, SessionConfig,
+    SessionFact, SessionOrder, Timeline, TimelineConfig, Track, VideoUnit,
 };
 
 const HOUR: i64 = 3_600_000_000_000;
@@ -33,7 +33,7 @@ fn main() {
     let (mut dts, mut sync) = (DtsAssigner::new(), AvSync::new(AvSyncConfig::default()));
     let mut playout = Playout::new(PlayoutConfig::default());
     let (mut spans, mut dubbed, mut left) = (std::collections::VecDeque::new(), 0_u64, 0_u64);
-    session.handle_input(At::ZERO, Input::Start);
+    session.handle(At::ZERO, SessionFact::Start);
     let (mut pictures, mut frames, mut reports) = (0, 0, 0);
     loop {
         let (picture, frame) = (pictures * PICTURE, frames * FRAME);
@@ -87,39 +87,41 @@ fn main() {
                 .map_or(segment.start, |frame| frame.pts);
             let samples = segment.audio.len() as u64 * 1_024;
             sync.plan(batch, start, samples, segment.audio_step());
-            let ready = Input::SegmentReady {
+            let ready = SessionFact::SegmentReady {
                 batch,
                 sendable: true,
                 bytes: 130_000,
             };
-            session.handle_input(at, ready);
+            session.handle(at, ready);
         }
         session.handle_timeout(at);
-        while let Some(output) = session.poll_output() {
+        while let Some(output) = session.poll_order() {
             match output {
-                Output::Connect { link } => session.handle_input(at, Input::Connected { link }),
-                Output::Init { link } => session.handle_input(
+                SessionOrder::Connect { link } => {
+                    session.handle(at, SessionFact::Connected { link });
+                }
+                SessionOrder::Init { link } => session.handle(
                     at,
-                    Input::Ready {
+                    SessionFact::Ready {
                         link,
                         max_inflight: Some(3),
                     },
                 ),
-                Output::Send {
+                SessionOrder::Send {
                     link, id, sequence, ..
-                } => session.handle_input(
+                } => session.handle(
                     at,
-                    Input::Processed {
+                    SessionFact::Processed {
                         link,
                         id: id.to_string(),
                         sequence: Some(sequence),
                         outcome: Outcome::Audio,
                     },
                 ),
-                Output::Decode { batch, .. } => {
-                    session.handle_input(at, Input::AudioChecked { batch, ok: Ok(()) });
+                SessionOrder::Decode { batch, .. } => {
+                    session.handle(at, SessionFact::AudioChecked { batch, ok: Ok(()) });
                 }
-                Output::Resolve { batch, with } => {
+                SessionOrder::Resolve { batch, with } => {
                     dubbed += u64::from(matches!(with, Resolution::Dubbed { .. }));
                     let Some((known, start, end, units)) = spans.pop_front() else {
                         continue;

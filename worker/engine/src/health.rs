@@ -10,7 +10,7 @@ use crate::time::At;
 const LONGEST_TURN: Duration = Duration::from_secs(15);
 /// Media comes several times a second; a connection is given up after 5 s of silence.
 const LONGEST_SILENCE: Duration = Duration::from_secs(10);
-/// Output that waits for a late answer waits about as long as a fragment may stay unanswered (8 s
+/// SessionOrder that waits for a late answer waits about as long as a fragment may stay unanswered (8 s
 /// by default); a viewer's buffer is empty by then.
 const LONGEST_STANDSTILL: Duration = Duration::from_secs(10);
 

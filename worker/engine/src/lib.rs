@@ -76,7 +76,9 @@ pub use segment::{
     AudioFrame, Buffered, CutAt, DroppedBeforeStart, Segment, SegmentCut, SegmentKind, Segmenter,
     SegmenterConfig, VideoUnit,
 };
-pub use session::{End, Gone, Input, Output, Resolution, Session, SessionConfig, WakeReason};
+pub use session::{
+    End, Gone, Resolution, Session, SessionConfig, SessionFact, SessionOrder, WakeReason,
+};
 pub use time::{At, Pts};
 pub use timeline::{Placed, Timeline, TimelineConfig, Track};
 pub use words::{

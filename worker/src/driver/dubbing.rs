@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use dub_engine::{
-    AppliedAcks, At, BadAudio, DubFit, End, Event, FragmentId, Input, Output, Resolution, Saying,
-    Session, SessionConfig,
+    AppliedAcks, At, BadAudio, DubFit, End, Event, FragmentId, Resolution, Saying, Session,
+    SessionConfig, SessionFact, SessionOrder,
 };
 use tokio::sync::mpsc;
 
@@ -143,13 +143,13 @@ impl Dubbing {
             client.set_init(self.init.clone());
         }
         self.format = Some(format.clone());
-        self.session.handle_input(at, Input::Start);
+        self.session.handle(at, SessionFact::Start);
     }
 
     /// A segment is complete, and there is no sound in it to dub.
     pub(super) fn segment_silent(&mut self, at: At, batch: u64) {
         self.session
-            .handle_input(at, Input::SegmentSilent { batch });
+            .handle(at, SessionFact::SegmentSilent { batch });
     }
 
     /// A segment is complete; `fragment` is `None` if it is too short to be dubbed.
@@ -161,17 +161,17 @@ impl Dubbing {
         if let Some(fragment) = fragment {
             self.fragments.insert(batch, fragment);
         }
-        let ready = Input::SegmentReady {
+        let ready = SessionFact::SegmentReady {
             batch,
             sendable,
             bytes,
         };
-        self.session.handle_input(at, ready);
+        self.session.handle(at, ready);
     }
 
     /// No more segments.
     pub(super) fn input_ended(&mut self, at: At) {
-        self.session.handle_input(at, Input::InputEnded);
+        self.session.handle(at, SessionFact::InputEnded);
     }
 
     /// When [`Dubbing::wake`] is due.
@@ -194,17 +194,17 @@ impl Dubbing {
     /// The STS client told something. What audio it brought is kept until the session says what
     /// becomes of it.
     pub(super) fn handle(&mut self, at: At, fact: StsFact) {
-        if let Input::Disconnected { link, .. } = fact.input {
+        if let SessionFact::Disconnected { link, .. } = fact.input {
             self.acks.lost(link);
         }
-        if let (Input::Processed { id, .. }, Some(answer)) = (&fact.input, fact.audio)
+        if let (SessionFact::Processed { id, .. }, Some(answer)) = (&fact.input, fact.audio)
             && let Some(id) = FragmentId::parse(id)
         {
             let held = answer.map_or_else(HeldAnswer::Unusable, HeldAnswer::Answer);
             // A repeated answer never replaces the first, which may be in use.
             self.held.entry(id).or_insert(held);
         }
-        self.session.handle_input(at, fact.input);
+        self.session.handle(at, fact.input);
     }
 
     /// A decoder is done.
@@ -224,9 +224,9 @@ impl Dubbing {
                 })
             }
         };
-        self.session.handle_input(
+        self.session.handle(
             at,
-            Input::AudioChecked {
+            SessionFact::AudioChecked {
                 batch: decoded.batch,
                 ok,
             },
@@ -238,28 +238,28 @@ impl Dubbing {
         if let Some(batch) = self.refused.pop_front() {
             return Some(DubbingOrder::Event(Event::dub_refused(batch)));
         }
-        while let Some(output) = self.session.poll_output() {
+        while let Some(output) = self.session.poll_order() {
             match output {
-                Output::Connect { link } => self.with_client(|client| client.connect(link)),
-                Output::Init { link } => {
+                SessionOrder::Connect { link } => self.with_client(|client| client.connect(link)),
+                SessionOrder::Init { link } => {
                     self.acks.lost(link);
                     self.with_client(|client| client.init(link));
                 }
-                Output::Send {
+                SessionOrder::Send {
                     link,
                     batch,
                     id,
                     sequence,
                 } => self.send(link, batch, id, sequence),
-                Output::Applied { link, id } => self.acks.good(link, id),
-                Output::Decode { batch, id, .. } => self.decode(at, batch, id),
-                Output::Forget { id } => drop(self.held.remove(&id)),
-                Output::End { link } => self.acks.end(at, link),
-                Output::Disconnect { link } => {
+                SessionOrder::Applied { link, id } => self.acks.good(link, id),
+                SessionOrder::Decode { batch, id, .. } => self.decode(at, batch, id),
+                SessionOrder::Forget { id } => drop(self.held.remove(&id)),
+                SessionOrder::End { link } => self.acks.end(at, link),
+                SessionOrder::Disconnect { link } => {
                     self.acks.lost(link);
                     self.with_client(|client| client.disconnect(link));
                 }
-                Output::Resolve { batch, with } => {
+                SessionOrder::Resolve { batch, with } => {
                     self.fragments.remove(&batch);
                     let dubbed = match with {
                         Resolution::Dubbed { id } => {
@@ -278,8 +278,8 @@ impl Dubbing {
                         words: words.unwrap_or_default(),
                     });
                 }
-                Output::Drained(end) => return Some(DubbingOrder::Drained(end)),
-                Output::Event(event) => return Some(DubbingOrder::Event(event)),
+                SessionOrder::Drained(end) => return Some(DubbingOrder::Drained(end)),
+                SessionOrder::Event(event) => return Some(DubbingOrder::Event(event)),
             }
         }
         self.say();
@@ -368,9 +368,9 @@ impl Dubbing {
                 let reason = answer
                     .err()
                     .unwrap_or_else(|| "the input has no audio format".to_owned());
-                self.session.handle_input(
+                self.session.handle(
                     at,
-                    Input::AudioChecked {
+                    SessionFact::AudioChecked {
                         batch,
                         ok: Err(BadAudio { reason }),
                     },

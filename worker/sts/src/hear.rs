@@ -1,7 +1,7 @@
 //! What the service said, in the engine's words.
 
 use bytes::Bytes;
-use dub_engine::{AckStatus, BackpressureAction, Input, LinkId, Outcome, ProtocolErrorKind};
+use dub_engine::{AckStatus, BackpressureAction, LinkId, Outcome, ProtocolErrorKind, SessionFact};
 use sts_protocol::heard::{self, BrokenRule, Fact};
 use sts_protocol::{BackpressureAction as Asked, StsAckStatus};
 
@@ -15,7 +15,7 @@ pub(crate) fn malformed(
     count: u64,
     detail: impl Into<String>,
 ) -> StsFact {
-    StsFact::from(Input::Malformed {
+    StsFact::from(SessionFact::Malformed {
         link,
         kind,
         count,
@@ -38,8 +38,8 @@ pub(crate) fn event(
 pub(crate) fn told(link: LinkId, fact: Fact, config: &StsClientConfig) -> StsFact {
     let mut audio = None;
     let input = match fact {
-        Fact::Ready { max_inflight, .. } => Input::Ready { link, max_inflight },
-        Fact::Acked { id, status } => Input::Acked {
+        Fact::Ready { max_inflight, .. } => SessionFact::Ready { link, max_inflight },
+        Fact::Acked { id, status } => SessionFact::Acked {
             link,
             id,
             status: match status {
@@ -51,7 +51,7 @@ pub(crate) fn told(link: LinkId, fact: Fact, config: &StsClientConfig) -> StsFac
             id,
             sequence,
             outcome,
-        } => Input::Processed {
+        } => SessionFact::Processed {
             link,
             id,
             sequence,
@@ -75,7 +75,7 @@ pub(crate) fn told(link: LinkId, fact: Fact, config: &StsClientConfig) -> StsFac
                 },
             },
         },
-        Fact::Backpressure { action, delay } => Input::Backpressure {
+        Fact::Backpressure { action, delay } => SessionFact::Backpressure {
             link,
             action: match action {
                 Asked::None => BackpressureAction::None,
@@ -90,7 +90,7 @@ pub(crate) fn told(link: LinkId, fact: Fact, config: &StsClientConfig) -> StsFac
             fatal,
             id,
             message,
-        } => Input::StsError {
+        } => SessionFact::StsError {
             link,
             code,
             retryable,
@@ -98,8 +98,8 @@ pub(crate) fn told(link: LinkId, fact: Fact, config: &StsClientConfig) -> StsFac
             id,
             message: config.redact(&message),
         },
-        Fact::Complete { .. } => Input::StreamComplete { link },
-        Fact::Malformed { kind, detail } => Input::Malformed {
+        Fact::Complete { .. } => SessionFact::StreamComplete { link },
+        Fact::Malformed { kind, detail } => SessionFact::Malformed {
             link,
             kind: match kind {
                 BrokenRule::BadJson => ProtocolErrorKind::BadJson,

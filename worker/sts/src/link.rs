@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use dub_engine::{Fatal, Input, LinkId, ProtocolErrorKind};
+use dub_engine::{Fatal, LinkId, ProtocolErrorKind, SessionFact};
 use sts_protocol::heard::{self, clip};
 use sts_protocol::{Auth, ErrorCode, limits};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, ReadHalf, WriteHalf};
@@ -126,10 +126,10 @@ impl Link {
         };
         match opened {
             Ok((wire, writer, silence)) => {
-                self.tell(Input::Connected { link }.into()).await;
+                self.tell(SessionFact::Connected { link }.into()).await;
                 let (reason, cut) = self.live(wire, writer, silence).await;
                 if let Some((bytes, certain)) = cut {
-                    let cut = Input::MessageCut {
+                    let cut = SessionFact::MessageCut {
                         link,
                         bytes,
                         certain,
@@ -137,10 +137,11 @@ impl Link {
                     self.tell(cut.into()).await;
                 }
                 let reason = self.config.redact(&reason);
-                self.tell(Input::Disconnected { link, reason }.into()).await;
+                self.tell(SessionFact::Disconnected { link, reason }.into())
+                    .await;
             }
             Err(OpenError { reason, fatal }) => {
-                let failed = Input::ConnectFailed {
+                let failed = SessionFact::ConnectFailed {
                     link,
                     reason: config.redact(&reason),
                     fatal: fatal.map(|fatal| Fatal {

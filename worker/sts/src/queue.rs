@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use dub_engine::Input;
+use dub_engine::SessionFact;
 use tokio::time::Instant;
 
 use super::fact::StsFact;
@@ -42,7 +42,7 @@ impl Default for Queue {
 impl Queue {
     pub(super) fn push(&mut self, fact: StsFact) {
         let (most, stands_for) = match &fact.input {
-            Input::Malformed { count, .. } => (MAX_FACTS - RESERVED, *count),
+            SessionFact::Malformed { count, .. } => (MAX_FACTS - RESERVED, *count),
             _ => (MAX_FACTS, 1),
         };
         let bytes = self.bytes + weight(&fact);

@@ -4,7 +4,7 @@ mod support;
 
 use std::time::{Duration, Instant};
 
-use dub_engine::Input;
+use dub_engine::SessionFact;
 use futures_util::StreamExt as _;
 use serde_json::json;
 use sts_client::StsClientConfig;
@@ -12,9 +12,9 @@ use support::{AT_ONCE, PATIENCE, Peer, Worker, config, listen, patient};
 use tokio::io::AsyncWriteExt as _;
 use tokio::time::{sleep, timeout};
 
-fn failed(kind: Input) -> (String, Option<dub_engine::Fatal>) {
+fn failed(kind: SessionFact) -> (String, Option<dub_engine::Fatal>) {
     match kind {
-        Input::ConnectFailed {
+        SessionFact::ConnectFailed {
             link: _,
             reason,
             fatal,
@@ -286,8 +286,11 @@ async fn orders_for_another_link_do_nothing() {
     let mut second = Peer::joined(&listener).await;
     let mut seen = vec![worker.fact().await, worker.fact().await];
     seen.sort_by_key(support::link_of);
-    assert!(matches!(seen[0], Input::Disconnected { .. }), "{seen:?}");
-    assert_eq!(seen[1], Input::Connected { link: 2 });
+    assert!(
+        matches!(seen[0], SessionFact::Disconnected { .. }),
+        "{seen:?}"
+    );
+    assert_eq!(seen[1], SessionFact::Connected { link: 2 });
     worker.client.init(2);
     assert_eq!(second.received().await.0, "stream:init");
 }

@@ -4,7 +4,7 @@ mod support;
 
 use std::time::{Duration, Instant};
 
-use dub_engine::{Input, ProtocolErrorKind};
+use dub_engine::{ProtocolErrorKind, SessionFact};
 use serde_json::json;
 use sts_client::StsClientConfig;
 use support::{AT_ONCE, PATIENCE, Peer, Worker, config, fragment, listen, patient};
@@ -110,7 +110,7 @@ async fn the_service_leaves_the_namespace() {
         .await
         .within(AT_ONCE, "the service ended the session");
     assert!(
-        matches!(&ended.before[..], [Input::StsError { link: _, code, fatal: true, .. }] if code == "AUTH_FAILED"),
+        matches!(&ended.before[..], [SessionFact::StsError { link: _, code, fatal: true, .. }] if code == "AUTH_FAILED"),
         "{ended:?}"
     );
     assert_eq!(peer.packet().await, None, "the worker left TCP open");
@@ -128,7 +128,7 @@ async fn the_service_leaves_in_the_same_breath() {
         peer.raw("41").await;
         worker.connected(1).await;
         match worker.kind(1).await {
-            Input::StsError {
+            SessionFact::StsError {
                 link: _,
                 fatal: true,
                 ..
@@ -136,7 +136,7 @@ async fn the_service_leaves_in_the_same_breath() {
             other => panic!("{other:?}"),
         }
         let end = worker.kind(1).await;
-        assert!(matches!(end, Input::Disconnected { .. }), "{end:?}");
+        assert!(matches!(end, SessionFact::Disconnected { .. }), "{end:?}");
     }
 }
 
@@ -180,7 +180,7 @@ async fn a_message_over_the_clients_limit() {
         .expect("header");
     let ended = worker.ended(1).await.within(AT_ONCE, "over 16 MiB");
     let [
-        Input::Malformed {
+        SessionFact::Malformed {
             link: _,
             kind: ProtocolErrorKind::Oversize,
             ..
@@ -309,8 +309,7 @@ async fn a_message_is_not_to_blame_for_silence_or_a_restart() {
             .expect("close");
         let ended = worker.ended(1).await;
         let certain = code == 1009;
-        let cut =
-            |fact: &Input| matches!(fact, Input::MessageCut { certain: c, .. } if *c == certain);
+        let cut = |fact: &SessionFact| matches!(fact, SessionFact::MessageCut { certain: c, .. } if *c == certain);
         assert_eq!(ended.before.iter().any(cut), blamed, "{code}: {ended:?}");
         assert_eq!(
             ended.reason.contains("size limit"),
@@ -411,7 +410,7 @@ async fn a_large_message_that_was_answered_is_not_to_blame() {
         &json!({ "fragment_id": data["fragment_id"], "status": "queued" }),
     )
     .await;
-    assert!(matches!(worker.kind(1).await, Input::Acked { .. }));
+    assert!(matches!(worker.kind(1).await, SessionFact::Acked { .. }));
     peer.close().await;
     assert_eq!(
         worker.ended(1).await.reason,

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use dub_engine::{AckStatus, BackpressureAction, Input, Outcome};
+use dub_engine::{AckStatus, BackpressureAction, Outcome, SessionFact};
 use echo_sts::{Config, Running, Server};
 use rust_socketio::TransportType;
 use rust_socketio::asynchronous::ClientBuilder;
@@ -48,7 +48,7 @@ async fn ready(worker: &mut Worker, link: u32) {
     assert!(
         matches!(
             kind,
-            Input::Ready {
+            SessionFact::Ready {
                 link: _,
                 max_inflight: Some(3)
             }
@@ -62,14 +62,14 @@ async fn there_and_back(worker: &mut Worker, link: u32, sent: OutgoingFragment) 
     let kind = worker.kind(link).await;
     assert_eq!(
         kind,
-        Input::Acked {
+        SessionFact::Acked {
             link,
             id: sent.id.clone(),
             status: AckStatus::Queued
         }
     );
     match worker.kind(link).await {
-        Input::Processed {
+        SessionFact::Processed {
             link: _,
             id,
             sequence,
@@ -140,7 +140,7 @@ async fn twenty_fragments_over_two_sessions() {
     }
     worker.client.end(2, "input ended");
     match worker.kind(2).await {
-        Input::StreamComplete { .. } => {}
+        SessionFact::StreamComplete { .. } => {}
         other => panic!("{other:?}"),
     }
     worker.client.disconnect(2);
@@ -196,7 +196,7 @@ async fn the_token_decides() {
     worker.connected(1).await;
     let ended = worker.ended(1).await.within(AT_ONCE, "the service");
     assert!(
-        matches!(&ended.before[..], [Input::StsError { link: _, code, fatal: true, .. }] if code == "AUTH_FAILED"),
+        matches!(&ended.before[..], [SessionFact::StsError { link: _, code, fatal: true, .. }] if code == "AUTH_FAILED"),
         "{ended:?}"
     );
     server.shutdown().await;
@@ -220,7 +220,7 @@ async fn an_old_service_says_what_it_does_not_take() {
     worker.connected(1).await;
     worker.client.init(1);
     match worker.kind(1).await {
-        Input::StsError {
+        SessionFact::StsError {
             link: _,
             code,
             retryable: false,
@@ -249,7 +249,7 @@ async fn connections_refused_for_a_while_are_no_final_no() {
     worker.ended(1).await;
     worker.client.connect(2);
     match worker.kind(2).await {
-        Input::ConnectFailed {
+        SessionFact::ConnectFailed {
             link: _,
             reason,
             fatal: None,
@@ -260,7 +260,7 @@ async fn connections_refused_for_a_while_are_no_final_no() {
     let again = async {
         loop {
             worker.client.connect(link);
-            if worker.kind(link).await == (Input::Connected { link }) {
+            if worker.kind(link).await == (SessionFact::Connected { link }) {
                 break;
             }
             link += 1;
@@ -282,7 +282,7 @@ async fn load_reports_arrive() {
     control(&server, "simulate:backpressure", order).await;
     assert_eq!(
         worker.kind(1).await,
-        Input::Backpressure {
+        SessionFact::Backpressure {
             link: 1,
             action: BackpressureAction::SlowDown,
             delay: Some(Duration::from_millis(500))

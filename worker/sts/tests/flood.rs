@@ -4,7 +4,7 @@ mod support;
 
 use std::time::Duration;
 
-use dub_engine::{Input, ProtocolErrorKind};
+use dub_engine::{ProtocolErrorKind, SessionFact};
 use serde_json::json;
 use support::{Peer, Worker, listen, patient};
 use tokio::io::AsyncWriteExt as _;
@@ -33,8 +33,8 @@ async fn a_flood_nobody_reads_stays_small_and_is_counted() {
     let (mut taken, mut dropped) = (0, 0);
     while taken + dropped < 3_000 {
         match worker.kind(1).await {
-            Input::Backpressure { .. } => taken += 1,
-            Input::Malformed {
+            SessionFact::Backpressure { .. } => taken += 1,
+            SessionFact::Malformed {
                 link: _,
                 kind: ProtocolErrorKind::Flood,
                 count,
@@ -96,7 +96,9 @@ async fn an_event_of_15_mib_of_tiny_objects_costs_less_than_100_mb() {
         assert!(
             matches!(
                 fact,
-                Input::Backpressure { .. } | Input::StsError { .. } | Input::Malformed { .. }
+                SessionFact::Backpressure { .. }
+                    | SessionFact::StsError { .. }
+                    | SessionFact::Malformed { .. }
             ),
             "{fact:?}"
         );

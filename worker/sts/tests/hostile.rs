@@ -4,7 +4,7 @@ mod support;
 
 use std::time::{Duration, Instant};
 
-use dub_engine::{BackpressureAction, Input, Outcome, ProtocolErrorKind};
+use dub_engine::{BackpressureAction, Outcome, ProtocolErrorKind, SessionFact};
 use futures_util::SinkExt as _;
 use serde_json::{Value, json};
 use sts_client::StsClientConfig;
@@ -47,7 +47,7 @@ async fn still_alive(worker: &mut Worker, peer: &mut Peer) {
     let kind = worker.kind(1).await;
     assert_eq!(
         kind,
-        Input::Ready {
+        SessionFact::Ready {
             link: 1,
             max_inflight: Some(3)
         }
@@ -95,7 +95,7 @@ async fn events_that_break_the_rules_are_named_and_cost_nothing_else() {
     ] {
         peer.raw(packet).await;
         match worker.kind(1).await {
-            Input::Malformed {
+            SessionFact::Malformed {
                 link: _,
                 kind,
                 count: 1,
@@ -111,7 +111,7 @@ async fn events_that_break_the_rules_are_named_and_cost_nothing_else() {
     let kind = worker.kind(1).await;
     assert_eq!(
         kind,
-        Input::Backpressure {
+        SessionFact::Backpressure {
             link: 1,
             action: BackpressureAction::None,
             delay: None
@@ -133,7 +133,7 @@ async fn an_event_named_error_is_the_protocols_not_the_librarys() {
     .await;
     assert_eq!(
         worker.kind(1).await,
-        Input::StsError {
+        SessionFact::StsError {
             link: 1,
             code: "QUEUE_FULL".into(),
             retryable: true,
@@ -161,13 +161,13 @@ async fn ten_thousand_events_in_a_second() {
     let mut dropped = 0;
     let paused = loop {
         match worker.kind(1).await {
-            Input::Malformed {
+            SessionFact::Malformed {
                 link: _,
                 kind: ProtocolErrorKind::UnknownEvent,
                 count,
                 ..
             } => named += count,
-            Input::Malformed {
+            SessionFact::Malformed {
                 link: _,
                 kind: ProtocolErrorKind::Flood,
                 count,
@@ -179,7 +179,7 @@ async fn ten_thousand_events_in_a_second() {
     let took = start.elapsed();
     assert!(matches!(
         paused,
-        Input::Backpressure {
+        SessionFact::Backpressure {
             link: _,
             action: BackpressureAction::Pause,
             ..
@@ -207,7 +207,7 @@ async fn binary_attachments_are_audio() {
     assert!(
         matches!(
             kind,
-            Input::Processed {
+            SessionFact::Processed {
                 outcome: Outcome::Audio,
                 ..
             }
@@ -223,15 +223,24 @@ async fn binary_attachments_are_audio() {
     peer.raw(event.clone()).await;
     peer.event("backpressure", &json!({ "action": "none" }))
         .await;
-    assert!(matches!(worker.kind(1).await, Input::Malformed { .. }));
-    assert!(matches!(worker.kind(1).await, Input::Processed { .. }));
+    assert!(matches!(
+        worker.kind(1).await,
+        SessionFact::Malformed { .. }
+    ));
+    assert!(matches!(
+        worker.kind(1).await,
+        SessionFact::Processed { .. }
+    ));
     assert!(matches!(worker.audio, Some(Err(_))));
-    assert!(matches!(worker.kind(1).await, Input::Backpressure { .. }));
+    assert!(matches!(
+        worker.kind(1).await,
+        SessionFact::Backpressure { .. }
+    ));
     // Binary where text is expected, and more attachments than anything has.
     peer.socket.send(part.clone()).await.expect("binary");
     assert!(matches!(
         worker.kind(1).await,
-        Input::Malformed {
+        SessionFact::Malformed {
             kind: ProtocolErrorKind::WrongType,
             ..
         }
@@ -242,12 +251,15 @@ async fn binary_attachments_are_audio() {
     }
     assert!(matches!(
         worker.kind(1).await,
-        Input::Malformed {
+        SessionFact::Malformed {
             kind: ProtocolErrorKind::Oversize,
             ..
         }
     ));
-    assert!(matches!(worker.kind(1).await, Input::Processed { .. }));
+    assert!(matches!(
+        worker.kind(1).await,
+        SessionFact::Processed { .. }
+    ));
     still_alive(&mut worker, &mut peer).await;
 }
 
@@ -279,7 +291,7 @@ async fn what_cannot_be_read_costs_one_event() {
         assert!(
             matches!(
                 kind,
-                Input::Malformed {
+                SessionFact::Malformed {
                     kind: ProtocolErrorKind::BadJson,
                     ..
                 }
@@ -299,12 +311,15 @@ async fn what_cannot_be_read_costs_one_event() {
         peer.raw(odd).await;
         assert!(matches!(
             worker.kind(1).await,
-            Input::Malformed {
+            SessionFact::Malformed {
                 kind: ProtocolErrorKind::BadJson,
                 ..
             }
         ));
-        assert!(matches!(worker.kind(1).await, Input::Processed { .. }));
+        assert!(matches!(
+            worker.kind(1).await,
+            SessionFact::Processed { .. }
+        ));
         assert!(matches!(worker.audio, Some(Ok(_))));
     }
     // Not UTF-8: the fragment falls back at once.
@@ -319,14 +334,14 @@ async fn what_cannot_be_read_costs_one_event() {
     peer.socket.get_mut().write_all(&wire).await.expect("frame");
     assert!(matches!(
         worker.kind(1).await,
-        Input::Malformed {
+        SessionFact::Malformed {
             kind: ProtocolErrorKind::BadJson,
             ..
         }
     ));
     let kind = worker.kind(1).await;
     assert!(
-        matches!(&kind, Input::Processed { id, .. } if *id == fragment(0, 0).id),
+        matches!(&kind, SessionFact::Processed { id, .. } if *id == fragment(0, 0).id),
         "{kind:?}"
     );
     assert!(matches!(worker.audio, Some(Err(_))));
@@ -345,8 +360,8 @@ async fn the_end_is_told_even_behind_a_flood() {
     let (mut told, mut dropped) = (0, 0);
     for kind in worker.ended(1).await.before {
         match kind {
-            Input::Backpressure { .. } => told += 1,
-            Input::Malformed {
+            SessionFact::Backpressure { .. } => told += 1,
+            SessionFact::Malformed {
                 link: _,
                 kind: ProtocolErrorKind::Flood,
                 count,
@@ -368,7 +383,7 @@ async fn audio_of_every_size() {
     )
     .await;
     match worker.kind(1).await {
-        Input::Processed {
+        SessionFact::Processed {
             link: _,
             outcome: Outcome::Audio,
             ..
@@ -388,7 +403,7 @@ async fn audio_of_every_size() {
     assert!(
         matches!(
             kind,
-            Input::Malformed {
+            SessionFact::Malformed {
                 link: _,
                 kind: ProtocolErrorKind::Oversize,
                 ..
@@ -400,7 +415,7 @@ async fn audio_of_every_size() {
     assert!(
         matches!(
             kind,
-            Input::Processed {
+            SessionFact::Processed {
                 link: _,
                 outcome: Outcome::Audio,
                 ..
@@ -423,7 +438,7 @@ async fn audio_of_every_size() {
     assert!(
         matches!(
             ended.before[..],
-            [Input::Malformed {
+            [SessionFact::Malformed {
                 link: _,
                 kind: ProtocolErrorKind::Oversize,
                 ..
@@ -442,14 +457,14 @@ async fn undecodable_audio_fails_its_fragment() {
             .await;
         assert!(matches!(
             worker.kind(1).await,
-            Input::Malformed {
+            SessionFact::Malformed {
                 link: _,
                 kind: ProtocolErrorKind::BadValue,
                 ..
             }
         ));
         let kind = worker.kind(1).await;
-        let Input::Processed {
+        let SessionFact::Processed {
             link: _,
             id,
             outcome: Outcome::Audio,

@@ -4,7 +4,7 @@ mod support;
 
 use std::time::{Duration, Instant};
 
-use dub_engine::Input;
+use dub_engine::SessionFact;
 use sts_client::StsClientConfig;
 use support::{Peer, Worker, config, listen};
 use tokio::time::sleep;
@@ -80,7 +80,7 @@ async fn reconnecting_for_ever_costs_nothing() {
                 drop(listener.accept().await.expect("accept"));
                 assert!(matches!(
                     worker.kind(link).await,
-                    Input::ConnectFailed { .. }
+                    SessionFact::ConnectFailed { .. }
                 ));
                 continue;
             }
@@ -89,7 +89,7 @@ async fn reconnecting_for_ever_costs_nothing() {
         if link % 5 == 0 {
             assert!(matches!(
                 worker.kind(link).await,
-                Input::ConnectFailed { .. }
+                SessionFact::ConnectFailed { .. }
             ));
             continue;
         }
@@ -101,7 +101,7 @@ async fn reconnecting_for_ever_costs_nothing() {
             _ => peer.raw("41").await,
         }
         let end = worker.kind(link).await;
-        assert!(matches!(end, Input::Disconnected { .. }), "{end:?}");
+        assert!(matches!(end, SessionFact::Disconnected { .. }), "{end:?}");
         // What the process needs once is there after some rounds.
         if link == 50 || link == 52 {
             base = Some(settled(usage()).await);

@@ -4,7 +4,7 @@ mod support;
 
 use std::time::{Duration, Instant};
 
-use dub_engine::{AckStatus, Input, Outcome};
+use dub_engine::{AckStatus, Outcome, SessionFact};
 use serde_json::{Value, json};
 use sts_client::{InitParams, Secret, StsClient, StsClientConfig, StsConfigError};
 use support::{Peer, STREAM, WORKER, Worker, config, fragment, listen};
@@ -70,7 +70,7 @@ async fn a_stream_from_init_to_complete() {
     peer.event("stream:ready", &ready).await;
     assert_eq!(
         worker.kind(1).await,
-        Input::Ready {
+        SessionFact::Ready {
             link: 1,
             max_inflight: Some(1)
         }
@@ -96,7 +96,7 @@ async fn a_stream_from_init_to_complete() {
     .await;
     assert_eq!(
         worker.kind(1).await,
-        Input::Acked {
+        SessionFact::Acked {
             link: 1,
             id: id.clone(),
             status: AckStatus::Queued
@@ -109,7 +109,7 @@ async fn a_stream_from_init_to_complete() {
                           "duration_ms": 6016, "data_base64": "//E=" }
     });
     peer.event("fragment:processed", &processed).await;
-    let Input::Processed {
+    let SessionFact::Processed {
         link: _,
         id: got,
         sequence: Some(0),
@@ -139,7 +139,10 @@ async fn a_stream_from_init_to_complete() {
     let complete = json!({ "stream_id": STREAM, "total_fragments": 1, "total_duration_ms": 6000,
                            "statistics": { "success_count": 1, "partial_count": 0, "failed_count": 0 } });
     peer.event("stream:complete", &complete).await;
-    assert_eq!(worker.kind(1).await, Input::StreamComplete { link: 1 });
+    assert_eq!(
+        worker.kind(1).await,
+        SessionFact::StreamComplete { link: 1 }
+    );
     // The server closes after complete.
     peer.raw("41").await;
     worker

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
-use dub_engine::{Input, Outcome};
+use dub_engine::{Outcome, SessionFact};
 use support::{PATIENCE, Worker, fragment, patient};
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::{Child, Command};
@@ -86,14 +86,14 @@ async fn buffers_are_audio() {
     let mut worker = Worker::connect(patient(&url));
     worker.connected(1).await;
     worker.client.init(1);
-    assert!(matches!(worker.kind(1).await, Input::Ready { .. }));
+    assert!(matches!(worker.kind(1).await, SessionFact::Ready { .. }));
     for n in 0..3 {
         let sent = fragment(n, 100_000);
         worker.client.send(1, sent.clone());
-        assert!(matches!(worker.kind(1).await, Input::Acked { .. }));
+        assert!(matches!(worker.kind(1).await, SessionFact::Acked { .. }));
         let kind = worker.kind(1).await;
         assert!(
-            matches!(&kind, Input::Processed { id, outcome: Outcome::Audio, .. } if *id == sent.id),
+            matches!(&kind, SessionFact::Processed { id, outcome: Outcome::Audio, .. } if *id == sent.id),
             "{kind:?}"
         );
         let audio = worker.audio.take().expect("audio").expect("good audio");
@@ -109,7 +109,7 @@ async fn its_message_limit_is_certain() {
     let mut worker = Worker::connect(patient(&url));
     worker.connected(1).await;
     worker.client.init(1);
-    assert!(matches!(worker.kind(1).await, Input::Ready { .. }));
+    assert!(matches!(worker.kind(1).await, SessionFact::Ready { .. }));
     worker.client.send(1, fragment(0, 100_000));
     let ended = worker
         .ended(1)
@@ -118,7 +118,7 @@ async fn its_message_limit_is_certain() {
     assert!(
         matches!(
             ended.before[..],
-            [Input::MessageCut {
+            [SessionFact::MessageCut {
                 bytes: 133_000..134_500,
                 ..
             }]
@@ -134,7 +134,7 @@ async fn a_middleware_that_lets_nobody_in_is_no_final_no() {
     };
     let mut worker = Worker::connect(patient(&url));
     match worker.kind(1).await {
-        Input::ConnectFailed {
+        SessionFact::ConnectFailed {
             reason,
             fatal: None,
             ..

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
-use dub_engine::{Input, Outcome, ProtocolErrorKind};
+use dub_engine::{Outcome, ProtocolErrorKind, SessionFact};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use sts_client::{Secret, StsClientConfig};
@@ -119,7 +119,7 @@ async fn ten_fragments(worker: &mut Worker, service: &mut Service, link: u32) {
     assert!(
         matches!(
             ready,
-            Input::Ready {
+            SessionFact::Ready {
                 link: _,
                 max_inflight: Some(3),
                 ..
@@ -133,11 +133,11 @@ async fn ten_fragments(worker: &mut Worker, service: &mut Service, link: u32) {
         worker.client.send(link, sent.clone());
         let ack = worker.kind(link).await;
         assert!(
-            matches!(&ack, Input::Acked { link: _, id, .. } if *id == sent.id),
+            matches!(&ack, SessionFact::Acked { link: _, id, .. } if *id == sent.id),
             "{ack:?}"
         );
         match worker.kind(link).await {
-            Input::Processed {
+            SessionFact::Processed {
                 link: _,
                 id,
                 sequence,
@@ -173,7 +173,7 @@ async fn two_sessions_of_ten_fragments() {
     worker.client.end(2, "input ended");
     let complete = worker.kind(2).await;
     assert!(
-        matches!(complete, Input::StreamComplete { .. }),
+        matches!(complete, SessionFact::StreamComplete { .. }),
         "{complete:?}"
     );
     worker.client.disconnect(2);
@@ -195,7 +195,7 @@ async fn a_bad_token_is_refused() {
         ..patient(&service.url)
     });
     match worker.kind(1).await {
-        Input::ConnectFailed {
+        SessionFact::ConnectFailed {
             link: _,
             fatal: Some(refused),
             ..
@@ -212,7 +212,7 @@ async fn session(service: &Service) -> Worker {
     let mut worker = Worker::connect(patient(&service.url));
     worker.connected(1).await;
     worker.client.init(1);
-    assert!(matches!(worker.kind(1).await, Input::Ready { .. }));
+    assert!(matches!(worker.kind(1).await, SessionFact::Ready { .. }));
     worker
 }
 
@@ -224,7 +224,7 @@ async fn return_false_is_no_final_no() {
     let mut worker = Worker::connect(patient(&service.url));
     let refused = worker.kind(1).await;
     assert!(
-        matches!(&refused, Input::ConnectFailed { reason, fatal: None, .. } if reason.contains("refused")),
+        matches!(&refused, SessionFact::ConnectFailed { reason, fatal: None, .. } if reason.contains("refused")),
         "{refused:?}"
     );
 }
@@ -239,12 +239,12 @@ async fn nan_and_half_a_character_in_every_answer_cost_nothing() {
     for n in 0..5 {
         let sent = fragment(n, 10_000);
         worker.client.send(1, sent.clone());
-        assert!(matches!(worker.kind(1).await, Input::Acked { .. }));
+        assert!(matches!(worker.kind(1).await, SessionFact::Acked { .. }));
         let odd = worker.kind(1).await;
         assert!(
             matches!(
                 odd,
-                Input::Malformed {
+                SessionFact::Malformed {
                     kind: ProtocolErrorKind::BadJson,
                     count: 1,
                     ..
@@ -253,7 +253,10 @@ async fn nan_and_half_a_character_in_every_answer_cost_nothing() {
             "{odd:?}"
         );
         let answer = worker.kind(1).await;
-        assert!(matches!(answer, Input::Processed { .. }), "{answer:?}");
+        assert!(
+            matches!(answer, SessionFact::Processed { .. }),
+            "{answer:?}"
+        );
         let audio = worker.audio.take().expect("audio").expect("good audio");
         assert_eq!(audio.bytes, sent.m4a);
         assert!(audio.transcript.starts_with("good "), "{audio:?}");
@@ -269,8 +272,11 @@ async fn bytes_are_audio() {
     for n in 0..3 {
         let sent = fragment(n, 100_000);
         worker.client.send(1, sent.clone());
-        assert!(matches!(worker.kind(1).await, Input::Acked { .. }));
-        assert!(matches!(worker.kind(1).await, Input::Processed { .. }));
+        assert!(matches!(worker.kind(1).await, SessionFact::Acked { .. }));
+        assert!(matches!(
+            worker.kind(1).await,
+            SessionFact::Processed { .. }
+        ));
         let audio = worker.audio.take().expect("audio").expect("good audio");
         assert_eq!(audio.bytes, sent.m4a);
     }
@@ -290,7 +296,7 @@ async fn its_message_limit_is_named() {
             "its message size limit may be lower",
         );
         assert!(
-            matches!(ended.before[..], [Input::MessageCut { bytes, .. }] if bytes > audio),
+            matches!(ended.before[..], [SessionFact::MessageCut { bytes, .. }] if bytes > audio),
             "{ended:?}"
         );
     }
@@ -309,8 +315,11 @@ async fn a_loop_that_stands_still_for_15_s_keeps_its_link() {
     let sent = fragment(0, 500_000);
     worker.client.send(1, sent.clone());
     worker.silent(Duration::from_secs(14)).await;
-    assert!(matches!(worker.kind(1).await, Input::Acked { .. }));
-    assert!(matches!(worker.kind(1).await, Input::Processed { .. }));
+    assert!(matches!(worker.kind(1).await, SessionFact::Acked { .. }));
+    assert!(matches!(
+        worker.kind(1).await,
+        SessionFact::Processed { .. }
+    ));
     assert_eq!(
         worker.audio.take().expect("audio").expect("good").bytes,
         sent.m4a
@@ -330,7 +339,7 @@ async fn a_ping_interval_of_60_s_is_respected() {
     worker.connected(1).await;
     worker.silent(Duration::from_secs(37)).await;
     worker.client.init(1);
-    assert!(matches!(worker.kind(1).await, Input::Ready { .. }));
+    assert!(matches!(worker.kind(1).await, SessionFact::Ready { .. }));
 }
 
 #[tokio::test]

@@ -8,7 +8,7 @@ mod support;
 use std::path::Path;
 use std::process::Stdio;
 
-use dub_engine::Input;
+use dub_engine::SessionFact;
 use openssl::asn1::Asn1Time;
 use openssl::bn::{BigNum, MsbOption};
 use openssl::hash::MessageDigest;
@@ -83,14 +83,14 @@ async fn verdict(url: &str, ca: Ca) -> String {
         ..config(url)
     });
     match worker.kind(1).await {
-        Input::Connected { .. } => {
+        SessionFact::Connected { .. } => {
             worker.client.init(1);
             let ready = worker.kind(1).await;
-            assert!(matches!(ready, Input::Ready { .. }), "{ready:?}");
+            assert!(matches!(ready, SessionFact::Ready { .. }), "{ready:?}");
             worker.client.close().await;
             "ready".to_owned()
         }
-        Input::ConnectFailed {
+        SessionFact::ConnectFailed {
             reason,
             fatal: None,
             ..

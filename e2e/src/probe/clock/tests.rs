@@ -252,6 +252,20 @@ fn a_missing_beep_and_a_wrong_pitch_are_named() {
 }
 
 #[test]
+fn pictures_that_begin_after_the_sound_are_late_in_every_container() {
+    let bench = Bench::new();
+    let clip = bench.clip(&spec(3));
+    for name in ["late.ts", "late.mkv"] {
+        let late = bench.through(name, |to| change(&clip, Change::PicturesLater(0.04), to));
+        let sync = Clock::read(&late).expect("read").sync();
+        assert_eq!(sync.skews.len(), 3, "{name}: {sync:?}");
+        for skew in &sync.skews {
+            assert!((skew.ms + 40.0).abs() < 0.6, "{name}: {skew:?}");
+        }
+    }
+}
+
+#[test]
 fn a_late_picture_is_a_flash_that_is_late() {
     let bench = Bench::new();
     let spec = spec(4);

@@ -40,6 +40,7 @@ struct Row {
     recode: Option<e2e_ffmpeg::Recode>,
     way: Way,
     manner: Manner,
+    segment: Duration,
     exit: i32,
     /// What its last words hold if it is refused.
     says: &'static str,
@@ -74,6 +75,7 @@ impl Row {
             recode: None,
             way: Way::Camera,
             manner,
+            segment: SEGMENT,
             exit: 0,
             says: "",
             password: None,
@@ -119,9 +121,9 @@ impl Row {
             .way(self.way)
             .manner(self.manner.clone())
             .worker({
-                let password = self.password;
+                let (segment, password) = (self.segment, self.password);
                 move |options| {
-                    options.segment_duration = Some(SEGMENT);
+                    options.segment_duration = Some(segment);
                     options.input_url = with_login(&options.input_url, password);
                 }
             });

@@ -1,5 +1,7 @@
 //! The table.
 
+use std::time::Duration;
+
 use anyhow::Result;
 use camera::Manner;
 use camera::manner::{
@@ -50,7 +52,11 @@ fn clocks() -> Vec<Row> {
         })
     };
     vec![
-        Row::new("clean", 12, Manner::default()).with(|row| row.during = also::there_soon),
+        Row::new("clean", 12, Manner::default()).with(|row| {
+            // MediaMTX looks at two seconds of media before a stream is there: the first pair has more.
+            row.segment = Duration::from_secs(3);
+            row.during = also::there_soon;
+        }),
         Row::new(
             "wall_clock_set",
             12,

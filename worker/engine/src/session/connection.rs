@@ -2,7 +2,7 @@
 
 use super::Session;
 use super::codes::{self, Consequence};
-use super::facts::{End, Output};
+use super::facts::{End, SessionOrder};
 use super::link::{LinkFact, Phase};
 use crate::backpressure::Backpressure;
 use crate::breaker::Verdict;
@@ -198,7 +198,7 @@ impl Session {
             return self.finish_stream(false, ours);
         }
         if ours {
-            self.outputs.push_back(Output::Disconnect { link });
+            self.outputs.push_back(SessionOrder::Disconnect { link });
         }
         let in_flight = self.fragments.out();
         if !self.step(LinkFact::Lost) {
@@ -277,7 +277,7 @@ impl Session {
         let (code, message) = (shorten(code), shorten(message));
         if disconnect {
             self.outputs
-                .push_back(Output::Disconnect { link: self.link });
+                .push_back(SessionOrder::Disconnect { link: self.link });
         }
         self.event(Event::StsRefused {
             code: code.clone(),
@@ -299,13 +299,13 @@ impl Session {
                 let link = self.link;
                 self.step(LinkFact::EndSent);
                 self.phase_deadline = Some(self.now + self.config.complete_timeout);
-                self.outputs.push_back(Output::End { link });
+                self.outputs.push_back(SessionOrder::End { link });
                 self.event(Event::StreamEnding { link });
             }
             // Only a handshake that segments wait for is worth waiting for.
             Phase::Connecting | Phase::Initializing if idle => {
                 self.outputs
-                    .push_back(Output::Disconnect { link: self.link });
+                    .push_back(SessionOrder::Disconnect { link: self.link });
                 self.close(End::Complete);
             }
             Phase::Idle | Phase::Away | Phase::Closed => {
@@ -320,7 +320,7 @@ impl Session {
         let link = self.link;
         self.event(Event::StreamComplete { link, confirmed });
         if disconnect {
-            self.outputs.push_back(Output::Disconnect { link });
+            self.outputs.push_back(SessionOrder::Disconnect { link });
         }
         self.close(End::Complete);
     }
@@ -336,7 +336,8 @@ impl Session {
         // The driver bounds the attempt; this only bounds a driver that never answers.
         self.phase_deadline = Some(self.now + self.config.ready_timeout * 2);
         self.event(Event::StsConnecting { link: self.link });
-        self.outputs.push_back(Output::Connect { link: self.link });
+        self.outputs
+            .push_back(SessionOrder::Connect { link: self.link });
     }
 
     fn init(&mut self) {
@@ -345,7 +346,8 @@ impl Session {
         self.answered = None;
         self.pressure = Backpressure::default();
         self.phase_deadline = Some(self.now + self.config.ready_timeout);
-        self.outputs.push_back(Output::Init { link: self.link });
+        self.outputs
+            .push_back(SessionOrder::Init { link: self.link });
     }
 
     fn confirmed_limit(&mut self, confirmed: Option<i64>) -> u32 {

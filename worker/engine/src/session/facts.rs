@@ -68,7 +68,7 @@ impl Default for SessionConfig {
 
 /// A fact the session is told.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub enum Input {
+pub enum SessionFact {
     /// The worker runs: connect now.
     Start,
     /// A segment is complete. Batches come in increasing order; a repeated one is ignored.
@@ -142,7 +142,7 @@ pub enum Input {
         /// What came back.
         outcome: Outcome,
     },
-    /// The answer to [`Output::Decode`].
+    /// The answer to [`SessionOrder::Decode`].
     AudioChecked {
         /// Which segment.
         batch: u64,
@@ -179,7 +179,7 @@ pub enum Input {
         link: LinkId,
     },
     /// Something arrived that could not be read. If its fragment is known, tell
-    /// [`Input::Processed`] with [`Outcome::Failed`] as well, so that it falls back at once.
+    /// [`SessionFact::Processed`] with [`Outcome::Failed`] as well, so that it falls back at once.
     Malformed {
         /// On which connection.
         link: LinkId,
@@ -190,14 +190,14 @@ pub enum Input {
         /// Where, for people.
         detail: String,
     },
-    /// No further [`Input::SegmentReady`]; finish and end the stream.
+    /// No further [`SessionFact::SegmentReady`]; finish and end the stream.
     InputEnded,
 }
 
 /// An order of the session.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub enum Output {
-    /// Open a connection; answer [`Input::Connected`] or [`Input::ConnectFailed`].
+pub enum SessionOrder {
+    /// Open a connection; answer [`SessionFact::Connected`] or [`SessionFact::ConnectFailed`].
     Connect {
         /// Number of the attempt.
         link: LinkId,
@@ -215,7 +215,7 @@ pub enum Output {
         batch: u64,
         /// Its id.
         id: FragmentId,
-        /// Its sequence number since the last [`Output::Init`].
+        /// Its sequence number since the last [`SessionOrder::Init`].
         sequence: u64,
     },
     /// Send `fragment:ack` with status `applied`.
@@ -225,7 +225,7 @@ pub enum Output {
         /// Which fragment.
         id: FragmentId,
     },
-    /// Decode and check the payload held under `id`; answer [`Input::AudioChecked`].
+    /// Decode and check the payload held under `id`; answer [`SessionFact::AudioChecked`].
     Decode {
         /// Which segment.
         batch: u64,
@@ -234,8 +234,8 @@ pub enum Output {
         /// The connection it came over.
         link: LinkId,
     },
-    /// The payload held under `id` is not wanted. Never said between [`Output::Decode`] and the
-    /// [`Output::Resolve`] of the same fragment, so take the payload out at `Resolve` at the latest.
+    /// The payload held under `id` is not wanted. Never said between [`SessionOrder::Decode`] and the
+    /// [`SessionOrder::Resolve`] of the same fragment, so take the payload out at `Resolve` at the latest.
     /// Ids that are no UUIDs never get here: hold nothing for them.
     Forget {
         /// Under which id.
@@ -279,7 +279,7 @@ pub enum Resolution {
 /// How the session ended.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum End {
-    /// Input ended and everything is resolved.
+    /// SessionFact ended and everything is resolved.
     Complete,
     /// The service could not be reached again.
     Gone,

@@ -2,7 +2,7 @@
 
 use super::codes::{self, Consequence};
 use super::connection::StsError;
-use super::facts::{Output, Resolution};
+use super::facts::{Resolution, SessionOrder};
 use super::link::Phase;
 use super::{Session, Waiting};
 use crate::backpressure::Pace;
@@ -217,7 +217,8 @@ impl Session {
             fragment_id: id,
             rtt,
         });
-        self.outputs.push_back(Output::Decode { batch, id, link });
+        self.outputs
+            .push_back(SessionOrder::Decode { batch, id, link });
     }
 
     /// `error` about a fragment, or `fragment:processed` with status failed.
@@ -277,7 +278,7 @@ impl Session {
                 if fragment.session == self.inits && self.phase == Phase::Active {
                     self.unproven = false;
                     self.prove();
-                    self.outputs.push_back(Output::Applied {
+                    self.outputs.push_back(SessionOrder::Applied {
                         link: self.link,
                         id,
                     });
@@ -339,7 +340,7 @@ impl Session {
         });
         let why = Some(OriginalReason::BadAudio);
         self.settle(id, FragmentFact::CheckedBad, Verdict::Neutral, why);
-        self.outputs.push_back(Output::Forget { id });
+        self.outputs.push_back(SessionOrder::Forget { id });
     }
 
     fn send(&mut self, segment: Waiting) {
@@ -364,7 +365,7 @@ impl Session {
             },
         );
         let in_flight = self.fragments.out();
-        self.outputs.push_back(Output::Send {
+        self.outputs.push_back(SessionOrder::Send {
             link,
             batch,
             id,
@@ -428,7 +429,7 @@ impl Session {
                 .is_some_and(|f| f.state == FragmentState::Returned),
         };
         if !in_use {
-            self.outputs.push_back(Output::Forget { id });
+            self.outputs.push_back(SessionOrder::Forget { id });
         }
     }
 }

@@ -7,11 +7,11 @@
 //! - every segment told is resolved exactly once, in batch order;
 //! - never more fragments out than the limit in force;
 //! - sequence numbers count from 0 after every init, without a hole;
-//! - every wait has a deadline, so [`Output::Drained`] always comes after [`Input::InputEnded`].
+//! - every wait has a deadline, so [`SessionOrder::Drained`] always comes after [`SessionFact::InputEnded`].
 //!
 //! # Driving it
 //!
-//! Tell facts with [`Session::handle_input`], then take [`Session::poll_output`] until `None`, then
+//! Tell facts with [`Session::handle`], then take [`Session::poll_order`] until `None`, then
 //! sleep until [`Session::poll_timeout`] and call [`Session::handle_timeout`]. Whatever is due is done
 //! before a fact is taken in, so a race between a timer and a fact at the same moment has one
 //! outcome: an answer that arrives at its deadline is late.
@@ -39,7 +39,7 @@ pub mod link;
 mod resolver;
 
 pub use codes::{Consequence, classify};
-pub use facts::{End, Gone, Input, Output, Resolution, SessionConfig, WakeReason};
+pub use facts::{End, Gone, Resolution, SessionConfig, SessionFact, SessionOrder, WakeReason};
 
 use crate::backoff::Backoff;
 use crate::backpressure::{Backpressure, Pace};
@@ -87,7 +87,7 @@ pub struct Load {
 pub struct Session {
     config: SessionConfig,
     now: At,
-    outputs: VecDeque<Output>,
+    outputs: VecDeque<SessionOrder>,
 
     phase: Phase,
     link: LinkId,
@@ -131,7 +131,7 @@ pub struct Session {
 }
 
 impl Session {
-    /// A session that waits for [`Input::Start`]; in passthrough it never does anything but resolve.
+    /// A session that waits for [`SessionFact::Start`]; in passthrough it never does anything but resolve.
     pub fn new(config: SessionConfig) -> Self {
         let limit = config.max_inflight.max(1);
         let breaker = Breaker::new(BreakerConfig {
@@ -176,7 +176,7 @@ impl Session {
     }
 
     /// Takes in a fact that happened at `at`. An `at` before the last one is taken as that one.
-    pub fn handle_input(&mut self, at: At, input: Input) {
+    pub fn handle(&mut self, at: At, input: SessionFact) {
         self.run_timers(at);
         self.take_in(input);
         self.settle_down();
@@ -189,7 +189,7 @@ impl Session {
     }
 
     /// The next order, oldest first.
-    pub fn poll_output(&mut self) -> Option<Output> {
+    pub fn poll_order(&mut self) -> Option<SessionOrder> {
         self.outputs.pop_front()
     }
 
@@ -264,7 +264,7 @@ impl Session {
         self.limit
     }
 
-    /// Whether [`Output::Drained`] was said.
+    /// Whether [`SessionOrder::Drained`] was said.
     pub fn is_drained(&self) -> bool {
         self.drained
     }
@@ -281,10 +281,10 @@ impl Session {
         }
     }
 
-    fn take_in(&mut self, input: Input) {
+    fn take_in(&mut self, input: SessionFact) {
         match input {
-            Input::Start => self.on_start(),
-            Input::SegmentReady {
+            SessionFact::Start => self.on_start(),
+            SessionFact::SegmentReady {
                 batch,
                 sendable,
                 bytes,
@@ -292,26 +292,26 @@ impl Session {
                 let unfit = (!sendable).then_some(OriginalReason::NotSent);
                 self.on_segment_ready(batch, unfit, bytes);
             }
-            Input::SegmentSilent { batch } => {
+            SessionFact::SegmentSilent { batch } => {
                 self.on_segment_ready(batch, Some(OriginalReason::NoAudio), 0);
             }
-            Input::Connected { link } => self.on_connected(link),
-            Input::ConnectFailed {
+            SessionFact::Connected { link } => self.on_connected(link),
+            SessionFact::ConnectFailed {
                 link,
                 reason,
                 fatal,
             } => {
                 self.on_connect_failed(link, &reason, fatal);
             }
-            Input::Disconnected { link, reason } => self.on_disconnected(link, &reason),
-            Input::MessageCut {
+            SessionFact::Disconnected { link, reason } => self.on_disconnected(link, &reason),
+            SessionFact::MessageCut {
                 link,
                 bytes,
                 certain,
             } => self.on_message_cut(link, bytes, certain),
-            Input::Ready { link, max_inflight } => self.on_ready(link, max_inflight),
-            Input::Acked { link, id, status } => self.on_acked(link, &id, status),
-            Input::Processed {
+            SessionFact::Ready { link, max_inflight } => self.on_ready(link, max_inflight),
+            SessionFact::Acked { link, id, status } => self.on_acked(link, &id, status),
+            SessionFact::Processed {
                 link,
                 id,
                 sequence,
@@ -319,15 +319,15 @@ impl Session {
             } => {
                 self.on_processed(link, &id, sequence, outcome);
             }
-            Input::AudioChecked { batch, ok } => self.on_audio_checked(batch, ok),
-            Input::Backpressure {
+            SessionFact::AudioChecked { batch, ok } => self.on_audio_checked(batch, ok),
+            SessionFact::Backpressure {
                 link,
                 action,
                 delay,
             } => {
                 self.on_backpressure(link, action, delay);
             }
-            Input::StsError {
+            SessionFact::StsError {
                 link,
                 code,
                 retryable,
@@ -343,14 +343,14 @@ impl Session {
                 };
                 self.on_sts_error(link, &error, id.as_deref());
             }
-            Input::StreamComplete { link } => self.on_stream_complete(link),
-            Input::Malformed {
+            SessionFact::StreamComplete { link } => self.on_stream_complete(link),
+            SessionFact::Malformed {
                 link,
                 kind,
                 count,
                 detail,
             } => self.complain_of(kind, count, &format!("link {link}: {detail}")),
-            Input::InputEnded => self.input_ended = true,
+            SessionFact::InputEnded => self.input_ended = true,
         }
     }
 
@@ -388,14 +388,15 @@ impl Session {
         {
             self.drained = true;
             self.event(Event::Drained { end: end.clone() });
-            self.outputs.push_back(Output::Drained(end));
+            self.outputs.push_back(SessionOrder::Drained(end));
         }
     }
 
     /// Hands out results whose turn it is.
     fn resolve(&mut self) {
         while let Some((batch, with)) = self.resolver.next() {
-            self.outputs.push_back(Output::Resolve { batch, with });
+            self.outputs
+                .push_back(SessionOrder::Resolve { batch, with });
         }
     }
 
@@ -433,6 +434,6 @@ impl Session {
     }
 
     fn event(&mut self, event: Event) {
-        self.outputs.push_back(Output::Event(event));
+        self.outputs.push_back(SessionOrder::Event(event));
     }
 }

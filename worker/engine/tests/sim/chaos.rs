@@ -4,8 +4,8 @@
 use crate::sts::ms;
 use crate::world::{Agenda, Item, Peer, World};
 use dub_engine::{
-    AckStatus, At, BackpressureAction, BadAudio, Fatal, FragmentId, Gone, Input, LinkId, Outcome,
-    Output, ProtocolErrorKind, SessionConfig,
+    AckStatus, At, BackpressureAction, BadAudio, Fatal, FragmentId, Gone, LinkId, Outcome,
+    ProtocolErrorKind, SessionConfig, SessionFact, SessionOrder,
 };
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
@@ -64,9 +64,9 @@ pub(crate) fn world(seed: u64) -> World<Chaos> {
         world.agenda.tell(
             At::from_millis(now),
             if sendable && rng.random_bool(0.05) {
-                Input::SegmentSilent { batch }
+                SessionFact::SegmentSilent { batch }
             } else {
-                Input::SegmentReady {
+                SessionFact::SegmentReady {
                     batch,
                     sendable,
                     bytes: 1_000,
@@ -76,7 +76,7 @@ pub(crate) fn world(seed: u64) -> World<Chaos> {
         if rng.random_bool(0.02) {
             world.agenda.tell(
                 At::from_millis(now),
-                Input::SegmentReady {
+                SessionFact::SegmentReady {
                     batch,
                     sendable: true,
                     bytes: 1_000,
@@ -86,7 +86,7 @@ pub(crate) fn world(seed: u64) -> World<Chaos> {
     }
     world.agenda.tell(
         At::from_millis(now + rng.random_range(0..20_000)),
-        Input::InputEnded,
+        SessionFact::InputEnded,
     );
     for _ in 0..rng.random_range(0..20) {
         let at = At::from_millis(rng.random_range(0..=now + 10_000));
@@ -183,13 +183,13 @@ impl Chaos {
         )
     }
 
-    fn error(&mut self, link: LinkId, id: Option<String>) -> Input {
+    fn error(&mut self, link: LinkId, id: Option<String>) -> SessionFact {
         let (mut code, retryable) = self.code();
         if self.rng.random_bool(0.005) {
             code = "AUTH_FAILED";
         }
         let fatal = self.rng.random_bool(0.05);
-        Input::StsError {
+        SessionFact::StsError {
             link,
             code: code.into(),
             retryable,
@@ -199,8 +199,8 @@ impl Chaos {
         }
     }
 
-    fn lost(link: LinkId, id: Option<String>) -> Input {
-        Input::StsError {
+    fn lost(link: LinkId, id: Option<String>) -> SessionFact {
+        SessionFact::StsError {
             link,
             code: "STREAM_NOT_FOUND".into(),
             retryable: false,
@@ -228,38 +228,38 @@ impl Chaos {
         let fact = match self.rng.random_range(0..13) {
             0..=2 => {
                 let Some(link) = self.up.take() else { return };
-                Input::Disconnected {
+                SessionFact::Disconnected {
                     link,
                     reason: "chaos".into(),
                 }
             }
-            3..=5 => Input::Backpressure {
+            3..=5 => SessionFact::Backpressure {
                 link,
                 action,
                 delay,
             },
-            6 => Input::Ready {
+            6 => SessionFact::Ready {
                 link: old,
                 max_inflight: Some(2),
             },
-            7 => Input::StreamComplete { link: old },
+            7 => SessionFact::StreamComplete { link: old },
             8 => Self::lost(old, None),
             9 => self.error(old, None),
-            10 => Input::Malformed {
+            10 => SessionFact::Malformed {
                 link: old,
                 kind: ProtocolErrorKind::BadJson,
                 count: 1,
                 detail: String::new(),
             },
-            11 => Input::AudioChecked { batch, ok: Ok(()) },
+            11 => SessionFact::AudioChecked { batch, ok: Ok(()) },
             _ => match known {
-                Some((link, id, sequence)) => Input::Processed {
+                Some((link, id, sequence)) => SessionFact::Processed {
                     link,
                     id: id.to_string(),
                     sequence: Some(sequence),
                     outcome: Outcome::Audio,
                 },
-                None => Input::Disconnected {
+                None => SessionFact::Disconnected {
                     link: old.saturating_sub(1),
                     reason: "old".into(),
                 },
@@ -280,7 +280,7 @@ impl Chaos {
             });
             agenda.tell(
                 at,
-                Input::ConnectFailed {
+                SessionFact::ConnectFailed {
                     link,
                     reason: "refused".into(),
                     fatal,
@@ -292,7 +292,7 @@ impl Chaos {
             at,
             Item::Act(Box::new(move |chaos: &mut Self, at, agenda| {
                 chaos.up = Some(link);
-                agenda.tell(at, Input::Connected { link });
+                agenda.tell(at, SessionFact::Connected { link });
             })),
         );
     }
@@ -317,7 +317,7 @@ impl Chaos {
             Some(i64::MAX),
         ];
         let max_inflight = *limits.choose(&mut self.rng).unwrap_or(&None);
-        agenda.wire(due, link, Input::Ready { link, max_inflight });
+        agenda.wire(due, link, SessionFact::Ready { link, max_inflight });
     }
 
     fn answer(
@@ -335,7 +335,7 @@ impl Chaos {
                 agenda.wire(
                     due,
                     link,
-                    Input::Acked {
+                    SessionFact::Acked {
                         link,
                         id: text.clone(),
                         status,
@@ -372,7 +372,7 @@ impl Chaos {
                 agenda.wire(
                     due,
                     link,
-                    Input::Processed {
+                    SessionFact::Processed {
                         link,
                         id: text,
                         sequence,
@@ -406,7 +406,7 @@ impl Chaos {
             agenda.wire(
                 due,
                 link,
-                Input::Processed {
+                SessionFact::Processed {
                     link,
                     id: text.clone(),
                     sequence,
@@ -418,17 +418,17 @@ impl Chaos {
 }
 
 impl Peer for Chaos {
-    fn on_output(&mut self, at: At, output: &Output, agenda: &mut Agenda<Self>) {
+    fn on_output(&mut self, at: At, output: &SessionOrder, agenda: &mut Agenda<Self>) {
         match output {
-            Output::Connect { link } => self.open_door(at, *link, agenda),
-            Output::Init { link } => self.welcome(at, *link, agenda),
-            Output::Send {
+            SessionOrder::Connect { link } => self.open_door(at, *link, agenda),
+            SessionOrder::Init { link } => self.welcome(at, *link, agenda),
+            SessionOrder::Send {
                 link, id, sequence, ..
             } => {
                 self.sent.push((*link, *id, *sequence));
                 self.answer(at, *link, *id, *sequence, agenda);
             }
-            Output::Decode { batch, .. } => {
+            SessionOrder::Decode { batch, .. } => {
                 let batch = *batch;
                 if self.chance(self.mood.silent) {
                     return;
@@ -447,19 +447,19 @@ impl Peer for Chaos {
                     } else {
                         self.delay()
                     };
-                agenda.tell(due, Input::AudioChecked { batch, ok });
+                agenda.tell(due, SessionFact::AudioChecked { batch, ok });
             }
-            Output::End { link } if !self.chance(self.mood.silent * 3) => {
+            SessionOrder::End { link } if !self.chance(self.mood.silent * 3) => {
                 let due = at + ms(self.rng.random_range(0..6_000));
-                agenda.wire(due, *link, Input::StreamComplete { link: *link });
+                agenda.wire(due, *link, SessionFact::StreamComplete { link: *link });
             }
-            Output::Disconnect { link } => {
+            SessionOrder::Disconnect { link } => {
                 self.up = None;
                 if self.chance(50) {
                     let reason = "closed by us".into();
                     agenda.tell(
                         at,
-                        Input::Disconnected {
+                        SessionFact::Disconnected {
                             link: *link,
                             reason,
                         },

@@ -3,16 +3,16 @@
 use crate::sts::{Reply, Sts, Welcome, at, ms};
 use crate::world::{Agenda, Item, World};
 use dub_engine::{
-    AckStatus, At, BackpressureAction, Event, Fatal, Input, Level, LinkId, Outcome, Output,
-    ProtocolErrorKind, Resolution, Session, SessionConfig,
+    AckStatus, At, BackpressureAction, Event, Fatal, Level, LinkId, Outcome, ProtocolErrorKind,
+    Resolution, Session, SessionConfig, SessionFact, SessionOrder,
 };
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-type Fact = fn(LinkId, String) -> Input;
+type Fact = fn(LinkId, String) -> SessionFact;
 
-fn processed(link: LinkId, id: String, sequence: Option<u64>, outcome: Outcome) -> Input {
-    Input::Processed {
+fn processed(link: LinkId, id: String, sequence: Option<u64>, outcome: Outcome) -> SessionFact {
+    SessionFact::Processed {
         link,
         id,
         sequence,
@@ -28,9 +28,9 @@ fn failed(code: &str, retryable: bool) -> Outcome {
     }
 }
 
-fn error(link: LinkId, code: &str, fatal: bool, id: Option<String>) -> Input {
+fn error(link: LinkId, code: &str, fatal: bool, id: Option<String>) -> SessionFact {
     let message = "hostile".to_owned();
-    Input::StsError {
+    SessionFact::StsError {
         link,
         code: code.to_owned(),
         retryable: false,
@@ -40,8 +40,8 @@ fn error(link: LinkId, code: &str, fatal: bool, id: Option<String>) -> Input {
     }
 }
 
-fn malformed(link: LinkId, kind: ProtocolErrorKind, count: u64) -> Input {
-    Input::Malformed {
+fn malformed(link: LinkId, kind: ProtocolErrorKind, count: u64) -> SessionFact {
+    SessionFact::Malformed {
         link,
         kind,
         count,
@@ -73,12 +73,12 @@ const FACTS: [(&str, Fact); 24] = [
             failed("TIMEOUT", true),
         )
     }),
-    ("an ack of an id never sent", |link, _| Input::Acked {
+    ("an ack of an id never sent", |link, _| SessionFact::Acked {
         link,
         id: "nobody".into(),
         status: AckStatus::Queued,
     }),
-    ("an ack that comes twice", |link, id| Input::Acked {
+    ("an ack that comes twice", |link, id| SessionFact::Acked {
         link,
         id,
         status: AckStatus::Queued,
@@ -98,14 +98,14 @@ const FACTS: [(&str, Fact); 24] = [
     ("an empty code", |link, id| {
         processed(link, id, Some(0), failed("", true))
     }),
-    ("stream:ready again", |link, _| Input::Ready {
+    ("stream:ready again", |link, _| SessionFact::Ready {
         link,
         max_inflight: Some(1),
     }),
-    ("stream:complete unasked", |link, _| Input::StreamComplete {
-        link,
+    ("stream:complete unasked", |link, _| {
+        SessionFact::StreamComplete { link }
     }),
-    ("connected again", |link, _| Input::Connected { link }),
+    ("connected again", |link, _| SessionFact::Connected { link }),
     ("an error about nothing", |link, _| {
         error(link, "MODEL_ERROR", false, None)
     }),
@@ -125,7 +125,7 @@ const FACTS: [(&str, Fact); 24] = [
         processed(link + 1, id, Some(0), Outcome::Audio)
     }),
     ("a loss of a connection long gone", |_, _| {
-        Input::Disconnected {
+        SessionFact::Disconnected {
             link: 0,
             reason: "again".into(),
         }
@@ -133,14 +133,16 @@ const FACTS: [(&str, Fact); 24] = [
     ("not json", |link, _| {
         malformed(link, ProtocolErrorKind::BadJson, 1)
     }),
-    ("slow_down for ever", |link, _| Input::Backpressure {
+    ("slow_down for ever", |link, _| SessionFact::Backpressure {
         link,
         action: BackpressureAction::SlowDown,
         delay: Some(Duration::MAX),
     }),
-    ("a check nobody asked for", |_, _| Input::AudioChecked {
-        batch: 77,
-        ok: Ok(()),
+    ("a check nobody asked for", |_, _| {
+        SessionFact::AudioChecked {
+            batch: 77,
+            ok: Ok(()),
+        }
     }),
 ];
 
@@ -155,7 +157,7 @@ fn every_hostile_fact_is_named_and_costs_at_most_its_fragment() {
         let mut world = World::scripted(&SessionConfig::default(), sts);
         world.agenda.tell(
             at(6.0),
-            Input::SegmentReady {
+            SessionFact::SegmentReady {
                 batch: 0,
                 sendable: true,
                 bytes: 1_000,
@@ -163,13 +165,13 @@ fn every_hostile_fact_is_named_and_costs_at_most_its_fragment() {
         );
         world.agenda.tell(
             at(12.0),
-            Input::SegmentReady {
+            SessionFact::SegmentReady {
                 batch: 1,
                 sendable: true,
                 bytes: 1_000,
             },
         );
-        world.agenda.tell(at(12.1), Input::InputEnded);
+        world.agenda.tell(at(12.1), SessionFact::InputEnded);
         let act = Box::new(move |sts: &mut Sts, now, agenda: &mut Agenda<Sts>| {
             let (link, id, ..) = sts.sent[0];
             agenda.tell(now, fact(link, id.to_string()));
@@ -181,7 +183,7 @@ fn every_hostile_fact_is_named_and_costs_at_most_its_fragment() {
             .heard
             .iter()
             .filter_map(|output| match output {
-                Output::Event(Event::ProtocolError { kind, .. }) => Some(kind.to_string()),
+                SessionOrder::Event(Event::ProtocolError { kind, .. }) => Some(kind.to_string()),
                 _ => None,
             })
             .collect();
@@ -215,11 +217,11 @@ fn ten_thousand_events_in_a_second_change_nothing_and_are_logged_once_per_kind()
             ),
             1 => malformed(link, ProtocolErrorKind::WrongType, 1),
             2 => error(link, "RATE_LIMIT", false, None),
-            3 => Input::Ready {
+            3 => SessionFact::Ready {
                 link,
                 max_inflight: Some(1_000_000_000),
             },
-            _ => Input::Acked {
+            _ => SessionFact::Acked {
                 link,
                 id: "x".repeat(10_000),
                 status: AckStatus::Processing,
@@ -232,7 +234,7 @@ fn ten_thousand_events_in_a_second_change_nothing_and_are_logged_once_per_kind()
     let mut counts: BTreeMap<ProtocolErrorKind, (usize, usize)> = BTreeMap::new();
     let mut loud = 0;
     for output in &world.heard {
-        let Output::Event(event) = output else {
+        let SessionOrder::Event(event) = output else {
             continue;
         };
         loud += usize::from(event.level() >= Level::Warn);
@@ -266,11 +268,11 @@ fn ten_thousand_events_in_a_second_change_nothing_and_are_logged_once_per_kind()
 fn a_flood_counts_every_event_that_was_dropped() {
     let mut session = Session::new(SessionConfig::default());
     for count in [9_000, 1] {
-        session.handle_input(At::ZERO, malformed(1, ProtocolErrorKind::Flood, count));
+        session.handle(At::ZERO, malformed(1, ProtocolErrorKind::Flood, count));
     }
-    let told: Vec<String> = std::iter::from_fn(|| session.poll_output())
+    let told: Vec<String> = std::iter::from_fn(|| session.poll_order())
         .filter_map(|output| match output {
-            Output::Event(event) => Some(event.to_string()),
+            SessionOrder::Event(event) => Some(event.to_string()),
             _ => None,
         })
         .collect();
@@ -309,7 +311,7 @@ fn any_confirmed_limit_is_brought_into_range() {
         assert_eq!(world.session.max_inflight(), limit, "{confirmed:?}");
         let complained = world.heard.iter().any(|output| {
             let bad = ProtocolErrorKind::BadValue;
-            matches!(output, Output::Event(Event::ProtocolError { kind, .. }) if *kind == bad)
+            matches!(output, SessionOrder::Event(Event::ProtocolError { kind, .. }) if *kind == bad)
         });
         assert_eq!(complained, complains, "{confirmed:?}");
     }
@@ -329,7 +331,7 @@ fn megabytes_of_words_are_cut_short() {
             message: long.clone(),
         };
         agenda.tell(now, processed(link, id.to_string(), None, outcome));
-        agenda.tell(now, Input::Disconnected { link, reason: long });
+        agenda.tell(now, SessionFact::Disconnected { link, reason: long });
     });
     world.agenda.put(at(6.5), Item::Act(act));
     world.run();
@@ -346,27 +348,27 @@ fn megabytes_of_words_are_cut_short() {
 #[test]
 fn a_clock_that_goes_back_and_repeated_batches_do_no_harm() {
     let mut session = Session::new(SessionConfig::default());
-    session.handle_input(at(100.0), Input::Start);
-    session.handle_input(
+    session.handle(at(100.0), SessionFact::Start);
+    session.handle(
         at(1.0),
-        Input::SegmentReady {
+        SessionFact::SegmentReady {
             batch: 5,
             sendable: true,
             bytes: 1_000,
         },
     );
     // Told twice, and one that is older: neither is a new segment.
-    session.handle_input(
+    session.handle(
         at(1.0),
-        Input::SegmentReady {
+        SessionFact::SegmentReady {
             batch: 5,
             sendable: true,
             bytes: 1_000,
         },
     );
-    session.handle_input(
+    session.handle(
         at(1.0),
-        Input::SegmentReady {
+        SessionFact::SegmentReady {
             batch: 4,
             sendable: true,
             bytes: 1_000,
@@ -392,28 +394,28 @@ fn a_drained_session_stays_drained_and_asks_for_nothing() {
     });
     let session = &mut world.session;
     for input in [
-        Input::Start,
-        Input::Connected { link: 1 },
-        Input::ConnectFailed {
+        SessionFact::Start,
+        SessionFact::Connected { link: 1 },
+        SessionFact::ConnectFailed {
             link: 1,
             reason: String::new(),
             fatal,
         },
-        Input::Disconnected {
+        SessionFact::Disconnected {
             link: 1,
             reason: String::new(),
         },
-        Input::Ready {
+        SessionFact::Ready {
             link: 1,
             max_inflight: None,
         },
         error(1, "AUTH_FAILED", true, None),
-        Input::InputEnded,
+        SessionFact::InputEnded,
     ] {
-        session.handle_input(at(60.0), input);
+        session.handle(at(60.0), input);
     }
-    while let Some(output) = session.poll_output() {
-        let quiet = matches!(output, Output::Event(Event::ProtocolError { .. }));
+    while let Some(output) = session.poll_order() {
+        let quiet = matches!(output, SessionOrder::Event(Event::ProtocolError { .. }));
         assert!(quiet, "{output:?}");
     }
     assert_eq!(session.poll_timeout(), None);

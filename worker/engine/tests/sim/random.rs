@@ -5,7 +5,7 @@
 
 use crate::chaos;
 use crate::world::World;
-use dub_engine::{End, Event, OriginalReason, Output, ProtocolErrorKind, Resolution};
+use dub_engine::{End, Event, OriginalReason, ProtocolErrorKind, Resolution, SessionOrder};
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -80,11 +80,11 @@ fn note(world: &World<chaos::Chaos>, paths: &mut Paths) {
     }
     for output in &world.heard {
         match output {
-            Output::Event(Event::ProtocolError { kind, .. }) => add(kind.label(), 1),
-            Output::Event(Event::Reconnected { .. }) => add("reconnected", 1),
-            Output::Drained(End::Complete) => add("complete", 1),
-            Output::Drained(End::Gone) => add("gone", 1),
-            Output::Drained(End::Refused { .. }) => add("refused", 1),
+            SessionOrder::Event(Event::ProtocolError { kind, .. }) => add(kind.label(), 1),
+            SessionOrder::Event(Event::Reconnected { .. }) => add("reconnected", 1),
+            SessionOrder::Drained(End::Complete) => add("complete", 1),
+            SessionOrder::Drained(End::Gone) => add("gone", 1),
+            SessionOrder::Drained(End::Refused { .. }) => add("refused", 1),
             _ => {}
         }
     }

@@ -2,8 +2,8 @@
 
 use crate::world::{Agenda, Item, Peer, World};
 use dub_engine::{
-    AckStatus, At, BackpressureAction, BadAudio, Fatal, FragmentId, Input, LinkId, Outcome, Output,
-    SessionConfig,
+    AckStatus, At, BackpressureAction, BadAudio, Fatal, FragmentId, LinkId, Outcome, SessionConfig,
+    SessionFact, SessionOrder,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -105,15 +105,15 @@ impl Sts {
         &self,
         at: At,
         agenda: &mut Agenda<Self>,
-        fact: impl FnOnce(LinkId) -> Input,
+        fact: impl FnOnce(LinkId) -> SessionFact,
     ) {
         if let Some(link) = self.up {
             agenda.wire(at, link, fact(link));
         }
     }
 
-    fn answer(&mut self, at: At, output: &Output, agenda: &mut Agenda<Self>) {
-        let Output::Send {
+    fn answer(&mut self, at: At, output: &SessionOrder, agenda: &mut Agenda<Self>) {
+        let SessionOrder::Send {
             link,
             batch,
             id,
@@ -125,7 +125,7 @@ impl Sts {
         let (link, batch, id, sequence) = (*link, *batch, *id, *sequence);
         self.sent.push((link, id, batch, sequence));
         let text = id.to_string();
-        let ack = Input::Acked {
+        let ack = SessionFact::Acked {
             link,
             id: text.clone(),
             status: AckStatus::Queued,
@@ -165,7 +165,7 @@ impl Sts {
             },
             Reply::FailTwice(code, retryable) => {
                 let code = code.to_owned();
-                let error = Input::StsError {
+                let error = SessionFact::StsError {
                     link,
                     code: code.clone(),
                     retryable,
@@ -184,7 +184,7 @@ impl Sts {
         agenda.wire(
             due,
             link,
-            Input::Processed {
+            SessionFact::Processed {
                 link,
                 id: text,
                 sequence: Some(sequence),
@@ -195,9 +195,9 @@ impl Sts {
 }
 
 impl Peer for Sts {
-    fn on_output(&mut self, at: At, output: &Output, agenda: &mut Agenda<Self>) {
+    fn on_output(&mut self, at: At, output: &SessionOrder, agenda: &mut Agenda<Self>) {
         match output {
-            Output::Connect { link } => {
+            SessionOrder::Connect { link } => {
                 let link = *link;
                 let soon = at + ms(20);
                 match self.door {
@@ -205,14 +205,14 @@ impl Peer for Sts {
                         soon,
                         Item::Act(Box::new(move |sts: &mut Self, at, agenda| {
                             sts.up = Some(link);
-                            agenda.tell(at, Input::Connected { link });
+                            agenda.tell(at, SessionFact::Connected { link });
                         })),
                     ),
                     Door::Refused => {
                         let reason = "connection refused".to_owned();
                         agenda.tell(
                             soon,
-                            Input::ConnectFailed {
+                            SessionFact::ConnectFailed {
                                 link,
                                 reason,
                                 fatal: None,
@@ -228,7 +228,7 @@ impl Peer for Sts {
                         let reason = "refused".to_owned();
                         agenda.tell(
                             soon,
-                            Input::ConnectFailed {
+                            SessionFact::ConnectFailed {
                                 link,
                                 reason,
                                 fatal,
@@ -237,16 +237,16 @@ impl Peer for Sts {
                     }
                 }
             }
-            Output::Init { link } => {
+            SessionOrder::Init { link } => {
                 let link = *link;
                 self.amnesia = false;
                 match self.welcome {
                     Welcome::Ready(max_inflight) => {
-                        agenda.wire(at + ms(30), link, Input::Ready { link, max_inflight });
+                        agenda.wire(at + ms(30), link, SessionFact::Ready { link, max_inflight });
                     }
                     Welcome::Silent => {}
                     Welcome::Error(code) => {
-                        let error = Input::StsError {
+                        let error = SessionFact::StsError {
                             link,
                             code: code.to_owned(),
                             retryable: false,
@@ -258,8 +258,8 @@ impl Peer for Sts {
                     }
                 }
             }
-            Output::Send { .. } => self.answer(at, output, agenda),
-            Output::Decode { batch, .. } => {
+            SessionOrder::Send { .. } => self.answer(at, output, agenda),
+            SessionOrder::Decode { batch, .. } => {
                 let batch = *batch;
                 if self.endless.contains(&batch) {
                     return;
@@ -271,12 +271,16 @@ impl Peer for Sts {
                 } else {
                     Ok(())
                 };
-                agenda.tell(at + ms(15), Input::AudioChecked { batch, ok });
+                agenda.tell(at + ms(15), SessionFact::AudioChecked { batch, ok });
             }
-            Output::End { link } if self.completes => {
-                agenda.wire(at + ms(25), *link, Input::StreamComplete { link: *link });
+            SessionOrder::End { link } if self.completes => {
+                agenda.wire(
+                    at + ms(25),
+                    *link,
+                    SessionFact::StreamComplete { link: *link },
+                );
             }
-            Output::Disconnect { .. } => self.up = None,
+            SessionOrder::Disconnect { .. } => self.up = None,
             _ => {}
         }
     }
@@ -301,7 +305,7 @@ impl World<Sts> {
     }
 
     /// Lets the service say something at a moment, if it is connected.
-    pub(crate) fn say(&mut self, at: At, fact: impl FnOnce(LinkId) -> Input + 'static) {
+    pub(crate) fn say(&mut self, at: At, fact: impl FnOnce(LinkId) -> SessionFact + 'static) {
         let act = Box::new(move |sts: &mut Sts, at, agenda: &mut Agenda<Sts>| {
             sts.say(at, agenda, fact);
         });
@@ -310,7 +314,7 @@ impl World<Sts> {
 
     pub(crate) fn backpressure(&mut self, at: At, action: BackpressureAction, delay: Option<u64>) {
         let delay = delay.map(ms);
-        self.say(at, move |link| Input::Backpressure {
+        self.say(at, move |link| SessionFact::Backpressure {
             link,
             action,
             delay,
@@ -323,7 +327,7 @@ impl World<Sts> {
             sts.door = door;
             if let Some(link) = sts.up.take() {
                 let reason = "closed by server".to_owned();
-                agenda.tell(at, Input::Disconnected { link, reason });
+                agenda.tell(at, SessionFact::Disconnected { link, reason });
             }
         });
         self.agenda.put(at, Item::Act(act));

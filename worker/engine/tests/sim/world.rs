@@ -2,14 +2,14 @@
 
 use crate::reference::Reference;
 use dub_engine::session::Load;
-use dub_engine::{At, Event, Input, Level, LinkId, Output, Session, SessionConfig};
+use dub_engine::{At, Event, Level, LinkId, Session, SessionConfig, SessionFact, SessionOrder};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// The other side: everything the session gives orders to.
 pub(crate) trait Peer: Sized {
     /// Carries out an order; answers come as facts put on the agenda.
-    fn on_output(&mut self, at: At, output: &Output, agenda: &mut Agenda<Self>);
+    fn on_output(&mut self, at: At, output: &SessionOrder, agenda: &mut Agenda<Self>);
 
     /// Whether what was put on the wire of `link` still arrives.
     fn delivers(&self, link: LinkId) -> bool;
@@ -21,9 +21,9 @@ pub(crate) type Act<P> = Box<dyn FnOnce(&mut P, At, &mut Agenda<P>)>;
 /// What is going to happen.
 pub(crate) enum Item<P: Peer> {
     /// Told to the session in any case.
-    Tell(Input),
+    Tell(SessionFact),
     /// On the wire of a link: told if the link still delivers then.
-    Wire(LinkId, Input),
+    Wire(LinkId, SessionFact),
     /// Something the peer does.
     Act(Act<P>),
 }
@@ -40,11 +40,11 @@ impl<P: Peer> Agenda<P> {
         self.items.insert((at, self.next), item);
     }
 
-    pub(crate) fn tell(&mut self, at: At, input: Input) {
+    pub(crate) fn tell(&mut self, at: At, input: SessionFact) {
         self.put(at, Item::Tell(input));
     }
 
-    pub(crate) fn wire(&mut self, at: At, link: LinkId, input: Input) {
+    pub(crate) fn wire(&mut self, at: At, link: LinkId, input: SessionFact) {
         self.put(at, Item::Wire(link, input));
     }
 }
@@ -58,7 +58,7 @@ pub(crate) struct World<P: Peer> {
     /// Lines of the timeline; `None`: not wanted.
     pub(crate) timeline: Option<Vec<String>>,
     /// Events and endings, for counting what happened.
-    pub(crate) heard: Vec<Output>,
+    pub(crate) heard: Vec<SessionOrder>,
     /// The most of each that was ever held.
     pub(crate) most_load: Load,
     /// Loudest event so far.
@@ -83,7 +83,7 @@ impl<P: Peer> World<P> {
             loudest: Level::Debug,
             steps: 0,
         };
-        world.agenda.tell(At::ZERO, Input::Start);
+        world.agenda.tell(At::ZERO, SessionFact::Start);
         world
     }
 
@@ -94,7 +94,7 @@ impl<P: Peer> World<P> {
             at = at + every;
             self.agenda.tell(
                 at,
-                Input::SegmentReady {
+                SessionFact::SegmentReady {
                     batch,
                     sendable: true,
                     bytes: 1_000,
@@ -102,7 +102,7 @@ impl<P: Peer> World<P> {
             );
         }
         self.agenda
-            .tell(at + Duration::from_millis(100), Input::InputEnded);
+            .tell(at + Duration::from_millis(100), SessionFact::InputEnded);
     }
 
     /// Runs until nothing is left to happen.
@@ -160,7 +160,7 @@ impl<P: Peer> World<P> {
                 }
             }
         }
-        while let Some(output) = self.session.poll_output() {
+        while let Some(output) = self.session.poll_order() {
             self.reference.output(at, &output);
             self.note(&output);
             self.peer.on_output(at, &output, &mut self.agenda);
@@ -177,25 +177,25 @@ impl<P: Peer> World<P> {
         most.remembered = most.remembered.max(load.remembered);
     }
 
-    fn tell(&mut self, input: Input) {
+    fn tell(&mut self, input: SessionFact) {
         self.reference.input(self.now, &input);
         if let Some(timeline) = &mut self.timeline {
             match &input {
-                Input::SegmentReady { batch, .. } => {
+                SessionFact::SegmentReady { batch, .. } => {
                     timeline.push(format!("{} < segment_ready batch={batch}", self.now));
                 }
-                Input::InputEnded => timeline.push(format!("{} < input_ended", self.now)),
+                SessionFact::InputEnded => timeline.push(format!("{} < input_ended", self.now)),
                 _ => {}
             }
         }
-        self.session.handle_input(self.now, input);
+        self.session.handle(self.now, input);
     }
 
-    fn note(&mut self, output: &Output) {
-        if let Output::Event(event) = output {
+    fn note(&mut self, output: &SessionOrder) {
+        if let SessionOrder::Event(event) = output {
             self.loudest = self.loudest.max(event.level());
         }
-        if matches!(output, Output::Event(_) | Output::Drained(_)) {
+        if matches!(output, SessionOrder::Event(_) | SessionOrder::Drained(_)) {
             self.heard.push(output.clone());
         }
         let Some(timeline) = &mut self.timeline else {
@@ -203,23 +203,23 @@ impl<P: Peer> World<P> {
         };
         let line = match output {
             // Said by an event as well, or too much detail.
-            Output::Connect { .. }
-            | Output::Send { .. }
-            | Output::Decode { .. }
-            | Output::Forget { .. }
-            | Output::Drained(_)
-            | Output::Event(Event::FragmentAcked { .. }) => return,
-            Output::Event(event) => event.to_string(),
-            Output::Init { link } => format!("> init link={link}"),
-            Output::Applied { link, .. } => format!("> applied link={link}"),
-            Output::Resolve { batch, with } => match with {
+            SessionOrder::Connect { .. }
+            | SessionOrder::Send { .. }
+            | SessionOrder::Decode { .. }
+            | SessionOrder::Forget { .. }
+            | SessionOrder::Drained(_)
+            | SessionOrder::Event(Event::FragmentAcked { .. }) => return,
+            SessionOrder::Event(event) => event.to_string(),
+            SessionOrder::Init { link } => format!("> init link={link}"),
+            SessionOrder::Applied { link, .. } => format!("> applied link={link}"),
+            SessionOrder::Resolve { batch, with } => match with {
                 dub_engine::Resolution::Dubbed { .. } => format!("> resolve batch={batch} dubbed"),
                 dub_engine::Resolution::Original(reason) => {
                     format!("> resolve batch={batch} original {reason}")
                 }
             },
-            Output::End { link } => format!("> end link={link}"),
-            Output::Disconnect { link } => format!("> disconnect link={link}"),
+            SessionOrder::End { link } => format!("> end link={link}"),
+            SessionOrder::Disconnect { link } => format!("> disconnect link={link}"),
         };
         timeline.push(format!("{} {line}", self.now));
     }

@@ -19,11 +19,11 @@ fn sent(segments: u64) -> (Dubbing, Vec<FragmentId>) {
     let cli = ["worker", "--sts-service-url", "http://127.0.0.1:1"];
     let mut dubbing = Dubbing::new(&Config::from(&Cli::try_parse_from(cli).unwrap())).unwrap();
     dubbing.start(At::ZERO, &AacFormat::lc(48_000, 2));
-    let ready = Input::Ready {
+    let ready = SessionFact::Ready {
         link: LINK,
         max_inflight: Some(3),
     };
-    for input in [Input::Connected { link: LINK }, ready] {
+    for input in [SessionFact::Connected { link: LINK }, ready] {
         while dubbing.poll_order(At::ZERO).is_some() {}
         dubbing.handle(At::ZERO, input.into());
     }
@@ -69,7 +69,7 @@ fn answer(batch: usize) -> DubbedAudio {
 }
 
 fn processed(ids: &[FragmentId], batch: usize, audio: DubbedAudio) -> StsFact {
-    let input = Input::Processed {
+    let input = SessionFact::Processed {
         link: LINK,
         id: ids[batch].to_string(),
         sequence: Some(batch as u64),

@@ -8,7 +8,7 @@
 
 use std::time::{Duration, Instant};
 
-use dub_engine::Input;
+use dub_engine::SessionFact;
 use futures_util::{SinkExt as _, StreamExt as _};
 use serde_json::{Value, json};
 use sts_client::{DubbedAudio, StsClient, StsClientConfig, StsFact};
@@ -195,7 +195,7 @@ impl Worker {
     }
 
     /// The next fact, whatever it is.
-    pub async fn fact(&mut self) -> Input {
+    pub async fn fact(&mut self) -> SessionFact {
         let fact = timeout(PATIENCE, self.facts.recv())
             .await
             .expect("a fact in time")
@@ -204,7 +204,7 @@ impl Worker {
         fact.input
     }
 
-    pub async fn kind(&mut self, link: u32) -> Input {
+    pub async fn kind(&mut self, link: u32) -> SessionFact {
         let fact = self.fact().await;
         assert_eq!(link_of(&fact), link, "{fact:?}");
         fact
@@ -212,7 +212,7 @@ impl Worker {
 
     pub async fn connected(&mut self, link: u32) {
         let kind = self.kind(link).await;
-        assert_eq!(kind, Input::Connected { link });
+        assert_eq!(kind, SessionFact::Connected { link });
     }
 
     /// Reads facts up to the end of the link, then makes sure that it is the only end.
@@ -221,8 +221,8 @@ impl Worker {
         let mut before = vec![];
         let reason = loop {
             match self.kind(link).await {
-                Input::Disconnected { link: _, reason } => break reason,
-                Input::ConnectFailed { .. } => panic!("failed after it was connected"),
+                SessionFact::Disconnected { link: _, reason } => break reason,
+                SessionFact::ConnectFailed { .. } => panic!("failed after it was connected"),
                 other => before.push(other),
             }
         };
@@ -249,19 +249,19 @@ impl Worker {
 }
 
 /// The link a fact is about.
-pub fn link_of(fact: &Input) -> u32 {
+pub fn link_of(fact: &SessionFact) -> u32 {
     match fact {
-        Input::Connected { link }
-        | Input::ConnectFailed { link, .. }
-        | Input::Disconnected { link, .. }
-        | Input::MessageCut { link, .. }
-        | Input::Ready { link, .. }
-        | Input::Acked { link, .. }
-        | Input::Processed { link, .. }
-        | Input::Backpressure { link, .. }
-        | Input::StsError { link, .. }
-        | Input::StreamComplete { link }
-        | Input::Malformed { link, .. } => *link,
+        SessionFact::Connected { link }
+        | SessionFact::ConnectFailed { link, .. }
+        | SessionFact::Disconnected { link, .. }
+        | SessionFact::MessageCut { link, .. }
+        | SessionFact::Ready { link, .. }
+        | SessionFact::Acked { link, .. }
+        | SessionFact::Processed { link, .. }
+        | SessionFact::Backpressure { link, .. }
+        | SessionFact::StsError { link, .. }
+        | SessionFact::StreamComplete { link }
+        | SessionFact::Malformed { link, .. } => *link,
         other => panic!("no fact of a link: {other:?}"),
     }
 }
@@ -271,7 +271,7 @@ pub fn link_of(fact: &Input) -> u32 {
 pub struct Ended {
     pub reason: String,
     /// What it said before, in order.
-    pub before: Vec<Input>,
+    pub before: Vec<SessionFact>,
     /// How long it took from the call.
     pub after: Duration,
 }

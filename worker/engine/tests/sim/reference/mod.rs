@@ -8,8 +8,8 @@ mod fragments;
 
 use breaker::{Era, ReferenceBreaker};
 use dub_engine::{
-    At, BackpressureAction, End, Event, FragmentId, Gone, Input, LinkId, OriginalReason, Outcome,
-    Output, Resolution, Session, SessionConfig,
+    At, BackpressureAction, End, Event, FragmentId, Gone, LinkId, OriginalReason, Outcome,
+    Resolution, Session, SessionConfig, SessionFact, SessionOrder,
 };
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
@@ -174,22 +174,24 @@ impl Reference {
     }
 
     /// Takes in what the session is about to be told.
-    pub(crate) fn input(&mut self, at: At, input: &Input) {
+    pub(crate) fn input(&mut self, at: At, input: &SessionFact) {
         match input {
-            Input::SegmentReady {
+            SessionFact::SegmentReady {
                 batch, sendable, ..
             } => {
                 self.segment(at, *batch, (!sendable).then_some(OriginalReason::NotSent));
             }
-            Input::SegmentSilent { batch } => {
+            SessionFact::SegmentSilent { batch } => {
                 self.segment(at, *batch, Some(OriginalReason::NoAudio));
             }
-            Input::ConnectFailed { link, fatal, .. } if self.has(*link) => match fatal {
+            SessionFact::ConnectFailed { link, fatal, .. } if self.has(*link) => match fatal {
                 Some(_) if !self.worked => self.refuse(),
                 _ => self.lost(at),
             },
-            Input::Disconnected { link, .. } if self.has(*link) => self.lost(at),
-            Input::Ready { link, max_inflight } if self.has(*link) && self.stage == Stage::Init => {
+            SessionFact::Disconnected { link, .. } if self.has(*link) => self.lost(at),
+            SessionFact::Ready { link, max_inflight }
+                if self.has(*link) && self.stage == Stage::Init =>
+            {
                 self.enter(Stage::Up, None);
                 self.ready = true;
                 self.prove(at);
@@ -197,7 +199,7 @@ impl Reference {
                 let configured = i64::from(self.config.max_inflight);
                 self.limit = max_inflight.unwrap_or(configured).clamp(1, configured) as usize;
             }
-            Input::Processed {
+            SessionFact::Processed {
                 link, id, outcome, ..
             } => {
                 let parsed = FragmentId::parse(id);
@@ -215,7 +217,7 @@ impl Reference {
                     }
                 }
             }
-            Input::StsError {
+            SessionFact::StsError {
                 link,
                 code,
                 retryable,
@@ -225,8 +227,8 @@ impl Reference {
             } if self.has(*link) => {
                 self.failed(at, code, *retryable, *fatal, id.as_deref());
             }
-            Input::AudioChecked { batch, ok } => self.checked(*batch, ok.is_ok()),
-            Input::Backpressure {
+            SessionFact::AudioChecked { batch, ok } => self.checked(*batch, ok.is_ok()),
+            SessionFact::Backpressure {
                 link,
                 action,
                 delay,
@@ -237,10 +239,12 @@ impl Reference {
                     (delay, self.slowed.map_or(at, |(_, since)| since))
                 });
             }
-            Input::StreamComplete { link } if self.has(*link) && self.stage == Stage::Ending => {
+            SessionFact::StreamComplete { link }
+                if self.has(*link) && self.stage == Stage::Ending =>
+            {
                 self.enter(Stage::Over, None);
             }
-            Input::InputEnded => {
+            SessionFact::InputEnded => {
                 self.input_ended = true;
                 self.next_connect = None;
                 if matches!(self.stage, Stage::Idle | Stage::Down) {
@@ -252,9 +256,9 @@ impl Reference {
     }
 
     /// Checks what the session ordered.
-    pub(crate) fn output(&mut self, at: At, output: &Output) {
+    pub(crate) fn output(&mut self, at: At, output: &SessionOrder) {
         match output {
-            Output::Connect { link } => {
+            SessionOrder::Connect { link } => {
                 assert_eq!(*link, self.link + 1, "links are numbered");
                 if self.stage == Stage::Idle {
                     assert_eq!(self.link, 0);
@@ -266,7 +270,7 @@ impl Reference {
                 self.link = *link;
                 self.enter(Stage::Connecting, Some(at + self.config.ready_timeout * 2));
             }
-            Output::Init { link } => {
+            SessionOrder::Init { link } => {
                 assert_eq!(*link, self.link);
                 if self.stage == Stage::Up {
                     assert!(self.must_init, "an init out of the blue");
@@ -283,7 +287,7 @@ impl Reference {
                 (self.paused, self.slowed, self.last_sent) = (false, None, At::ZERO);
                 self.enter(Stage::Init, Some(at + self.config.ready_timeout));
             }
-            Output::Send {
+            SessionOrder::Send {
                 link,
                 batch,
                 id,
@@ -291,15 +295,15 @@ impl Reference {
             } => {
                 self.sent(at, *link, *batch, *id, *sequence);
             }
-            Output::Applied { link, id } => {
+            SessionOrder::Applied { link, id } => {
                 assert_eq!(*link, self.link);
                 assert!(self.must_apply.remove(id), "applied without good audio");
             }
-            Output::Decode { batch, id, .. } => {
+            SessionOrder::Decode { batch, id, .. } => {
                 assert_eq!(self.checking.get(id).map(|sent| sent.batch), Some(*batch));
                 assert!(self.payloads.contains(id), "nothing to decode");
             }
-            Output::Forget { id } => {
+            SessionOrder::Forget { id } => {
                 assert!(
                     !self.checking.contains_key(id),
                     "forgets what is being checked"
@@ -311,7 +315,7 @@ impl Reference {
                 );
                 self.payloads.remove(id);
             }
-            Output::Resolve { batch, with } => {
+            SessionOrder::Resolve { batch, with } => {
                 assert_eq!(
                     self.unresolved.pop_front(),
                     Some(*batch),
@@ -330,12 +334,12 @@ impl Reference {
                 }
                 self.resolved.push((*batch, *with));
             }
-            Output::End { link } => {
+            SessionOrder::End { link } => {
                 assert!(self.input_ended && *link == self.link && self.stage == Stage::Up);
                 assert!(self.waiting.is_empty() && self.out.is_empty() && self.checking.is_empty());
                 self.enter(Stage::Ending, Some(at + self.config.complete_timeout));
             }
-            Output::Disconnect { link } => {
+            SessionOrder::Disconnect { link } => {
                 assert_eq!(*link, self.link);
                 self.must_disconnect = false;
                 if matches!(self.stage, Stage::Ending | Stage::Over) {
@@ -344,7 +348,7 @@ impl Reference {
                     self.lost(at);
                 }
             }
-            Output::Drained(end) => {
+            SessionOrder::Drained(end) => {
                 assert!(!self.drained, "drained twice");
                 assert!(self.unresolved.is_empty() && self.out.is_empty());
                 assert_eq!(self.stage, Stage::Over);
@@ -356,9 +360,11 @@ impl Reference {
                 assert!(fits, "drained as {end:?}");
                 self.drained = true;
             }
-            Output::Event(Event::Fallback { batch, reason }) => self.fallback(at, *batch, *reason),
-            Output::Event(Event::Breaker { to, .. }) => assert_eq!(*to, self.breaker.state()),
-            Output::Event(_) => {}
+            SessionOrder::Event(Event::Fallback { batch, reason }) => {
+                self.fallback(at, *batch, *reason);
+            }
+            SessionOrder::Event(Event::Breaker { to, .. }) => assert_eq!(*to, self.breaker.state()),
+            SessionOrder::Event(_) => {}
         }
     }
 

@@ -4,8 +4,8 @@ use super::{SEGMENT, dubbed, reasons, tell, world};
 use crate::sts::{Reply, Sts, at, ms};
 use crate::world::World;
 use dub_engine::{
-    Event, Input, Level, OriginalReason, Outcome, Output, ProtocolErrorKind, Resolution, Session,
-    SessionConfig,
+    Event, Level, OriginalReason, Outcome, ProtocolErrorKind, Resolution, Session, SessionConfig,
+    SessionFact, SessionOrder,
 };
 
 #[test]
@@ -26,7 +26,7 @@ fn a_tail_too_short_to_send_keeps_its_audio_without_being_a_fallback() {
     let mut world = world(Sts::default());
     world.agenda.tell(
         at(6.0),
-        Input::SegmentReady {
+        SessionFact::SegmentReady {
             batch: 0,
             sendable: true,
             bytes: 1_000,
@@ -34,13 +34,13 @@ fn a_tail_too_short_to_send_keeps_its_audio_without_being_a_fallback() {
     );
     world.agenda.tell(
         at(6.6),
-        Input::SegmentReady {
+        SessionFact::SegmentReady {
             batch: 1,
             sendable: false,
             bytes: 1_000,
         },
     );
-    world.agenda.tell(at(6.6), Input::InputEnded);
+    world.agenda.tell(at(6.6), SessionFact::InputEnded);
     let world = tell("short_tail", world);
     assert_eq!(reasons(&world), ["dubbed", "not_sent"]);
     assert!(world.loudest <= Level::Info);
@@ -56,7 +56,7 @@ fn a_fragment_without_an_answer_gives_its_place_back_after_eight_seconds() {
         world.peer.latencies.insert(batch, ms(11_000));
         world.agenda.tell(
             at(6.0),
-            Input::SegmentReady {
+            SessionFact::SegmentReady {
                 batch,
                 sendable: true,
                 bytes: 1_000,
@@ -65,13 +65,13 @@ fn a_fragment_without_an_answer_gives_its_place_back_after_eight_seconds() {
     }
     world.agenda.tell(
         at(7.0),
-        Input::SegmentReady {
+        SessionFact::SegmentReady {
             batch: 3,
             sendable: true,
             bytes: 1_000,
         },
     );
-    world.agenda.tell(at(20.0), Input::InputEnded);
+    world.agenda.tell(at(20.0), SessionFact::InputEnded);
     let world = tell("fragment_timeout", world);
     assert_eq!(reasons(&world), ["timeout", "timeout", "timeout", "dubbed"]);
 }
@@ -149,33 +149,33 @@ fn an_answer_at_its_very_deadline_is_late() {
 fn what_is_due_is_done_before_a_fact_is_taken_in() {
     // No `handle_timeout` at all: the driver was busy and tells the answer first.
     let mut session = Session::new(SessionConfig::default());
-    session.handle_input(at(0.0), Input::Start);
-    session.handle_input(at(0.0), Input::Connected { link: 1 });
-    session.handle_input(
+    session.handle(at(0.0), SessionFact::Start);
+    session.handle(at(0.0), SessionFact::Connected { link: 1 });
+    session.handle(
         at(0.0),
-        Input::Ready {
+        SessionFact::Ready {
             link: 1,
             max_inflight: None,
         },
     );
-    session.handle_input(
+    session.handle(
         at(6.0),
-        Input::SegmentReady {
+        SessionFact::SegmentReady {
             batch: 0,
             sendable: true,
             bytes: 1_000,
         },
     );
-    let outputs = std::iter::from_fn(|| session.poll_output()).collect::<Vec<_>>();
+    let outputs = std::iter::from_fn(|| session.poll_order()).collect::<Vec<_>>();
     let id = outputs.iter().find_map(|output| match output {
-        Output::Send { id, .. } => Some(*id),
+        SessionOrder::Send { id, .. } => Some(*id),
         _ => None,
     });
     let id = id.expect("sent").to_string();
     let outcome = Outcome::Audio;
-    session.handle_input(
+    session.handle(
         at(14.0),
-        Input::Processed {
+        SessionFact::Processed {
             link: 1,
             id,
             sequence: Some(0),
@@ -183,9 +183,9 @@ fn what_is_due_is_done_before_a_fact_is_taken_in() {
         },
     );
     let with = Resolution::Original(OriginalReason::Timeout);
-    let outputs = std::iter::from_fn(|| session.poll_output()).collect::<Vec<_>>();
+    let outputs = std::iter::from_fn(|| session.poll_order()).collect::<Vec<_>>();
     assert!(
-        outputs.contains(&Output::Resolve { batch: 0, with }),
+        outputs.contains(&SessionOrder::Resolve { batch: 0, with }),
         "{outputs:?}"
     );
 }
@@ -201,7 +201,7 @@ fn hours_of_stream_hold_no_more_than_one_segment() {
             let (id, outcome) = (id.to_string(), Outcome::Audio);
             agenda.tell(
                 now,
-                Input::Processed {
+                SessionFact::Processed {
                     link,
                     id,
                     sequence: Some(sequence),
@@ -222,7 +222,7 @@ fn hours_of_stream_hold_no_more_than_one_segment() {
     assert_eq!(most.remembered, dub_engine::in_flight::REMEMBERED);
     let unknown = world.heard.iter().any(|output| {
         let kind = ProtocolErrorKind::UnknownFragment;
-        matches!(output, Output::Event(Event::ProtocolError { kind: told, .. }) if *told == kind)
+        matches!(output, SessionOrder::Event(Event::ProtocolError { kind: told, .. }) if *told == kind)
     });
     assert!(unknown, "forgotten means unknown");
 }
@@ -240,7 +240,7 @@ fn a_late_answer_frees_its_payload() {
             agenda.wire(
                 now,
                 link,
-                Input::Processed {
+                SessionFact::Processed {
                     link,
                     id: id.to_string(),
                     sequence: Some(sequence),

@@ -3,7 +3,7 @@
 use super::{SEGMENT, reasons, tell, world};
 use crate::sts::{Door, Reply, Sts, Welcome, at, ms};
 use crate::world::World;
-use dub_engine::{BackpressureAction, Gone, Input, Level, LinkId, SessionConfig};
+use dub_engine::{BackpressureAction, Gone, Level, LinkId, SessionConfig, SessionFact};
 
 #[test]
 fn two_in_flight_fall_back_on_disconnect_and_the_stream_starts_over() {
@@ -91,7 +91,7 @@ fn input_that_ends_while_away_ends_the_session_at_once() {
     world.disconnect(at(7.0), Door::Refused);
     world.agenda.tell(
         at(6.0),
-        Input::SegmentReady {
+        SessionFact::SegmentReady {
             batch: 0,
             sendable: true,
             bytes: 1_000,
@@ -99,13 +99,13 @@ fn input_that_ends_while_away_ends_the_session_at_once() {
     );
     world.agenda.tell(
         at(12.0),
-        Input::SegmentReady {
+        SessionFact::SegmentReady {
             batch: 1,
             sendable: true,
             bytes: 1_000,
         },
     );
-    world.agenda.tell(at(12.1), Input::InputEnded);
+    world.agenda.tell(at(12.1), SessionFact::InputEnded);
     tell("ended_while_away", world);
 }
 
@@ -152,8 +152,8 @@ fn an_invalid_config_on_init_ends_the_session() {
     tell("invalid_config", world);
 }
 
-fn auth_failed(link: LinkId) -> Input {
-    Input::StsError {
+fn auth_failed(link: LinkId) -> SessionFact {
+    SessionFact::StsError {
         link,
         code: "AUTH_FAILED".to_owned(),
         retryable: true,
@@ -279,7 +279,7 @@ fn a_limit_on_messages_is_found_out_and_costs_two_links() {
         ..Sts::default()
     });
     for seconds in [6.002, 12.002] {
-        world.say(at(seconds - 0.001), |link| Input::MessageCut {
+        world.say(at(seconds - 0.001), |link| SessionFact::MessageCut {
             link,
             bytes: 160_000,
             certain: false,
@@ -289,14 +289,14 @@ fn a_limit_on_messages_is_found_out_and_costs_two_links() {
     for (batch, bytes) in [(0, 160_000), (1, 161_000), (2, 159_000), (3, 20_000)] {
         world.agenda.tell(
             at(6.0 * (batch as f64 + 1.0)),
-            Input::SegmentReady {
+            SessionFact::SegmentReady {
                 batch,
                 sendable: true,
                 bytes,
             },
         );
     }
-    world.agenda.tell(at(25.0), Input::InputEnded);
+    world.agenda.tell(at(25.0), SessionFact::InputEnded);
     tell("message_limit", world);
 }
 

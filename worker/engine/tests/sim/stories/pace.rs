@@ -2,7 +2,7 @@
 
 use super::{SEGMENT, dubbed, reasons, tell, world};
 use crate::sts::{Sts, Welcome, at, ms};
-use dub_engine::{BackpressureAction, Input};
+use dub_engine::{BackpressureAction, SessionFact};
 
 #[test]
 fn pause_stops_sending_until_none() {
@@ -34,7 +34,7 @@ fn slow_down_waits_before_each_fragment() {
     for batch in 0..3 {
         world.agenda.tell(
             at(6.0),
-            Input::SegmentReady {
+            SessionFact::SegmentReady {
                 batch,
                 sendable: true,
                 bytes: 1_000,
@@ -43,7 +43,7 @@ fn slow_down_waits_before_each_fragment() {
     }
     world.agenda.tell(
         at(12.0),
-        Input::SegmentReady {
+        SessionFact::SegmentReady {
             batch: 3,
             sendable: true,
             bytes: 1_000,
@@ -53,13 +53,13 @@ fn slow_down_waits_before_each_fragment() {
     world.backpressure(at(14.0), BackpressureAction::None, None);
     world.agenda.tell(
         at(18.0),
-        Input::SegmentReady {
+        SessionFact::SegmentReady {
             batch: 4,
             sendable: true,
             bytes: 1_000,
         },
     );
-    world.agenda.tell(at(18.1), Input::InputEnded);
+    world.agenda.tell(at(18.1), SessionFact::InputEnded);
     let world = tell("backpressure_slow_down", world);
     assert_eq!(dubbed(&world), 5);
 }
@@ -74,7 +74,7 @@ fn never_more_than_three_are_out() {
     for batch in 0..5 {
         world.agenda.tell(
             at(6.0),
-            Input::SegmentReady {
+            SessionFact::SegmentReady {
                 batch,
                 sendable: true,
                 bytes: 1_000,
@@ -82,7 +82,7 @@ fn never_more_than_three_are_out() {
         );
     }
     world.peer.latencies.insert(1, ms(1_000));
-    world.agenda.tell(at(6.1), Input::InputEnded);
+    world.agenda.tell(at(6.1), SessionFact::InputEnded);
     let world = tell("max_inflight", world);
     assert_eq!(world.reference.most_out, 3);
     assert_eq!(dubbed(&world), 5);
@@ -110,7 +110,7 @@ fn a_segment_held_by_the_limit_for_eight_seconds_falls_back_unsent() {
     for (batch, ready) in [(0, 6.0), (1, 13.0), (2, 13.5), (3, 13.6), (4, 13.7)] {
         world.agenda.tell(
             at(ready),
-            Input::SegmentReady {
+            SessionFact::SegmentReady {
                 batch,
                 sendable: true,
                 bytes: 1_000,
@@ -118,7 +118,7 @@ fn a_segment_held_by_the_limit_for_eight_seconds_falls_back_unsent() {
         );
     }
     world.peer.welcome = Welcome::Ready(Some(1));
-    world.agenda.tell(at(40.0), Input::InputEnded);
+    world.agenda.tell(at(40.0), SessionFact::InputEnded);
     let world = tell("send_deadline", world);
     assert_eq!(
         reasons(&world),
