@@ -243,20 +243,25 @@ fn pause(pcm: &Pcm, least: usize) -> Option<usize> {
 /// -80 dBFS: the hiss of a codec between words is more.
 const INAUDIBLE: f32 = 1e-4;
 
-/// The sound of one channel at `N` points spread evenly between the samples `at` and `at + 1`.
-pub(crate) fn between<const N: usize>(pcm: &Pcm, at: usize, channel: usize) -> [f32; N] {
-    let (table, last) = (sinc_table(), pcm.frames() - 1);
+/// The sound at `N` points spread evenly between the two middle samples of a window of [`TAPS`].
+pub(crate) fn between<const N: usize>(window: &[f32]) -> [f32; N] {
+    let table = sinc_table();
     std::array::from_fn(|point| {
         let taps = &table[(point + 1) * PHASES / (N + 1) * TAPS..][..TAPS];
-        let heard = taps.iter().enumerate().map(|(k, tap)| {
-            let at = (at + k).saturating_sub(TAPS / 2 - 1).min(last);
-            tap * pcm.samples[at * pcm.channels + channel]
-        });
-        heard.sum()
+        // Sums side by side: one after the other takes six times as long.
+        let mut sums = [0.0; LANES];
+        let lanes = taps.chunks_exact(LANES).zip(window.chunks_exact(LANES));
+        for (taps, samples) in lanes {
+            for ((sum, tap), sample) in sums.iter_mut().zip(taps).zip(samples) {
+                *sum += tap * sample;
+            }
+        }
+        sums.iter().sum()
     })
 }
 
-const TAPS: usize = 32;
+pub(crate) const TAPS: usize = 32;
+const LANES: usize = 8;
 const PHASES: usize = 1024;
 
 fn sinc_table() -> &'static [f32] {

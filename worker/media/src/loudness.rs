@@ -76,16 +76,24 @@ fn peaks(pcm: &Pcm) -> Vec<f32> {
     let mut peaks: Vec<f32> = samples
         .map(|frame| frame.iter().fold(0.0_f32, |peak, x| peak.max(x.abs())))
         .collect();
-    let own = peaks.clone();
-    for at in 1..own.len() {
-        if own[at - 1].max(own[at]) < LOW {
-            continue;
+    let (Some(last), own) = (pcm.frames().checked_sub(1), peaks.clone()) else {
+        return peaks;
+    };
+    for channel in 0..channels {
+        // The sound stands still before its begin and after its end.
+        let line: Vec<f32> = (0..own.len() + fit::TAPS)
+            .map(|at| at.saturating_sub(fit::TAPS / 2 - 1).min(last))
+            .map(|at| pcm.samples[at * channels + channel])
+            .collect();
+        for (at, (pair, window)) in own.windows(2).zip(line.windows(fit::TAPS)).enumerate() {
+            if pair[0].max(pair[1]) < LOW {
+                continue;
+            }
+            let between = fit::between::<BETWEEN>(window).into_iter();
+            let between = between.fold(0.0_f32, |peak, x| peak.max(x.abs()));
+            peaks[at] = peaks[at].max(between);
+            peaks[at + 1] = peaks[at + 1].max(between);
         }
-        let between = (0..channels)
-            .flat_map(|channel| fit::between::<BETWEEN>(pcm, at - 1, channel))
-            .fold(0.0_f32, |peak, x| peak.max(x.abs()));
-        peaks[at - 1] = peaks[at - 1].max(between);
-        peaks[at] = peaks[at].max(between);
     }
     peaks
 }
