@@ -72,9 +72,6 @@ impl Artifacts {
     }
 
     /// Writes an artifact.
-    ///
-    /// # Errors
-    /// When it cannot be written.
     pub fn write(&self, name: &str, contents: impl AsRef<[u8]>) -> Result<PathBuf> {
         let path = self.path(name);
         std::fs::write(&path, contents)

@@ -56,9 +56,6 @@ pub struct Run {
 impl Run {
     /// The run of this process. The first call makes its directory, starts the reaper and takes over
     /// Ctrl-C and SIGTERM.
-    ///
-    /// # Errors
-    /// When the run's directory cannot be made.
     pub fn current() -> Result<&'static Self> {
         static ONCE: Once = Once::new();
         let _one_at_a_time = lock(&STARTING);

@@ -282,17 +282,11 @@ impl Environment {
     }
 
     /// Starts a worker with these options.
-    ///
-    /// # Errors
-    /// When it does not start.
     pub fn start_worker(&self, options: &WorkerOptions) -> Result<Worker> {
         Worker::start(&self.place, options)
     }
 
     /// Copies the finished recording of the output to the artifacts and returns the copy.
-    ///
-    /// # Errors
-    /// When there is none within `patience`.
     pub fn keep_recording(&self, patience: Duration) -> Result<PathBuf> {
         let recording = self
             .media_server()

@@ -425,18 +425,12 @@ impl Evidence {
     }
 
     /// Reads frame numbers, flashes and beeps out of the recording.
-    ///
-    /// # Errors
-    /// When it cannot be read.
     pub fn clock(&self) -> Result<Clock> {
         let recording = self.recording()?.to_owned();
         quietly(move || Clock::read(&recording))
     }
 
     /// Decodes the sound of the recording.
-    ///
-    /// # Errors
-    /// When it cannot be read.
     pub fn sound(&self) -> Result<Sound> {
         let recording = self.recording()?.to_owned();
         quietly(move || Sound::read(&recording))
@@ -496,9 +490,6 @@ impl Evidence {
     }
 
     /// Fails when the worker logged a warning or an error.
-    ///
-    /// # Errors
-    /// With the lines.
     pub fn require_clean_log(&self) -> Result<()> {
         let problems = self.log.problems();
         if problems.is_empty() {

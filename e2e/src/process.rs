@@ -141,17 +141,11 @@ pub struct Group {
 
 impl Group {
     /// An empty group.
-    ///
-    /// # Errors
-    /// When the run's directory cannot be made.
     pub fn new() -> Result<Arc<Self>> {
         Self::marked(Run::current()?.dir())
     }
 
     /// An empty group whose children carry `mark`, a directory inside the run's, by which they can be found.
-    ///
-    /// # Errors
-    /// When the run's directory cannot be made.
     pub fn marked(mark: &Path) -> Result<Arc<Self>> {
         Ok(Arc::new(Self {
             started: Mutex::default(),

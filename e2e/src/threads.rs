@@ -10,9 +10,6 @@ pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 /// Runs an examination with low priority and one at a time: scenarios beside it run in real time.
-///
-/// # Errors
-/// Those of `examine`.
 pub fn quietly<T: Send + 'static>(
     examine: impl FnOnce() -> Result<T> + Send + 'static,
 ) -> Result<T> {

@@ -16,9 +16,6 @@ pub struct Cue {
 }
 
 /// Every cue of a WebVTT file, in the file's order.
-///
-/// # Errors
-/// When ffmpeg cannot read it.
 pub fn read(path: &Path) -> Result<Vec<Cue>> {
     let text = e2e_ffmpeg::subtitles(path).run()?;
     parse(&String::from_utf8(text)?)

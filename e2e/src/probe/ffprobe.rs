@@ -79,17 +79,11 @@ fn number<'de, D: Deserializer<'de>, T: std::str::FromStr>(
 }
 
 /// Streams and container of a file.
-///
-/// # Errors
-/// When ffprobe is missing or cannot read the file.
 pub fn probe(file: &Path) -> Result<Probe> {
     ask(file, Detail::Streams)
 }
 
 /// All packets of the streams that `select` names (`v`, `a`, `v:0`), in file order.
-///
-/// # Errors
-/// As [`probe`].
 pub fn packets(file: &Path, select: &str) -> Result<Vec<Packet>> {
     #[derive(Deserialize)]
     struct Packets {

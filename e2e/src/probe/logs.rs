@@ -126,9 +126,6 @@ pub struct Log {
 
 impl Log {
     /// Reads a log file.
-    ///
-    /// # Errors
-    /// When it cannot be read.
     pub fn read(path: &Path) -> Result<Self> {
         let raw = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
         Ok(Self::parse(String::from_utf8_lossy(&raw).lines()))
@@ -154,9 +151,6 @@ impl Log {
     }
 
     /// The first record of an event.
-    ///
-    /// # Errors
-    /// When there is none.
     pub fn first(&self, event: &str) -> Result<&Record> {
         let found = self.records.iter().find(|it| it.event() == Some(event));
         found.with_context(|| format!("no {event} was logged"))

@@ -71,9 +71,6 @@ pub fn rebuild(directory: &Path) -> Result<std::path::PathBuf> {
 
 /// Puts what has just run into the lists of a directory; what ran before and is still there stays in
 /// `index.html` and `report.json`, while `junit.xml` is about this time only.
-///
-/// # Errors
-/// When they cannot be written.
 pub fn update(directory: &Path, runs: Vec<Run>) -> Result<()> {
     save(&directory.join("junit.xml"), &junit(&runs))?;
     let before = std::fs::read_to_string(directory.join("report.json")).unwrap_or_default();

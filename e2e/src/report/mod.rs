@@ -95,9 +95,6 @@ pub struct Part {
 }
 
 /// Keeps what is known of a part in its directory and makes its page.
-///
-/// # Errors
-/// When it cannot be written.
 pub fn write(directory: &Path, part: &Part) -> Result<Numbers> {
     let text = serde_json::to_string_pretty(part).context("a part as JSON")?;
     save(&directory.join(PART_FILE), &text)?;

@@ -109,9 +109,6 @@ impl Settings {
     }
 
     /// Fails with what is missing and how to get it; says which media server it will be.
-    ///
-    /// # Errors
-    /// When something is missing.
     pub fn check(&self) -> Result<()> {
         for program in OWN_PROGRAMS {
             programs::own(program)?;

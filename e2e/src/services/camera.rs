@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use camera::{Manner, Sent};
 use serde_json::Value;
 
@@ -79,20 +79,6 @@ impl Camera {
             .wait_line("its first packet", patience, |line| {
                 said(line, "playing")?["unix_ms"].as_f64()
             })
-    }
-
-    /// Waits until so many sessions that played have ended, and returns what was sent.
-    ///
-    /// # Errors
-    /// When they have not within `patience`.
-    pub fn wait_ended(&self, sessions: usize, patience: Duration) -> Result<Sent> {
-        let mut ended = 0;
-        self.process
-            .wait_line("that a session has ended", patience, |line| {
-                ended += usize::from(said(line, "ended").is_some());
-                (ended >= sessions).then_some(())
-            })?;
-        self.sent().context("what was sent was not written")
     }
 
     /// What was sent to sessions that have ended; `None` before the first has.

@@ -57,9 +57,6 @@ pub struct EchoSts {
 
 impl EchoSts {
     /// Starts it on a free port; returns when `/health` answers 200.
-    ///
-    /// # Errors
-    /// When it does not start.
     pub fn start(place: &Place, options: EchoStsOptions) -> Result<Self> {
         let journal = place.journal();
         let (process, url) = spawn(place, &options, "127.0.0.1:0", &journal)?;
@@ -94,9 +91,6 @@ impl EchoSts {
     }
 
     /// The journal so far, over all restarts.
-    ///
-    /// # Errors
-    /// When it cannot be read.
     pub fn journal(&self) -> Result<Journal> {
         let files = self.earlier.iter().chain([&self.journal]);
         files
@@ -145,9 +139,6 @@ impl EchoSts {
     }
 
     /// Starts it again on the same port, stopping it first if it runs. The journal goes on.
-    ///
-    /// # Errors
-    /// When it does not start.
     pub fn restart(&mut self) -> Result<()> {
         self.process.stop(STOP_GRACE);
         // A new process begins with an empty file.

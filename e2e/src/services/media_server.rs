@@ -148,9 +148,6 @@ impl MediaServer {
 
     /// Number of readers of an RTSP path of MediaMTX that get what is published from now on; `None` if nobody
     /// publishes it.
-    ///
-    /// # Errors
-    /// When the server does not answer.
     pub fn readers(&self, path: &str) -> Result<Option<usize>> {
         let [_, api, _] = self.ports();
         match self.kind {
@@ -176,9 +173,6 @@ impl MediaServer {
 
     /// Whether somebody publishes the RTMP path now. MediaMTX analyses a new publisher for up to
     /// 2 s of its media before it says so; nginx says it at once.
-    ///
-    /// # Errors
-    /// When the server does not answer.
     pub fn is_rtmp_published(&self, path: &str) -> Result<bool> {
         let [_, http, _] = self.ports();
         match self.kind {
@@ -241,9 +235,6 @@ impl MediaServer {
     }
 
     /// Starts it again on the same ports, stopping it first if it runs.
-    ///
-    /// # Errors
-    /// When it does not start.
     pub fn restart(&mut self) -> Result<()> {
         self.process.stop(STOP_GRACE);
         let (ports, settings) = (self.ports(), &self.settings);

@@ -55,9 +55,6 @@ impl Place {
 }
 
 /// One local HTTP question: the status code and the body.
-///
-/// # Errors
-/// When nobody answers in time.
 pub(crate) fn http_get(url: &str) -> Result<(u16, String)> {
     let agent = ureq::Agent::config_builder()
         .http_status_as_error(false)

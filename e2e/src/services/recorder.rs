@@ -49,9 +49,6 @@ pub struct LateReport {
 
 impl LateReader {
     /// Joins a stream and plays it for `play` of its own time.
-    ///
-    /// # Errors
-    /// When ffmpeg is missing or cannot be started.
     pub fn start(place: &Place, name: &str, url: &str, play: Duration) -> Result<Self> {
         let received = place.scratch.join(format!("{name}.h264"));
         // Only a limit: `finish` stops the player when it has seen enough.
@@ -151,9 +148,6 @@ impl LateReader {
 impl LateReport {
     /// Nothing when a viewer would be content: from the first keyframe on everything decodes, for at
     /// least `least` of stream time.
-    ///
-    /// # Errors
-    /// With everything that is wrong.
     pub fn require_playable(&self, least: Duration) -> Result<()> {
         let mut wrong = Vec::new();
         if !self.first_unit_is_key || !self.first_picture_is_key {

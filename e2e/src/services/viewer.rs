@@ -31,9 +31,6 @@ pub struct Arrival {
 
 impl Viewer {
     /// Joins a stream that is there already.
-    ///
-    /// # Errors
-    /// When ffmpeg is missing or cannot be started.
     pub fn start(place: &Place, name: &str, url: &str) -> Result<Self> {
         let spawn = place.call(name, &e2e_ffmpeg::watch_frames(url, SILENCE));
         Ok(Self(place.group.spawn(&spawn)?))

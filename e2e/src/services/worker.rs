@@ -158,9 +158,6 @@ impl Worker {
     }
 
     /// What another of its pages shows, such as `/captions`: the status code and the body.
-    ///
-    /// # Errors
-    /// When nobody answers in time.
     pub fn page(&self, path: &str) -> Result<(u16, String)> {
         http_get(&self.metrics_url.replace("/metrics", path))
     }
@@ -194,9 +191,6 @@ impl Worker {
     }
 
     /// Waits for a log event of a batch, also one that was logged before.
-    ///
-    /// # Errors
-    /// As [`wait_log`](Self::wait_log).
     pub fn wait_batch(&self, event: &str, batch: u64, patience: Duration) -> Result<Record> {
         let what = format!("{event} of batch {batch}");
         self.wait_record(&what, patience, |record| {
@@ -205,9 +199,6 @@ impl Worker {
     }
 
     /// Waits for a log record for which `is_it` holds.
-    ///
-    /// # Errors
-    /// As [`wait_log`](Self::wait_log).
     pub fn wait_record(
         &self,
         what: &str,
@@ -221,9 +212,6 @@ impl Worker {
     }
 
     /// Waits for it to end by itself.
-    ///
-    /// # Errors
-    /// When it still runs after `patience`.
     pub fn wait_exit(&self, patience: Duration) -> Result<ExitStatus> {
         self.process.wait_exit(patience)
     }
@@ -245,9 +233,6 @@ impl Worker {
     }
 
     /// Tells it to stop with SIGTERM and waits until it has drained.
-    ///
-    /// # Errors
-    /// When it still runs after `patience`.
     pub fn terminate(&self, patience: Duration) -> Result<ExitStatus> {
         self.process.signal(Signal::SIGTERM);
         self.wait_exit(patience)

@@ -142,6 +142,11 @@ fn pieces_of(url: &url::Url, key: &str) -> Vec<String> {
         .flat_map(|piece| [piece.to_owned(), decoded(piece)])
         .filter(|piece| piece.len() >= SHORTEST_SECRET)
         .collect();
+    if let Some(password) = url.password() {
+        // As a header of Basic authorization has both; debug output shows whole requests.
+        let login = format!("{}:{}", decoded(url.username()), decoded(password));
+        pieces.push(gst::glib::base64_encode(login.as_bytes()).into());
+    }
     pieces.sort_by(|a, b| b.len().cmp(&a.len()).then_with(|| a.cmp(b)));
     pieces.dedup();
     pieces
@@ -227,6 +232,7 @@ mod tests {
             ("key9?token=tok_77 refused", "***?*** refused"),
             ("bad password p@ss of anna", "bad password *** of ***"),
             ("(tok_77)", "(***)"),
+            ("Authorization: Basic YW5uYTpwQHNz, ok", "Authorization: Basic ***, ok"),
             (
                 "a key99 and annabel are no secrets",
                 "a key99 and annabel are no secrets",

@@ -45,14 +45,6 @@ impl Alignment {
             .map(|second| (second.offset_ms - self.offset_ms).abs())
             .fold(0.0, f64::max)
     }
-
-    /// The least likeness of any second.
-    pub fn worst_correlation(&self) -> f64 {
-        self.seconds
-            .iter()
-            .map(|second| second.correlation)
-            .fold(1.0, f64::min)
-    }
 }
 
 /// Finds every whole second of `input` in `output`, up to `search_ms` away from

@@ -79,9 +79,6 @@ impl Sound {
     }
 
     /// Half the difference between left and right, which is nothing where there is one channel.
-    ///
-    /// # Errors
-    /// As [`read`](Self::read).
     pub fn difference(media: &Path) -> Result<Self> {
         Self::mixed(media, |channels| match channels {
             [left, right, ..] => (left - right) / 2.0,

@@ -32,9 +32,6 @@ pub struct Stereo {
 
 impl Stereo {
     /// Decodes the first audio track of any file ffmpeg can read.
-    ///
-    /// # Errors
-    /// As [`Sound::read`].
     pub fn read(media: &Path) -> Result<Self> {
         Ok(Self {
             mean: Sound::read(media)?,
