@@ -319,6 +319,14 @@ impl<V, A> Segmenter<V, A> {
         }
     }
 
+    /// How much media must still come before the open segment can be cut; `None` while a track has not
+    /// begun.
+    pub fn missing(&self) -> Option<Duration> {
+        let grid = self.grid.as_ref()?;
+        let reach = grid.video_reach?.min(grid.audio_reach?);
+        Some(self.horizon(grid).since(reach))
+    }
+
     /// Compared with the track itself, not with the grid: video that was held up somewhere and now
     /// delivers its backlog is late, not new.
     fn is_restart(&self, pts: Pts) -> bool {

@@ -79,6 +79,9 @@ fn peaks(pcm: &Pcm) -> Vec<f32> {
     let (Some(last), own) = (pcm.frames().checked_sub(1), peaks.clone()) else {
         return peaks;
     };
+    if own.iter().all(|peak| *peak < LOW) {
+        return peaks;
+    }
     for channel in 0..channels {
         // The sound stands still before its begin and after its end.
         let line: Vec<f32> = (0..own.len() + fit::TAPS)

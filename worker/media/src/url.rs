@@ -232,7 +232,10 @@ mod tests {
             ("key9?token=tok_77 refused", "***?*** refused"),
             ("bad password p@ss of anna", "bad password *** of ***"),
             ("(tok_77)", "(***)"),
-            ("Authorization: Basic YW5uYTpwQHNz, ok", "Authorization: Basic ***, ok"),
+            (
+                "Authorization: Basic YW5uYTpwQHNz, ok",
+                "Authorization: Basic ***, ok",
+            ),
             (
                 "a key99 and annabel are no secrets",
                 "a key99 and annabel are no secrets",

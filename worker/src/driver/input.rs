@@ -130,6 +130,11 @@ impl Input {
         self.life.poll_timeout()
     }
 
+    /// How much media must still come before the next segment can be cut.
+    pub(super) fn missing(&self) -> Option<Duration> {
+        self.segmenter.missing()
+    }
+
     /// A deadline has passed.
     pub(super) fn wake(&mut self, at: At, observer: &Observer) -> Result<(), WorkerError> {
         self.life.wake(at);

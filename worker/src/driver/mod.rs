@@ -28,7 +28,12 @@ use dub_media::{AacFrame, RtmpTarget, egress, m4a};
 
 /// What comes in is taken in at most this often: behind a segment of seconds nobody sees it, and a turn
 /// of the loop costs more than a unit.
-const TURN: Duration = Duration::from_millis(40);
+const TURN: Duration = Duration::from_millis(80);
+/// The same when so little is [missing](LAST_OF_SEGMENT) of a segment that what comes may complete it:
+/// that is when lateness is latency.
+const LAST_TURN: Duration = Duration::from_millis(20);
+/// More than comes at once: ffmpeg sends 107 ms of audio in a packet.
+const LAST_OF_SEGMENT: Duration = Duration::from_millis(250);
 /// Patience with the output's TCP connection at the start.
 const REACH_OUTPUT: Duration = Duration::from_secs(5);
 
@@ -150,7 +155,12 @@ impl Driver {
                     None => std::future::pending().await,
                 }
             };
-            let next_turn = self.clock + (woke + TURN).as_duration();
+            let last = self
+                .input
+                .missing()
+                .is_some_and(|missing| missing < LAST_OF_SEGMENT);
+            let turn = if last { LAST_TURN } else { TURN };
+            let next_turn = self.clock + (woke + turn).as_duration();
             let input = async {
                 // Nobody is woken before, however much comes.
                 tokio::time::sleep_until(next_turn.into()).await;

@@ -32,7 +32,7 @@ const LEAD: Duration = Duration::from_millis(2_300);
 const ON_THE_WAY: Duration = Duration::from_millis(300);
 /// Units leave up to this much before they are due, several at once: players buffer more, and each
 /// time costs more than a unit.
-const EARLY: Duration = Duration::from_millis(40);
+const EARLY: Duration = Duration::from_millis(80);
 /// Seconds between two looks at what the server's machine has not taken, while all is well: the kernel
 /// goes through all connections of the machine for it, some milliseconds long.
 const LOOK_EVERY: u32 = 4;

@@ -1,12 +1,12 @@
 //! Events become log lines, metrics and the status page here, and nowhere else.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use dub_engine::timeline::DropReason;
 use dub_engine::{Heard, Track};
-use metrics::{counter, gauge};
+use metrics::{Counter, counter, gauge};
 
 use crate::telemetry::log_writer::LogWriter;
 use crate::telemetry::names;
@@ -35,6 +35,26 @@ pub struct Observer {
     log: Option<LogWriter>,
     /// Dropped log lines that have been told.
     dropped: Arc<AtomicU64>,
+    /// Of video and audio; looked up once, because every unit counts.
+    flows: Arc<OnceLock<[Flow; 2]>>,
+}
+
+/// What comes and goes of a track.
+#[derive(Debug)]
+struct Flow {
+    bytes: Counter,
+    received: Counter,
+    sent: Counter,
+}
+
+impl Flow {
+    fn of(track: Track) -> Self {
+        Self {
+            bytes: counter!(names::INPUT_BYTES, "track" => track.label()),
+            received: counter!(names::INPUT_FRAMES, "track" => track.label()),
+            sent: counter!(names::OUTPUT_FRAMES, "track" => track.label()),
+        }
+    }
 }
 
 /// One log line with the fields every line has.
@@ -58,6 +78,7 @@ impl Observer {
             board: Arc::new(Board::new(status)),
             log,
             dropped: Arc::default(),
+            flows: Arc::default(),
         }
     }
 
@@ -131,8 +152,9 @@ impl Observer {
 
     /// Counts a frame or access unit that came in.
     pub fn received(&self, track: Track, bytes: usize) {
-        counter!(names::INPUT_BYTES, "track" => track.label()).increment(bytes as u64);
-        counter!(names::INPUT_FRAMES, "track" => track.label()).increment(1);
+        let flow = self.flow(track);
+        flow.bytes.increment(bytes as u64);
+        flow.received.increment(1);
         self.board.health(dub_engine::health::Health::media_came);
         self.board
             .status(|status| status.input.bytes += bytes as u64);
@@ -140,9 +162,18 @@ impl Observer {
 
     /// Counts a frame or access unit that was handed to the output.
     pub fn sent(&self, track: Track) {
-        counter!(names::OUTPUT_FRAMES, "track" => track.label()).increment(1);
+        self.flow(track).sent.increment(1);
         if track == Track::Video {
             self.video_unit("published");
+        }
+    }
+
+    fn flow(&self, track: Track) -> &Flow {
+        let flows = || [Track::Video, Track::Audio].map(Flow::of);
+        let [video, audio] = self.flows.get_or_init(flows);
+        match track {
+            Track::Video => video,
+            Track::Audio => audio,
         }
     }
 
