@@ -23,6 +23,7 @@ use crate::error::WorkerError;
 use crate::observe::{Fact, Observer};
 use crate::telemetry::systemd;
 use dub_media::ingest::{CHANNEL_CAPACITY, IngestFact};
+use dub_media::mixer::Part;
 use dub_media::segment_files::{Place, SegmentFile, SegmentFiles};
 use dub_media::{AacFrame, RtmpTarget, egress, m4a};
 
@@ -173,9 +174,9 @@ impl Driver {
                     self.dubbing.checked(At::new(self.clock.elapsed()), decoded);
                 }
                 Some(mixed) = self.output.mixed.recv() => {
-                    let (batch, dubbed) = (mixed.batch, mixed.is_dubbed());
+                    let (part, dubbed) = (mixed.part, mixed.is_dubbed());
                     let file = self.output.take(At::new(self.clock.elapsed()), mixed, &self.observer)?;
-                    if let Some(batch) = batch {
+                    if let Part::Begin(batch) = part {
                         self.dubbing.mixed(batch);
                         self.captions.mixed(batch, dubbed);
                     }

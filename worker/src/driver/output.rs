@@ -18,7 +18,7 @@ use crate::observe::{Fact, Observer};
 use dub_media::aac::AacFormat;
 use dub_media::audio::Pcm;
 use dub_media::egress::{Egress, EgressError, EgressFact};
-use dub_media::mixer::{MixTrouble, Mixed, Mixer};
+use dub_media::mixer::{MixTrouble, Mixed, Mixer, Part};
 use dub_media::{AacFrame, AccessUnit, RtmpTarget};
 
 /// The head room of the first pair, least and most: on an idle machine the next ones are a few
@@ -73,6 +73,8 @@ pub(super) struct Publisher {
     segments: OnAir<VideoPayload>,
     /// The output's audio that has not left.
     audio: VecDeque<(i64, AacFrame)>,
+    /// The rest of the newest segment's audio is being encoded.
+    encoding: bool,
     playout: Playout,
     life: OutputLife,
     /// Told when the server has accepted.
@@ -105,6 +107,7 @@ impl Publisher {
             copy_grid: CopyGrid::default(),
             segments: OnAir::new(),
             audio: VecDeque::new(),
+            encoding: false,
             playout: Playout::new(PlayoutConfig {
                 head_room: HEAD_ROOM,
                 stall_tolerance: STALL_TOLERANCE,
@@ -201,16 +204,20 @@ impl Publisher {
             observer.event(event);
         }
         let dubbed = mixed.is_dubbed();
+        let batch = match mixed.part {
+            Part::Begin(batch) | Part::End(batch) => Some(batch),
+            Part::Last => None,
+        };
         match mixed.trouble {
             Some(MixTrouble::Original(error)) => {
                 observer.fact(&Fact::OriginalUndecodable {
-                    batch: mixed.batch,
+                    batch,
                     reason: &error.to_string(),
                 });
             }
             Some(MixTrouble::Dub(error)) => {
                 observer.fact(&Fact::DubUnusable {
-                    batch: mixed.batch,
+                    batch,
                     reason: &error.to_string(),
                 });
             }
@@ -218,12 +225,13 @@ impl Publisher {
             None => {}
         }
         self.audio.extend(mixed.frames);
-        let Some(batch) = mixed.batch else {
-            self.life.flushed();
-            return Ok(None);
-        };
-        self.pair_ready(at, batch, (mixed.delta, dubbed), observer);
-        Ok(mixed.dubbed_m4a.map(|m4a| (batch, m4a)))
+        self.encoding = matches!(mixed.part, Part::Begin(_));
+        match mixed.part {
+            Part::Begin(batch) => self.pair_ready(at, batch, (mixed.delta, dubbed), observer),
+            Part::End(_) => {}
+            Part::Last => self.life.flushed(),
+        }
+        Ok(batch.zip(mixed.dubbed_m4a))
     }
 
     fn pair_ready(&mut self, at: At, batch: u64, sound: (i64, bool), observer: &Observer) {
@@ -256,12 +264,18 @@ impl Publisher {
 
     /// When the next unit is due, or something else.
     pub(super) fn poll_timeout(&self, at: At) -> Option<At> {
-        let video = self.segments.next().and_then(|pts| self.playout.due(pts));
+        let video = self.next_video().and_then(|pts| self.playout.due(pts));
         let audio = self.audio.front();
         let audio = audio.and_then(|(pts, _)| self.playout.due(Pts::from_nanos(*pts)));
         let look = (self.egress.is_some() && self.life.is_connecting()).then(|| at + ACCEPT_LOOK);
         let all = [video, audio, look, self.life.poll_timeout()];
         all.into_iter().flatten().min()
+    }
+
+    /// Media time at which video leaves next; not before the sound beside it is encoded.
+    fn next_video(&self) -> Option<Pts> {
+        let silent = self.encoding && self.audio.is_empty();
+        self.segments.next().filter(|_| !silent)
     }
 
     /// Hands over everything that is due.
@@ -291,7 +305,7 @@ impl Publisher {
             // What the encoder gave at the very end may lie a frame behind the last pair.
             let rest = self.life.is_flushed() && self.segments.is_empty();
             let due = |pts: &Pts| self.playout.due(*pts).is_some_and(|due| due <= until);
-            let video = self.segments.next().filter(due);
+            let video = self.next_video().filter(due);
             let audio = self.audio.front().map(|(pts, _)| Pts::from_nanos(*pts));
             let audio = audio.filter(|pts| rest || due(pts));
             if video.is_some_and(|video| audio.is_none_or(|audio| video <= audio)) {
@@ -481,5 +495,58 @@ impl Publisher {
                 egress.look();
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+    use dub_engine::{CutAt, SegmentKind};
+
+    use super::*;
+    use crate::cli::Cli;
+    use crate::observe::Status;
+
+    #[test]
+    fn video_waits_for_the_sound_beside_it_not_for_all_of_it() {
+        let config = Config::from(&Cli::try_parse_from(["worker"]).unwrap());
+        let target = RtmpTarget::parse(config.output_url.secret()).unwrap();
+        let observer = Observer::new(Status::default(), None);
+        let mut output = Publisher::new(&config, target);
+        let (at, start) = (At::new(Duration::from_secs(7)), Pts::from_millis(0));
+        let segment = Segment {
+            batch: 0,
+            start,
+            end: Pts::from_millis(6_000),
+            cut: CutAt::Grid,
+            kind: SegmentKind::Full,
+            video: VecDeque::new(),
+            audio: Vec::new(),
+        };
+        output.cut(segment, At::new(Duration::ZERO), Vec::new(), None);
+        assert!(output.segments.decided(at, 0, None, false).is_some());
+        let take = |output: &mut Publisher, part, frames: &[i64]| {
+            let frames = frames.iter().map(|at| (*at, AacFrame::from([0])));
+            let mixed = Mixed {
+                part,
+                frames: frames.collect(),
+                delta: 0,
+                events: Vec::new(),
+                dubbed_m4a: None,
+                trouble: None,
+            };
+            assert!(output.take(at, mixed, &observer).unwrap().is_none());
+        };
+
+        take(&mut output, Part::Begin(0), &[0]);
+        assert_eq!(output.next_video(), Some(start));
+        assert!(output.playout.begin_of(0).is_some(), "the pair is ready");
+        output.audio.clear();
+        assert_eq!(output.next_video(), None, "no sound for it yet");
+        let timeout = output.poll_timeout(at);
+        assert!(timeout.is_none_or(|timeout| timeout > at), "{timeout:?}");
+        take(&mut output, Part::End(0), &[21_000_000]);
+        output.audio.clear();
+        assert_eq!(output.next_video(), Some(start), "no more sound comes");
     }
 }

@@ -388,6 +388,35 @@ fn audio_that_is_delayed_by_less_than_the_patience_changes_nothing() {
 }
 
 #[test]
+fn what_is_missing_of_a_segment_is_what_the_later_track_lacks() {
+    for (cut, whole) in WAYS.into_iter().zip([6_000, 10_000]) {
+        let mut segmenter = cutting(cut);
+        assert_eq!(segmenter.missing(), None);
+        segmenter.video(unit(0, 0));
+        assert_eq!(segmenter.missing(), None, "no audio yet");
+        let missing = |segmenter: &Segmenter<u64, u64>| segmenter.missing().map(|m| m.as_millis());
+        for n in 0..47 {
+            segmenter.audio(frame(n, 0));
+        }
+        assert_eq!(missing(&segmenter), Some(whole), "video is at 0");
+        for n in 1..=90 {
+            segmenter.video(unit(n, 0));
+        }
+        // 47 frames are 1002.67 ms.
+        assert_eq!(missing(&segmenter), Some(whole - 1_003), "audio is behind");
+        for n in 47..469 {
+            segmenter.audio(frame(n, 0));
+        }
+        assert_eq!(missing(&segmenter), Some(whole - 3_000));
+        for n in 91..=300 {
+            segmenter.video(unit(n, 0));
+        }
+        assert_eq!(missing(&segmenter), Some(0));
+        assert_eq!(drain(&mut segmenter).len(), 1);
+    }
+}
+
+#[test]
 fn video_that_was_held_up_is_late_and_not_a_new_timeline() {
     for cut in WAYS {
         let video: Vec<Unit> = (0..1800).map(|n| unit(n, 0)).collect();

@@ -13,7 +13,7 @@ use dub_media::AacFrame;
 use dub_media::aac::AacFormat;
 use dub_media::audio::Budget;
 use dub_media::encoder::Encoder;
-use dub_media::mixer::{MixJob, Mixed, Mixer};
+use dub_media::mixer::{MixJob, Mixed, Mixer, Part};
 
 pub const RATE: usize = 48_000;
 /// Frames per segment: 2.005 s, so that a test has many joins.
@@ -93,9 +93,20 @@ impl Bench {
         }
     }
 
+    /// Both parts as one.
     pub fn mix(&mut self, job: MixJob) -> Mixed {
+        let batch = job.batch;
         self.mixer.mix(job).unwrap();
-        self.next()
+        let mut mixed = self.next();
+        assert_eq!(mixed.part, Part::Begin(batch));
+        // Half a second, so that nothing waits for the rest.
+        assert!(mixed.frames.len() <= 24, "{}", mixed.frames.len());
+        let rest = self.next();
+        assert_eq!(rest.part, Part::End(batch));
+        assert!(rest.trouble.is_none(), "{:?}", rest.trouble);
+        mixed.frames.extend(rest.frames);
+        mixed.dubbed_m4a = rest.dubbed_m4a;
+        mixed
     }
 
     fn next(&mut self) -> Mixed {
