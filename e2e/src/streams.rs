@@ -16,7 +16,7 @@ use crate::threads::lock;
 
 /// Streams for each core, unless `--test-threads` says otherwise: one takes a tenth of a core, several
 /// times that while it starts, and what it does must happen on time.
-const PER_CORE: usize = 6;
+const PER_CORE: usize = 7;
 /// The same with MediaMTX for each: two streams pass through it, and it looks at both.
 const PER_CORE_WITH_MEDIAMTX: usize = 4;
 /// From one start to the next, on one core: five programs load their libraries then.
