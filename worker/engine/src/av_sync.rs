@@ -69,7 +69,7 @@ pub struct AudioPlan {
     pub input_samples: u64,
     /// Samples to make of them.
     pub output_samples: u64,
-    /// SessionOrder position of the first sample, silence included.
+    /// Output position of the first sample, silence included.
     pub start: Pts,
     /// Audio minus video, ns, at the start of the pair's own audio as it will be heard; positive:
     /// audio is late.
@@ -148,7 +148,7 @@ impl AvSync {
         }
     }
 
-    /// SessionOrder position of the next sample; `None` before the first plan.
+    /// Output position of the next sample; `None` before the first plan.
     pub fn next_position(&self) -> Option<Pts> {
         self.origin.map(|origin| self.position(origin))
     }

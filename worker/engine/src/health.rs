@@ -10,7 +10,7 @@ use crate::time::At;
 const LONGEST_TURN: Duration = Duration::from_secs(15);
 /// Media comes several times a second; a connection is given up after 5 s of silence.
 const LONGEST_SILENCE: Duration = Duration::from_secs(10);
-/// SessionOrder that waits for a late answer waits about as long as a fragment may stay unanswered (8 s
+/// Output that waits for a late answer waits about as long as a fragment may stay unanswered (8 s
 /// by default); a viewer's buffer is empty by then.
 const LONGEST_STANDSTILL: Duration = Duration::from_secs(10);
 
@@ -167,6 +167,10 @@ mod tests {
 
     #[test]
     fn each_thing_that_stops_is_told() {
+        let mut at_the_limit = running();
+        at_the_limit.turned(at(110));
+        assert_eq!(told(&at_the_limit, 110), "");
+
         let mut silent = running();
         silent.turned(at(111));
         silent.output_sent(at(111), 11_100);

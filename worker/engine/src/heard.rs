@@ -126,6 +126,7 @@ mod tests {
             "7 segments heard dubbed, 3 original (bad_audio 2, not_sent 1), \
              5.0 language switches per minute"
         );
+        assert_eq!((heard.dubbed(), heard.original()), (7, 3));
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! When each pair of audio and video leaves.
 //!
-//! SessionOrder starts when the first pair is ready, plus a head room, and then runs in real time. Timestamps
+//! Output starts when the first pair is ready, plus a head room, and then runs in real time. Timestamps
 //! never change here; only the moment a unit leaves does. A pair that is not ready when its turn comes
 //! makes output wait (a *stall*): latency grows by that much and nothing is dropped. The excess is
 //! won back by playing later pairs a few percent faster, never by a jump.

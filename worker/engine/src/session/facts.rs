@@ -279,7 +279,7 @@ pub enum Resolution {
 /// How the session ended.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum End {
-    /// SessionFact ended and everything is resolved.
+    /// Input ended and everything is resolved.
     Complete,
     /// The service could not be reached again.
     Gone,
