@@ -38,7 +38,8 @@ pub use self::builder::Builder;
 
 /// Grace per process when an environment ends.
 const STOP_GRACE: Duration = Duration::from_secs(5);
-/// How long killed processes may take to vanish from `/proc` and their ports to be free.
+/// How long killed processes may take to vanish from `/proc` and their ports to be free, and a camera to
+/// notice that its reader has gone.
 const GONE_PATIENCE: Duration = Duration::from_secs(5);
 /// Last lines of each process that a failure shows.
 const LINES_ON_FAILURE: usize = 15;
@@ -189,6 +190,17 @@ impl Environment {
     /// What the camera sent to sessions that are over, if there is one.
     pub fn sent(&self) -> Option<Sent> {
         self.camera.as_ref()?.sent()
+    }
+
+    /// The same after the last reader has gone, which a camera on a busy machine may not have noticed.
+    pub fn sent_at_last(&self) -> Option<Sent> {
+        let camera = self.camera.as_ref()?;
+        let look = || {
+            Ok(camera
+                .sent()
+                .map_or(Look::NotYet(String::new()), Look::Done))
+        };
+        wait::until("what the camera sent", GONE_PATIENCE, look).ok()
     }
 
     /// Waits until the worker reads and the first packet has been sent to it; returns how long reading

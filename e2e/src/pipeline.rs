@@ -233,7 +233,7 @@ impl Pipeline {
         let recorded = environment.keep_recording(RECORDING_PATIENCE);
         evidence.recording = recorded.map_err(|error| format!("{error:#}"));
         evidence.journal = environment.journal()?;
-        evidence.sent = environment.sent();
+        evidence.sent = environment.sent_at_last();
         evidence.log = worker.log();
         if self.exit == 0 && !self.abrupt {
             evidence.metrics = worker.final_metrics()?;
