@@ -29,6 +29,8 @@ pub(crate) fn command(options: &Soak) -> anyhow::Result<()> {
         crate::say::tell!("\n==> run {number} of {}, {}", options.runs, tally.line());
         let start = Instant::now();
         let artifacts = target.join(format!("soak/run-{number:03}"));
+        // An earlier soak's verdicts are not this one's.
+        let _ = fs::remove_dir_all(&artifacts);
         let result = e2e::run_suite(&options.e2e, Some(&artifacts));
         match &result {
             Err(error) if error.is::<Interrupted>() => {
