@@ -256,8 +256,8 @@ impl DubSound {
 
 /// Time to decode a segment of 6 s; it takes 15 ms on an idle machine.
 const DECODE_TIME: Duration = Duration::from_secs(3);
-/// So much of a segment is encoded first: its pair can begin while the rest, four fifths of the mixer's work,
-/// is encoded a hundred times as fast as it plays.
+/// So much of a segment is encoded first: its pair can begin while the rest, half of the mixer's work, is
+/// encoded a hundred times as fast as it plays.
 const BEGIN: Duration = Duration::from_millis(500);
 
 impl Mixing {
@@ -345,6 +345,7 @@ impl Mixing {
         })?;
         let mut trouble = None;
         let rest = self.encode(|encoder| encoder.push(rest), &mut trouble);
+        let file = file.filter(|begin| !begin.is_empty() || !rest.is_empty());
         let dubbed_m4a = file.map(|begin| {
             let frames = begin.iter().chain(&rest);
             let frames: Vec<&[u8]> = frames.map(|(_, frame)| &frame[..]).collect();

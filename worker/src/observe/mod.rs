@@ -35,7 +35,7 @@ pub struct Observer {
     log: Option<LogWriter>,
     /// Dropped log lines that have been told.
     dropped: Arc<AtomicU64>,
-    /// Of video and audio; looked up once, because every unit counts.
+    /// Of video and audio; looked up once, with the first unit, because every unit counts.
     flows: Arc<OnceLock<[Flow; 2]>>,
 }
 

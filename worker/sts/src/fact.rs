@@ -9,7 +9,7 @@ pub use sts_protocol::heard::DubbedAudio;
 pub struct StsFact {
     /// What happened.
     pub input: SessionFact,
-    /// With an [`SessionFact::Processed`] that brings audio: its payload, content unchecked, or why there
+    /// With a [`SessionFact::Processed`] that brings audio: its payload, content unchecked, or why there
     /// is none that could be used.
     pub audio: Option<Result<DubbedAudio, String>>,
 }

@@ -198,7 +198,7 @@ impl Session {
             return self.finish_stream(false, ours);
         }
         if ours {
-            self.outputs.push_back(SessionOrder::Disconnect { link });
+            self.orders.push_back(SessionOrder::Disconnect { link });
         }
         let in_flight = self.fragments.out();
         if !self.step(LinkFact::Lost) {
@@ -276,7 +276,7 @@ impl Session {
         }
         let (code, message) = (shorten(code), shorten(message));
         if disconnect {
-            self.outputs
+            self.orders
                 .push_back(SessionOrder::Disconnect { link: self.link });
         }
         self.event(Event::StsRefused {
@@ -299,12 +299,12 @@ impl Session {
                 let link = self.link;
                 self.step(LinkFact::EndSent);
                 self.phase_deadline = Some(self.now + self.config.complete_timeout);
-                self.outputs.push_back(SessionOrder::End { link });
+                self.orders.push_back(SessionOrder::End { link });
                 self.event(Event::StreamEnding { link });
             }
             // Only a handshake that segments wait for is worth waiting for.
             Phase::Connecting | Phase::Initializing if idle => {
-                self.outputs
+                self.orders
                     .push_back(SessionOrder::Disconnect { link: self.link });
                 self.close(End::Complete);
             }
@@ -320,7 +320,7 @@ impl Session {
         let link = self.link;
         self.event(Event::StreamComplete { link, confirmed });
         if disconnect {
-            self.outputs.push_back(SessionOrder::Disconnect { link });
+            self.orders.push_back(SessionOrder::Disconnect { link });
         }
         self.close(End::Complete);
     }
@@ -336,7 +336,7 @@ impl Session {
         // The driver bounds the attempt; this only bounds a driver that never answers.
         self.phase_deadline = Some(self.now + self.config.ready_timeout * 2);
         self.event(Event::StsConnecting { link: self.link });
-        self.outputs
+        self.orders
             .push_back(SessionOrder::Connect { link: self.link });
     }
 
@@ -346,7 +346,7 @@ impl Session {
         self.answered = None;
         self.pressure = Backpressure::default();
         self.phase_deadline = Some(self.now + self.config.ready_timeout);
-        self.outputs
+        self.orders
             .push_back(SessionOrder::Init { link: self.link });
     }
 

@@ -217,7 +217,7 @@ impl Session {
             fragment_id: id,
             rtt,
         });
-        self.outputs
+        self.orders
             .push_back(SessionOrder::Decode { batch, id, link });
     }
 
@@ -278,7 +278,7 @@ impl Session {
                 if fragment.session == self.inits && self.phase == Phase::Active {
                     self.unproven = false;
                     self.prove();
-                    self.outputs.push_back(SessionOrder::Applied {
+                    self.orders.push_back(SessionOrder::Applied {
                         link: self.link,
                         id,
                     });
@@ -340,7 +340,7 @@ impl Session {
         });
         let why = Some(OriginalReason::BadAudio);
         self.settle(id, FragmentFact::CheckedBad, Verdict::Neutral, why);
-        self.outputs.push_back(SessionOrder::Forget { id });
+        self.orders.push_back(SessionOrder::Forget { id });
     }
 
     fn send(&mut self, segment: Waiting) {
@@ -365,7 +365,7 @@ impl Session {
             },
         );
         let in_flight = self.fragments.out();
-        self.outputs.push_back(SessionOrder::Send {
+        self.orders.push_back(SessionOrder::Send {
             link,
             batch,
             id,
@@ -429,7 +429,7 @@ impl Session {
                 .is_some_and(|f| f.state == FragmentState::Returned),
         };
         if !in_use {
-            self.outputs.push_back(SessionOrder::Forget { id });
+            self.orders.push_back(SessionOrder::Forget { id });
         }
     }
 }

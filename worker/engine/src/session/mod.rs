@@ -87,7 +87,7 @@ pub struct Load {
 pub struct Session {
     config: SessionConfig,
     now: At,
-    outputs: VecDeque<SessionOrder>,
+    orders: VecDeque<SessionOrder>,
 
     phase: Phase,
     link: LinkId,
@@ -140,7 +140,7 @@ impl Session {
         });
         Self {
             now: At::ZERO,
-            outputs: VecDeque::new(),
+            orders: VecDeque::new(),
             phase: if config.enabled {
                 Phase::Idle
             } else {
@@ -190,7 +190,7 @@ impl Session {
 
     /// The next order, oldest first.
     pub fn poll_order(&mut self) -> Option<SessionOrder> {
-        self.outputs.pop_front()
+        self.orders.pop_front()
     }
 
     /// When to call [`handle_timeout`](Self::handle_timeout) next, and why.
@@ -388,15 +388,14 @@ impl Session {
         {
             self.drained = true;
             self.event(Event::Drained { end: end.clone() });
-            self.outputs.push_back(SessionOrder::Drained(end));
+            self.orders.push_back(SessionOrder::Drained(end));
         }
     }
 
     /// Hands out results whose turn it is.
     fn resolve(&mut self) {
         while let Some((batch, with)) = self.resolver.next() {
-            self.outputs
-                .push_back(SessionOrder::Resolve { batch, with });
+            self.orders.push_back(SessionOrder::Resolve { batch, with });
         }
     }
 
@@ -434,6 +433,6 @@ impl Session {
     }
 
     fn event(&mut self, event: Event) {
-        self.outputs.push_back(SessionOrder::Event(event));
+        self.orders.push_back(SessionOrder::Event(event));
     }
 }

@@ -131,8 +131,8 @@ pub struct Ingest {
 /// How many facts may wait for the driver: over ten seconds of media.
 pub const CHANNEL_CAPACITY: usize = 4096;
 
-/// Texts of `rtspsrc` 1.22 to 1.28 that are told apart; `tests/connection.rs` provokes those of refusals
-/// and ends on the installed version.
+/// Texts of `rtspsrc` 1.22 to 1.28 that are told apart; `tests/connection.rs` and the test below provoke
+/// them on the installed version.
 pub mod texts {
     /// Nobody answers; why is left open.
     pub const NO_CONNECTION: &str = "Failed to connect";
@@ -261,5 +261,53 @@ fn classify(text: String) -> IngestError {
         IngestError::Unsuitable(format!("the input's media cannot be used: {text}"))
     } else {
         IngestError::Broken(text)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use super::*;
+
+    /// What an input is taken for that has such media, for such elements.
+    fn refused(caps: &str, elements: &str) -> IngestError {
+        gst::init().unwrap();
+        let file = concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml");
+        let source = format!("multifilesrc location={file} num-buffers=2 caps={caps}");
+        let pipeline = gst::parse::launch(&format!("{source} ! {elements} ! fakesink")).unwrap();
+        let pipeline = pipeline.downcast::<gst::Pipeline>().unwrap();
+        let (told, facts) = mpsc::channel();
+        bus::watch(&pipeline, &MediaUrl::new("rtsp://h/cam"), move |fact| {
+            let _ = told.send(fact);
+        });
+        // It may fail at once or later; the bus tells in either case.
+        let _ = pipeline.set_state(gst::State::Playing);
+        let end = Instant::now() + Duration::from_secs(10);
+        let error = loop {
+            let left = end.saturating_duration_since(Instant::now());
+            let fact = facts.recv_timeout(left).expect("an error within 10 s");
+            if let BusFact::Error { text, .. } = fact {
+                break classify(text);
+            }
+        };
+        pipeline.set_state(gst::State::Null).unwrap();
+        error
+    }
+
+    #[test]
+    fn media_that_nothing_here_can_use_is_told_from_a_broken_connection() {
+        for (caps, elements, text) in [
+            (
+                "audio/x-raw",
+                "input-selector ! h264parse",
+                texts::NOT_NEGOTIATED,
+            ),
+            ("audio/x-of-nobody", "decodebin", texts::NO_DECODER),
+        ] {
+            let error = refused(caps, elements);
+            assert!(matches!(&error, IngestError::Unsuitable(_)), "{error:?}");
+            assert!(error.to_string().contains(text), "{error}");
+        }
     }
 }
