@@ -211,19 +211,37 @@ pub fn stretch(pcm: &Pcm, frames: usize) -> Pcm {
     let table = sinc_table();
     let ratio = input as f64 / frames as f64;
     let mut samples = vec![0.0; frames * channels];
-    for (n, out) in samples.chunks_exact_mut(channels).enumerate() {
-        let position = n as f64 * ratio;
-        let whole = position as usize;
-        let phase = ((position - whole as f64) * PHASES as f64).round() as usize;
-        let taps = &table[phase * TAPS..][..TAPS];
-        for (k, tap) in taps.iter().enumerate() {
-            let at = (whole + k).saturating_sub(TAPS / 2 - 1).min(input - 1);
-            for (c, out) in out.iter_mut().enumerate() {
-                *out += tap * pcm.samples[at * channels + c];
-            }
+    // Each channel by itself, so that what the taps meet lies side by side.
+    let mut line = Vec::with_capacity(input + TAPS);
+    for channel in 0..channels {
+        let sound = pcm.samples[channel..].iter().step_by(channels).copied();
+        line.clear();
+        line.extend(std::iter::repeat_n(pcm.samples[channel], TAPS / 2 - 1));
+        line.extend(sound);
+        let last = pcm.samples[(input - 1) * channels + channel];
+        line.extend(std::iter::repeat_n(last, TAPS / 2));
+        let out = samples[channel..].iter_mut().step_by(channels);
+        for (n, out) in out.enumerate() {
+            let position = n as f64 * ratio;
+            let whole = position as usize;
+            let phase = ((position - whole as f64) * PHASES as f64).round() as usize;
+            *out = weigh(&table[phase * TAPS..][..TAPS], &line[whole..][..TAPS]);
         }
     }
     Pcm { samples, channels }
+}
+
+/// The sum of the samples of a window, each by its tap.
+fn weigh(taps: &[f32], window: &[f32]) -> f32 {
+    // Sums side by side: one after the other takes six times as long.
+    let mut sums = [0.0; LANES];
+    let lanes = taps.chunks_exact(LANES).zip(window.chunks_exact(LANES));
+    for (taps, samples) in lanes {
+        for ((sum, tap), sample) in sums.iter_mut().zip(taps).zip(samples) {
+            *sum += tap * sample;
+        }
+    }
+    sums.iter().sum()
 }
 
 /// The middle of the longest stretch without a sound, if it is at least so many frames.
@@ -248,15 +266,7 @@ pub(crate) fn between<const N: usize>(window: &[f32]) -> [f32; N] {
     let table = sinc_table();
     std::array::from_fn(|point| {
         let taps = &table[(point + 1) * PHASES / (N + 1) * TAPS..][..TAPS];
-        // Sums side by side: one after the other takes six times as long.
-        let mut sums = [0.0; LANES];
-        let lanes = taps.chunks_exact(LANES).zip(window.chunks_exact(LANES));
-        for (taps, samples) in lanes {
-            for ((sum, tap), sample) in sums.iter_mut().zip(taps).zip(samples) {
-                *sum += tap * sample;
-            }
-        }
-        sums.iter().sum()
+        weigh(taps, window)
     })
 }
 
