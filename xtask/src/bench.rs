@@ -27,8 +27,6 @@ use self::table::{Ladder, Report, Row, Spread};
 const WINDOWS: u32 = 3;
 /// Start-up is a matter of its own: the first output comes after a segment and its answer.
 const WARM_UP: Duration = Duration::from_secs(16);
-/// How many streams at once, until one falls behind.
-const STEPS: [usize; 6] = [1, 5, 10, 20, 40, 50];
 /// Output this much later than when it began has fallen behind.
 const BEHIND_SECONDS: f64 = 0.2;
 
@@ -47,8 +45,8 @@ pub(crate) fn command(options: &Bench) -> anyhow::Result<()> {
         report.rows.extend(side_by_side(&rig, &stream, seconds)?);
     }
     for peer in [Peer::WorkerDubbing, Peer::FfmpegAac] {
-        for count in STEPS {
-            if count > usize::from(options.streams) {
+        for count in options.streams.iter().map(|&count| usize::from(count)) {
+            if count == 0 {
                 break;
             }
             let rig = Rig::start(&Stream::at(0, fixture)?)?;

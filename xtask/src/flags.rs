@@ -154,9 +154,9 @@ pub(crate) struct Bench {
     /// Length of each measurement, after the start-up
     #[arg(long, value_name = "SECONDS", default_value_t = 45, value_parser = clap::value_parser!(u32).range(6..=3600))]
     pub(crate) seconds: u32,
-    /// Most streams at once to try; 0 leaves that part out
-    #[arg(long, value_name = "N", default_value_t = 50)]
-    pub(crate) streams: u8,
+    /// How many streams at once to try, in turn, until one falls behind; 0 leaves that part out
+    #[arg(long, value_name = "N", value_delimiter = ',', default_values_t = [1, 5, 10, 20, 40, 50])]
+    pub(crate) streams: Vec<u8>,
     /// Print the result as JSON
     #[arg(long)]
     pub(crate) json: bool,

@@ -86,7 +86,11 @@ impl fmt::Display for Peer {
 /// Whom to compare: at very high rates only those that copy, or two cores would be all they measure.
 pub(super) fn peers(stream: &Stream) -> &'static [Peer] {
     if stream.megabits > 20 {
-        return &[Peer::FfmpegCopy, Peer::WorkerPassthrough];
+        return &[
+            Peer::FfmpegCopy,
+            Peer::GstLaunchCopy,
+            Peer::WorkerPassthrough,
+        ];
     }
     &[
         Peer::FfmpegCopy,
