@@ -246,6 +246,16 @@ impl DubSound {
         }
     }
 
+    /// The original at its length in the output, as far as it can be heard beside `heard`.
+    fn beneath(&self, heard: Option<&HeardDub>, original: &Pcm, length: usize) -> Pcm {
+        match (self, heard) {
+            (Self::Replace(splicer), Some(heard)) if heard.until >= length => {
+                fit::stretch_ends(original, length, fit::fade_frames(splicer.rate()))
+            }
+            _ => fit::stretch(original, length),
+        }
+    }
+
     fn finish(&mut self) -> Vec<f32> {
         match self {
             Self::Replace(splicer) => splicer.finish(),
@@ -322,7 +332,7 @@ impl Mixing {
             until: (heard.until * length).checked_div(samples).unwrap_or(0),
             sound: fit::stretch(&heard.sound, length),
         });
-        let original = fit::stretch(&original, length);
+        let original = self.sound.beneath(heard.as_ref(), &original, length);
         let output = self
             .sound
             .push(plan.silence_before as usize, heard, original);
