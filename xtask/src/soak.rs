@@ -40,17 +40,19 @@ pub(crate) fn command(options: &Soak) -> anyhow::Result<()> {
             Err(error) if error.is::<CannotRun>() => return result,
             _ => tally.add(number, result.is_ok(), &verdicts(&artifacts)),
         }
+        let how = format!(
+            "after {:.0} s, load average {}",
+            start.elapsed().as_secs_f64(),
+            load_average()
+        );
         match result {
             Ok(()) => {
-                crate::say::tell!(
-                    "run {number}: green after {:.1} s",
-                    start.elapsed().as_secs_f64()
-                );
+                crate::say::tell!("run {number}: green {how}");
                 // A green run has nothing to tell, and a long soak would fill the disk.
                 let _ = fs::remove_dir_all(&artifacts);
             }
             Err(error) => {
-                crate::say::tell!("run {number}: RED, {error:#}");
+                crate::say::tell!("run {number}: RED {how}, {error:#}");
                 crate::say::tell!("kept: {}", artifacts.display());
             }
         }
@@ -61,6 +63,13 @@ pub(crate) fn command(options: &Soak) -> anyhow::Result<()> {
         "not every run was green; see target/soak/"
     );
     Ok(())
+}
+
+/// Of the last five minutes, as long as a run takes.
+fn load_average() -> String {
+    let text = fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    let five = text.split_whitespace().nth(1);
+    five.unwrap_or("unknown").to_owned()
 }
 
 /// Busy loops; they end when this is dropped.
