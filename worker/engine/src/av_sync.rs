@@ -148,11 +148,6 @@ impl AvSync {
         }
     }
 
-    /// Output position of the next sample; `None` before the first plan.
-    pub fn next_position(&self) -> Option<Pts> {
-        self.origin.map(|origin| self.position(origin))
-    }
-
     /// The next event, oldest first.
     pub fn poll_event(&mut self) -> Option<Event> {
         self.events.pop_front()

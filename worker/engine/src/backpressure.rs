@@ -86,11 +86,6 @@ impl Backpressure {
         self.last_sent = Some(at);
     }
 
-    /// A fresh session knows nothing of the pace asked in the one before it.
-    pub fn reset(&mut self) {
-        *self = Self::default();
-    }
-
     /// The earliest moment a fragment that is ready since `ready` may be sent; `None` while paused.
     ///
     /// The wait starts when the fragment has its turn: when it became ready, when the one before it

@@ -127,6 +127,8 @@ fn backoff() {
     ];
     let facts = [BackoffFact::Failed, BackoffFact::Succeeded];
     insta::assert_snapshot!(table(&states, &facts, |state, fact| state.on(fact, 5)));
+    let at_once = BackoffState::Fresh.on(BackoffFact::Failed, 0);
+    assert_eq!(at_once, Transition::To(BackoffState::Exhausted));
 }
 
 #[test]

@@ -264,11 +264,6 @@ impl Session {
         self.limit
     }
 
-    /// Whether [`SessionOrder::Drained`] was said.
-    pub fn is_drained(&self) -> bool {
-        self.drained
-    }
-
     /// How much is held.
     pub fn load(&self) -> Load {
         let out = self.fragments.out();

@@ -218,6 +218,7 @@ fn what_runs_on_delays_the_next_only_as_far_as_it_must() {
         // Silence at the start gives way to it.
         (answer(1.0, 0.3, 0.0), "exact x1.00 142..1000"),
         (answer(0.9, 0.05, 0.05), "padded x1.00 142..992"),
+        (answer(0.4, 0.1, 0.0), "padded x1.00 142..442"),
         // Else the speech sets in later and is faster.
         (answer(1.0, 0.0, 0.0), "stretched x1.17 142..1000"),
         (answer(1.19, 0.0, 0.0), "stretched x1.39 142..1000"),
@@ -233,6 +234,21 @@ fn what_runs_on_delays_the_next_only_as_far_as_it_must() {
             told.starts_with(expected) || told == expected,
             "{next:?}: {told}, not {expected}"
         );
+    }
+}
+
+#[test]
+fn a_speed_is_rounded() {
+    let how = DubFitHow::Stretched;
+    for (take, frames, permille) in [(2, 3, 667), (1, 3, 333), (7, 5, 1_400), (0, 0, 1_000)] {
+        let placed = Placement {
+            how,
+            at: 0,
+            from: 0,
+            take,
+            frames,
+        };
+        assert_eq!(placed.speed_permille(), permille);
     }
 }
 
