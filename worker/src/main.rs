@@ -43,6 +43,7 @@ fn main() -> ExitCode {
         return print(b"error: no thread for the log\n", exit::UNEXPECTED);
     };
     let config = Config::from(&cli);
+    observe::hide(vec![config.input_url.clone(), config.output_url.clone()]);
     let options = config.shown(shown);
     let observer = Observer::new(
         Status {
@@ -103,19 +104,8 @@ fn print(text: &[u8], code: u8) -> ExitCode {
 }
 
 fn start(config: Config, observer: &Observer) -> Result<(), WorkerError> {
-    // Libraries quote URLs as they were given.
-    let urls = [config.input_url.clone(), config.output_url.clone()];
-    let hidden = move |text: &str| {
-        urls.iter()
-            .fold(text.to_owned(), |text, url| url.redact(&text))
-    };
-    let hidden_too = hidden.clone();
-    dub_media::messages::capture(move |severity, source, text| {
-        observe::library_message(severity, source, &hidden(text));
-    });
-    dub_media::messages::capture_debug(move |source, text| {
-        observe::debug_output(source, &hidden_too(text));
-    });
+    dub_media::messages::capture(observe::library_message);
+    dub_media::messages::capture_debug(observe::debug_output);
     dub_media::init()?;
     // One thread: the driver has little to do at a time, and waking another one costs more.
     let runtime = tokio::runtime::Builder::new_current_thread()

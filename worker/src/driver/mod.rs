@@ -38,6 +38,15 @@ const LAST_OF_SEGMENT: Duration = Duration::from_millis(250);
 /// Patience with the output's TCP connection at the start.
 const REACH_OUTPUT: Duration = Duration::from_secs(5);
 
+/// How long to let come what comes, when so much is missing of a segment.
+fn turn(missing: Option<Duration>) -> Duration {
+    if missing.is_some_and(|missing| missing < LAST_OF_SEGMENT) {
+        LAST_TURN
+    } else {
+        TURN
+    }
+}
+
 /// Runs one stream until it ends.
 pub async fn run(
     config: Config,
@@ -156,12 +165,7 @@ impl Driver {
                     None => std::future::pending().await,
                 }
             };
-            let last = self
-                .input
-                .missing()
-                .is_some_and(|missing| missing < LAST_OF_SEGMENT);
-            let turn = if last { LAST_TURN } else { TURN };
-            let next_turn = self.clock + (woke + turn).as_duration();
+            let next_turn = self.clock + (woke + turn(self.input.missing())).as_duration();
             let input = async {
                 // Nobody is woken before, however much comes.
                 tokio::time::sleep_until(next_turn.into()).await;
@@ -425,6 +429,14 @@ mod tests {
             url,
             reason,
             attempts: 4,
+        }
+    }
+
+    #[test]
+    fn what_may_complete_a_segment_is_taken_in_sooner() {
+        let ms = Duration::from_millis;
+        for (missing, expected) in [(None, 80), (Some(250), 80), (Some(249), 20), (Some(0), 20)] {
+            assert_eq!(turn(missing.map(ms)), ms(expected), "{missing:?} missing");
         }
     }
 

@@ -23,7 +23,7 @@ mod samples;
 
 pub use self::board::{Board, Status};
 pub use self::facts::Fact;
-pub use self::foreign::{debug_output, library_message, panicked, raw_output};
+pub use self::foreign::{debug_output, hide, library_message, panicked, raw_output};
 
 /// Logs and counts with the run's identity.
 #[derive(Debug, Clone)]

@@ -12,10 +12,11 @@ use dub_engine::{
     AckStatus, BackpressureAction, BreakerState, DubFitHow, End, Event, FragmentId, LoudnessChange,
     OriginalReason, ProtocolErrorKind,
 };
+use dub_media::MediaUrl;
 use dub_media::messages::Severity;
 use dub_media::segment_files::FileFact;
 
-use super::{Fact, Observer, Status, debug_output, library_message, panicked, raw_output};
+use super::{Fact, Observer, Status, debug_output, hide, library_message, panicked, raw_output};
 
 const DOCUMENT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/ref/messages.md");
 
@@ -362,8 +363,8 @@ fn driver_facts(observer: &Observer, told: &mut dyn FnMut(String)) {
     }
 }
 
-/// The log of one of everything, a line each.
-fn log() -> Vec<String> {
+/// What is logged meanwhile, as text.
+fn logged(tell: impl FnOnce()) -> String {
     #[derive(Clone, Default)]
     struct Sink(Arc<Mutex<Vec<u8>>>);
     impl Write for Sink {
@@ -386,7 +387,13 @@ fn log() -> Vec<String> {
         .with_target(false)
         .without_time()
         .finish();
-    tracing::subscriber::with_default(subscriber, || {
+    tracing::subscriber::with_default(subscriber, tell);
+    String::from_utf8(sink.0.lock().unwrap().clone()).unwrap()
+}
+
+/// The log of one of everything, a line each.
+fn log() -> Vec<String> {
+    let text = logged(|| {
         let status = Status {
             stream_id: "news".into(),
             run_id: "1".into(),
@@ -404,8 +411,25 @@ fn log() -> Vec<String> {
         raw_output("malloc(): invalid size");
         panicked("worker/src/x.rs:1:1", "index out of bounds");
     });
-    let text = String::from_utf8(sink.0.lock().unwrap().clone()).unwrap();
     text.lines().map(str::to_owned).collect()
+}
+
+#[test]
+fn no_text_from_outside_shows_a_secret() {
+    hide(vec![
+        MediaUrl::new("rtsp://cam:geheim@10.0.0.1/live"),
+        MediaUrl::output("rtmp://cdn/app/key-4711"),
+    ]);
+    let text = "rtsp://cam:geheim@10.0.0.1/live, geheim, rtmp://cdn/app/key-4711: failed";
+    let log = logged(|| {
+        library_message(Severity::Warning, "GLib", text);
+        library_message(Severity::Detail, "GLib", text);
+        debug_output("rtspsrc", text);
+        raw_output(text);
+        panicked("somewhere", text);
+    });
+    assert_eq!(log.matches("failed").count(), 5, "{log}");
+    assert!(!log.contains("geheim") && !log.contains("4711"), "{log}");
 }
 
 /// `LEVEL message event="name" stream_id=… run_id=… fields` as a row of the table.
