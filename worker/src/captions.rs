@@ -48,6 +48,8 @@ struct CaptionState {
     retention: Duration,
     /// End of the first cue in the file.
     oldest_written: Option<Duration>,
+    /// The writer did not take the last order.
+    lost: bool,
     writer: Option<CaptionWriter>,
 }
 
@@ -83,6 +85,7 @@ impl Captions {
             promised: VecDeque::new(),
             retention: config.segment_retention.max(LEAST_RETENTION),
             oldest_written: None,
+            lost: false,
             writer,
         };
         Ok(Self {
@@ -160,18 +163,16 @@ impl CaptionState {
             self.cues.pop_front();
         }
         let outdated = now.saturating_sub(self.retention * 2);
-        let write = if self.oldest_written.is_some_and(|oldest| oldest < outdated) {
+        let write = if self.lost || self.oldest_written.is_some_and(|oldest| oldest < outdated) {
             self.oldest_written = self.cues.front().map(|cue| cue.end);
             Write::Anew(self.document())
         } else {
             self.oldest_written = self.oldest_written.or(first);
             Write::Append(text)
         };
-        if let Some(writer) = &self.writer
-            && writer.orders.try_send(write).is_err()
-        {
-            // The disk does not keep up: the next that it takes is all there is.
-            self.oldest_written = Some(Duration::ZERO);
+        if let Some(writer) = &self.writer {
+            // If the disk does not keep up, the next that it takes is all there is.
+            self.lost = writer.orders.try_send(write).is_err();
         }
     }
 
@@ -278,6 +279,38 @@ mod tests {
         let shown: Vec<_> = captions.state().cues.iter().map(|cue| cue.batch).collect();
         assert_eq!(shown, [0, 3]);
         assert!(captions.state().promised.is_empty());
+    }
+
+    #[test]
+    fn what_a_slow_disk_did_not_take_is_written_with_the_next() {
+        let captions = open(&["worker"]).unwrap();
+        let (orders, queue) = mpsc::sync_channel(1);
+        let (_done, done) = mpsc::channel();
+        captions.state().writer = Some(CaptionWriter { orders, done });
+        say(&captions, 0);
+        say(&captions, 1);
+        assert!(matches!(queue.try_recv(), Ok(Write::Append(_))));
+        say(&captions, 2);
+        let Ok(Write::Anew(text)) = queue.try_recv() else {
+            panic!("what was lost stays lost");
+        };
+        assert_eq!(text.matches("dicho").count(), 3, "{text}");
+        say(&captions, 3);
+        assert!(matches!(queue.try_recv(), Ok(Write::Append(_))));
+    }
+
+    #[test]
+    fn cues_are_kept_as_long_as_segments_and_no_more_than_so_many() {
+        // Ten minutes of 6 s.
+        let captions = open(&["worker"]).unwrap();
+        (0..120).for_each(|batch| say(&captions, batch));
+        let kept = captions.state().cues.len();
+        assert!((100..=102).contains(&kept), "{kept}");
+
+        let captions = open(&["worker", "--segment-retention", "7d"]).unwrap();
+        let most = MOST_CUES as u64;
+        (0..most + 10).for_each(|batch| say(&captions, batch));
+        assert_eq!(captions.state().cues.len(), MOST_CUES);
     }
 
     #[test]

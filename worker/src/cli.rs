@@ -166,7 +166,8 @@ pub struct Cli {
     #[arg(long, env = "WORKER_BREAKER_COOLDOWN", default_value = "30s", value_parser = value::cooldown)]
     pub breaker_cooldown: Duration,
 
-    /// Constant added to every output timestamp: 0s to 60s
+    /// How long pictures wait for sound that is missing, at least 1s, before silence takes its place; also the
+    /// constant offset of output timestamps, which RTMP counts from the first: 0s to 60s
     #[arg(long, env = "WORKER_AV_OFFSET", default_value = "6s", value_parser = value::av_offset)]
     pub av_offset: Duration,
 

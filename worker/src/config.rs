@@ -47,7 +47,7 @@ pub struct Config {
     pub dub_spill: Duration,
     /// Whether dubs much louder or quieter than the original are changed.
     pub dub_loudness: DubLoudness,
-    /// Constant added to every output timestamp.
+    /// How long pictures wait for sound that is missing; also the offset of output timestamps.
     pub av_offset: Duration,
     /// A/V delta that counts as out of sync.
     pub av_sync_threshold: Duration,
@@ -226,6 +226,77 @@ mod tests {
         assert_eq!(
             config.output_url.secret(),
             "rtmp://localhost:1935/live/match7/out"
+        );
+    }
+
+    /// Each option changes its own field, to its own value, and nothing else.
+    #[test]
+    fn every_option_arrives() {
+        let told = |args: &[&str]| {
+            let args = ["worker", "--worker-id=w"].iter().chain(args);
+            let config = Config::from(&Cli::try_parse_from(args).unwrap());
+            let text = format!("{config:#?}");
+            text.lines()
+                .map(|line| line.trim().to_owned())
+                .collect::<Vec<_>>()
+        };
+        let plain = told(&[]);
+        for (arg, field) in [
+            ("--input-url=rtsp://cam/x", "input_url: rtsp://cam/x,"),
+            (
+                "--output-url=rtmp://cdn/a/k",
+                "output_url: rtmp://cdn/a/***,",
+            ),
+            ("--output-retry=17s", "output_retry: 17s,"),
+            ("--sts-service-url=http://h:1/", "url: http://h:1/,"),
+            ("--source-lang=de", "source_language: \"de\","),
+            ("--target-lang=de", "target_language: \"de\","),
+            ("--tts-voice=anna", "voice_profile: \"anna\","),
+            ("--sts-mode=passthrough", "enabled: false,"),
+            ("--sts-timeout-ms=7001", "timeout: 7.001s,"),
+            ("--sts-max-inflight=5", "max_inflight: 5,"),
+            ("--sts-gone=original", "gone: Original,"),
+            ("--sts-max-silence=77s", "max_silence: 77s,"),
+            ("--breaker-failures=7", "breaker_failures: 7,"),
+            ("--breaker-cooldown=11s", "breaker_cooldown: 11s,"),
+            ("--segment-duration=4s", "segment_duration: 4s,"),
+            ("--segment-retention=13m", "segment_retention: 780s,"),
+            ("--dub-fit=stretch", "dub_fit: Stretch,"),
+            ("--dub-max-speed=1.25", "dub_max_speed: 1.25,"),
+            ("--dub-spill=300ms", "dub_spill: 300ms,"),
+            ("--dub-loudness=keep", "dub_loudness: Keep,"),
+            ("--av-offset=3s", "av_offset: 3s,"),
+            ("--av-sync-threshold-ms=99", "av_sync_threshold: 99ms,"),
+            ("--rtsp-latency-ms=333", "rtsp_latency: 333ms,"),
+            ("--metrics-addr=127.0.0.1:9", "metrics_addr: 127.0.0.1:9,"),
+        ] {
+            let changed = told(&[arg]);
+            assert_eq!(changed.len(), plain.len(), "{arg}");
+            let different = changed.iter().zip(&plain).filter(|(a, b)| a != b);
+            let different: Vec<_> = different.map(|(line, _)| line.as_str()).collect();
+            assert_eq!(different, [field], "{arg}");
+        }
+        let dir = told(&["--segment-dir=/media"]);
+        for line in ["dir: \"/media\",", "private: false,"] {
+            assert!(dir.iter().any(|it| it == line) && !plain.iter().any(|it| it == line));
+        }
+        assert!(
+            told(&["--captions=/subs"])
+                .iter()
+                .any(|line| line == "\"/subs\",")
+        );
+        let pause = [
+            "--segment-cut=pause",
+            "--segment-min=2s",
+            "--segment-max=9s",
+        ];
+        for line in ["segment_cut: Pause {", "min: 2s,", "max: 9s,"] {
+            assert!(told(&pause).iter().any(|it| it == line), "{line}");
+        }
+        assert!(
+            told(&["--sts-token=x"])
+                .iter()
+                .any(|line| line == "[redacted],")
         );
     }
 

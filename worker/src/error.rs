@@ -15,6 +15,14 @@ pub enum WorkerError {
         /// How many connections were tried in a row.
         attempts: u32,
     },
+    /// The input goes on in a way that only a new start can follow.
+    #[error("input {url}: {reason}")]
+    InputChanged {
+        /// RTSP URL without credentials.
+        url: String,
+        /// What has changed.
+        reason: String,
+    },
     /// The input lacks a track the worker cannot do without.
     #[error("input {url}: {reason}")]
     UnsuitableInput {
@@ -65,7 +73,7 @@ impl WorkerError {
     /// The process exit code for this failure.
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::Input { .. } => exit::INPUT,
+            Self::Input { .. } | Self::InputChanged { .. } => exit::INPUT,
             Self::UnsuitableInput { .. } => exit::UNSUITABLE_INPUT,
             Self::Output { .. } => exit::OUTPUT,
             Self::StsGone { .. } => exit::STS_GONE,
@@ -95,6 +103,14 @@ mod tests {
                 },
                 10,
                 "input scheme://***@host/x: why (gave up after 4 attempts)",
+            ),
+            (
+                WorkerError::InputChanged {
+                    url: url.clone(),
+                    reason: reason.clone(),
+                },
+                10,
+                "input scheme://***@host/x: why",
             ),
             (
                 WorkerError::UnsuitableInput {

@@ -43,7 +43,8 @@ fn main() -> ExitCode {
         return print(b"error: no thread for the log\n", exit::UNEXPECTED);
     };
     let config = Config::from(&cli);
-    observe::hide(vec![config.input_url.clone(), config.output_url.clone()]);
+    let urls = [&config.input_url, &config.output_url, &config.sts.url];
+    observe::hide(urls.map(Clone::clone).to_vec());
     let options = config.shown(shown);
     let observer = Observer::new(
         Status {

@@ -59,10 +59,11 @@ impl AppliedAcks {
         }
     }
 
-    /// The audio of `batch` is mixed and on its way out.
-    pub fn mixed(&mut self, batch: u64) {
+    /// The audio of `batch` is mixed and on its way out, with its dub or, after all, without.
+    pub fn mixed(&mut self, batch: u64, dubbed: bool) {
         let found = self.due.iter().position(|due| due.batch == Some(batch));
-        if let Some(Due { link, id, .. }) = found.and_then(|index| self.due.remove(index)) {
+        let due = found.and_then(|index| self.due.remove(index));
+        if let Some(Due { link, id, .. }) = due.filter(|_| dubbed) {
             self.sayings.push_back(Saying::Applied { link, id });
         }
         self.end_if_nothing_is_due();
@@ -139,13 +140,18 @@ mod tests {
         acks.resolved(5, second);
         assert_eq!(said(&mut acks), []);
         for (batch, id) in [(4, first), (5, second)] {
-            acks.mixed(batch);
+            acks.mixed(batch, true);
             assert_eq!(said(&mut acks), [Saying::Applied { link: 1, id }]);
-            acks.mixed(batch);
+            acks.mixed(batch, true);
             assert_eq!(said(&mut acks), []);
         }
-        acks.mixed(9); // Original audio.
+        acks.mixed(9, true); // Original audio.
         assert_eq!(said(&mut acks), []);
+        // It could not be fitted after all.
+        acks.good(1, first);
+        acks.resolved(6, first);
+        acks.mixed(6, false);
+        assert_eq!((said(&mut acks), acks.due()), (vec![], 0));
     }
 
     #[test]
@@ -158,7 +164,7 @@ mod tests {
         acks.resolved(4, id);
         acks.end(at(100), 1);
         assert_eq!(said(&mut acks), []);
-        acks.mixed(4);
+        acks.mixed(4, true);
         let expected = [Saying::Applied { link: 1, id }, Saying::End { link: 1 }];
         assert_eq!(said(&mut acks), expected);
         assert_eq!(acks.poll_timeout(), None);
@@ -181,8 +187,8 @@ mod tests {
         acks.lost(1);
         acks.good(2, new);
         acks.resolved(5, new);
-        acks.mixed(4);
-        acks.mixed(5);
+        acks.mixed(4, true);
+        acks.mixed(5, true);
         assert_eq!(said(&mut acks), [Saying::Applied { link: 2, id: new }]);
 
         // Nor is its end, but that of the next one is.

@@ -25,6 +25,7 @@
 //! | [`health`] | whether the worker is alive, and whether the stream flows |
 //! | [`copy_grid`] | where copied audio frames lie in the output |
 //! | [`applied`] | when the service is told that its dub is on its way out |
+//! | [`redact`] | nothing; it keeps secrets out of texts of others |
 //! | [`event`] | every fact worth a log line, a count or a line in a snapshot |
 //!
 //! The parts share one way of speaking: `handle_*` takes facts in the past tense, `poll_*` gives
@@ -53,6 +54,7 @@ pub mod message_limit;
 pub mod output;
 pub mod pause;
 pub mod playout;
+pub mod redact;
 pub mod segment;
 pub mod session;
 pub mod time;

@@ -385,6 +385,14 @@ mod tests {
             }
             assert_eq!(measure(&pcm, RATE).head, head, "{gain}");
         }
+        // In stereo as in mono, one channel as loud as both.
+        let both = |pcm: &Pcm, right: f32| Pcm {
+            samples: pcm.samples.iter().flat_map(|x| [*x, right * x]).collect(),
+            channels: 2,
+        };
+        for right in [-1.0, 0.0] {
+            assert_eq!(measure(&both(&pcm, right), RATE), answer);
+        }
         let silent = measure(&Pcm::silence(500, 2), RATE);
         assert_eq!(
             silent,

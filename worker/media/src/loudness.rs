@@ -145,6 +145,15 @@ mod tests {
         let found = measure(&hidden, second, RATE).peak;
         // Where it sets in, the sound overshoots.
         assert!((-0.1..0.5).contains(&found), "{found}");
+        // In the right channel alone as well.
+        let mut right = hidden;
+        right
+            .samples
+            .iter_mut()
+            .step_by(2)
+            .for_each(|left| *left = 0.0);
+        let found = measure(&right, second, RATE).peak;
+        assert!((-0.1..0.5).contains(&found), "{found}");
         let nothing = measure(&Pcm::silence(0, 2), second, RATE);
         assert_eq!(
             (nothing.mean, nothing.peak),

@@ -7,7 +7,7 @@ use std::sync::mpsc::{self, SyncSender};
 use std::time::Duration;
 
 use dub_engine::{
-    AvSync, AvSyncConfig, DubFit, DubFitConfig, DubLoudness, Event, LoudnessGuard, Pts,
+    AvSync, AvSyncConfig, DubFit, DubFitConfig, DubLoudness, Event, Loudness, LoudnessGuard, Pts,
 };
 
 use super::aac::{AacFormat, FRAME_SAMPLES};
@@ -312,7 +312,6 @@ impl Mixing {
         let mut events: Vec<Event> = std::iter::from_fn(|| self.sync.poll_event()).collect();
         self.origin.get_or_insert(plan.start.nanos());
 
-        let dubbed = job.dubbed.is_some();
         let length = plan.output_samples as usize;
         if plan.silence_before > 0 {
             // Nothing runs on over a hole.
@@ -324,10 +323,12 @@ impl Mixing {
         let heard = match self.heard(&job, &original, want, &mut events) {
             Ok(heard) => heard,
             Err(reason) => {
-                trouble.get_or_insert(MixTrouble::Dub(reason));
-                None
+                trouble = Some(MixTrouble::Dub(reason));
+                let own = loudness::measure(&original, want, self.format.rate);
+                self.without_dub(own, samples)
             }
         };
+        let dubbed = job.dubbed.is_some() && !matches!(trouble, Some(MixTrouble::Dub(_)));
         let heard = heard.map(|heard| HeardDub {
             until: (heard.until * length).checked_div(samples).unwrap_or(0),
             sound: fit::stretch(&heard.sound, length),
@@ -371,7 +372,27 @@ impl Mixing {
         })
     }
 
-    /// Lays the dub in its place, behind what runs on of the one before.
+    /// What is heard of dubs where there is none: what of the one before runs on.
+    fn without_dub(&mut self, own: Loudness, slot: usize) -> Option<HeardDub> {
+        let channels = self.format.channels as usize;
+        self.guard.judge(own, None);
+        self.gain = None;
+        self.fit.pass(slot as u64);
+        let mut rest = std::mem::take(&mut self.rest);
+        if rest.is_empty() {
+            return None;
+        }
+        let until = (rest.len() / channels).min(slot);
+        self.rest = rest.split_off(until * channels);
+        rest.resize(slot * channels, 0.0);
+        let samples = rest;
+        Some(HeardDub {
+            sound: Pcm { samples, channels },
+            until,
+        })
+    }
+
+    /// Lays the dub in its place, behind what runs on of the one before. Fails without a trace.
     fn heard(
         &mut self,
         job: &MixJob,
@@ -381,30 +402,17 @@ impl Mixing {
     ) -> Result<Option<HeardDub>, AudioError> {
         let (channels, rate) = (self.format.channels as usize, self.format.rate);
         let (batch, slot) = (job.batch, original.frames());
-        let mut rest = std::mem::take(&mut self.rest);
         let own = loudness::measure(original, want, rate);
         let Some(dub) = &job.dubbed else {
-            self.guard.judge(own, None);
-            self.gain = None;
-            self.fit.pass(slot as u64);
-            if rest.is_empty() {
-                return Ok(None);
-            }
-            let until = (rest.len() / channels).min(slot);
-            self.rest = rest.split_off(until * channels);
-            rest.resize(slot * channels, 0.0);
-            return Ok(Some(HeardDub {
-                sound: Pcm {
-                    samples: rest,
-                    channels,
-                },
-                until,
-            }));
+            return Ok(self.without_dub(own, slot));
         };
         let answer = fit::measure(dub, rate);
-        let placed = self.fit.place(answer, want as u64, slot as u64);
+        let mut fit = self.fit.clone();
+        let placed = fit.place(answer, want as u64, slot as u64);
         let placed = placed.map_err(AudioError::WrongLength)?;
         let mut sound = fit::lay(dub, &placed, want, rate)?;
+        self.fit = fit;
+        let mut rest = std::mem::take(&mut self.rest);
         let found = self
             .guard
             .judge(own, Some(loudness::measure(&sound, want, rate)));

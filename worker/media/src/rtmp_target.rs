@@ -99,6 +99,14 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_password_is_hidden_as_it_is_sent() {
+        let target = RtmpTarget::parse("rtmp://anna:p%20w!rd@h/a/key1").unwrap();
+        assert!(target.stream.contains("p+w%21rd"), "{}", target.stream);
+        let said = target.url.redact(&format!("no {} for you", target.stream));
+        assert!(!said.contains("p+w%21rd"), "{said}");
+    }
+
+    #[test]
     fn a_url_is_taken_apart_as_written() {
         for (url, host, port, application, stream) in [
             ("rtmp://h/live/out", "h", 1935, "live", "out"),

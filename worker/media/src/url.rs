@@ -2,12 +2,12 @@
 
 use std::fmt;
 
+use dub_engine::redact::{self, SHORTEST_SECRET};
 use percent_encoding::percent_decode_str;
+use url::form_urlencoded;
 
 /// What stands where a secret was.
 const HIDDEN: &str = "***";
-/// Shorter pieces of a URL are no secrets, and hiding them would shred every message.
-const SHORTEST_SECRET: usize = 4;
 
 /// A URL that may hold credentials. `Display` and `Debug` hide them; only
 /// [`MediaUrl::secret`] gives the whole text, for the program that connects.
@@ -65,7 +65,7 @@ impl MediaUrl {
     pub fn redact(&self, text: &str) -> String {
         let mut text = text.replace(&self.secret, &self.shown);
         for piece in &self.pieces {
-            text = replace_words(&text, piece);
+            text = redact::hide(&text, piece, HIDDEN);
         }
         text
     }
@@ -139,7 +139,12 @@ fn pieces_of(url: &url::Url, key: &str) -> Vec<String> {
     let decoded = |piece: &str| percent_decode_str(piece).decode_utf8_lossy().into_owned();
     let mut pieces: Vec<String> = pieces
         .into_iter()
-        .flat_map(|piece| [piece.to_owned(), decoded(piece)])
+        .flat_map(|piece| {
+            let decoded = decoded(piece);
+            // As it stands in a query.
+            let encoded = form_urlencoded::byte_serialize(decoded.as_bytes()).collect();
+            [piece.to_owned(), decoded, encoded]
+        })
         .filter(|piece| piece.len() >= SHORTEST_SECRET)
         .collect();
     if let Some(password) = url.password() {
@@ -150,22 +155,6 @@ fn pieces_of(url: &url::Url, key: &str) -> Vec<String> {
     pieces.sort_by(|a, b| b.len().cmp(&a.len()).then_with(|| a.cmp(b)));
     pieces.dedup();
     pieces
-}
-
-/// Hides `piece` wherever it stands by itself, not as part of a longer word.
-fn replace_words(text: &str, piece: &str) -> String {
-    let mut result = String::with_capacity(text.len());
-    let mut rest = text;
-    while let Some(at) = rest.find(piece) {
-        let (before, found) = rest.split_at(at);
-        let after = &found[piece.len()..];
-        let joined =
-            before.ends_with(char::is_alphanumeric) || after.starts_with(char::is_alphanumeric);
-        result.push_str(before);
-        result.push_str(if joined { piece } else { HIDDEN });
-        rest = after;
-    }
-    result + rest
 }
 
 #[cfg(test)]

@@ -426,6 +426,15 @@ mod tests {
             file(&dir, "in", " rtsp://u:p@cam/x\n"),
             file(&dir, "token", "s3cret\n"),
         );
+        let (output, sts) = (
+            file(&dir, "out", "rtmp://cdn/a/k\n"),
+            file(&dir, "sts", "http://sts/x\n"),
+        );
+        let urls = ["--output-url-file", &output, "--sts-service-url-file", &sts];
+        let found = loaded(&urls).unwrap();
+        assert_eq!(found.cli.input_url, None);
+        assert_eq!(found.cli.output_url.as_deref(), Some("rtmp://cdn/a/k"));
+        assert_eq!(found.cli.sts_service_url, "http://sts/x");
         let found = loaded(&["--input-url-file", &input, "--sts-token-file", &token]).unwrap();
         assert_eq!(found.cli.input_url.as_deref(), Some("rtsp://u:p@cam/x"));
         assert_eq!(found.cli.sts_token.as_deref(), Some("s3cret"));

@@ -15,7 +15,9 @@ use crate::error::WorkerError;
 use dub_media::aac::{AacFormat, FRAME_SAMPLES};
 use dub_media::audio::{self, AudioError, Budget, Label, Pcm};
 use dub_media::fit;
-use sts_client::{DubbedAudio, InitParams, OutgoingFragment, StsClient, StsFact};
+use sts_client::{
+    DubbedAudio, InitParams, OutgoingFragment, Secret, StsClient, StsClientConfig, StsFact,
+};
 
 /// How long decoding an answer of 6 s may take.
 const DECODE_TIME: Duration = Duration::from_secs(2);
@@ -49,6 +51,8 @@ pub(super) enum DubbingOrder {
 enum HeldAnswer {
     Answer(DubbedAudio),
     Unusable(String),
+    /// A decoder is at it; forgotten meanwhile, its verdict comes too late.
+    Decoding,
     Checked(Pcm, Words),
 }
 
@@ -82,41 +86,11 @@ pub(super) struct Dubbing {
 impl Dubbing {
     /// A session that waits for [`Dubbing::start`].
     pub(super) fn new(config: &Config) -> Result<Self, WorkerError> {
-        let sts = &config.sts;
-        let init = InitParams {
-            source_language: sts.source_language.clone(),
-            target_language: sts.target_language.clone(),
-            voice_profile: sts.voice_profile.clone(),
-            chunk_ms: config.segment_duration.as_millis() as u32,
-            max_inflight: sts.max_inflight,
-            timeout_ms: sts.timeout.as_millis() as u32,
-            ..InitParams::default()
-        };
-        let mut client_config = sts_client::StsClientConfig::new(
-            sts.url.secret(),
-            &config.stream_id,
-            &config.worker_id,
-        );
-        client_config.token = sts
-            .token
-            .as_ref()
-            .map(|token| sts_client::Secret::new(token.0.clone()));
-        client_config.max_silence = sts.max_silence;
-        client_config.ca.clone_from(&sts.ca);
-        client_config.init = init.clone();
+        let client_config = client_config(config);
+        let init = client_config.init.clone();
         let (client, facts) = StsClient::new(client_config)
             .map_err(|error| WorkerError::Usage(format!("--sts-service-url: {error}")))?;
-        let session = Session::new(SessionConfig {
-            enabled: sts.enabled,
-            max_inflight: sts.max_inflight,
-            fragment_timeout: sts.timeout,
-            breaker_failures: sts.breaker_failures,
-            breaker_cooldown: sts.breaker_cooldown,
-            gone: sts.gone,
-            max_message: sts_client::MAX_MESSAGE,
-            id_seed: uuid::Uuid::new_v4().as_u64_pair().0,
-            ..SessionConfig::default()
-        });
+        let session = Session::new(session_config(config));
         // At most one verdict per fragment in flight.
         let (verdicts, decoded) = mpsc::channel(32);
         Ok(Self {
@@ -211,8 +185,9 @@ impl Dubbing {
     pub(super) fn checked(&mut self, at: At, decoded: Decoded) {
         let ok = match decoded.result {
             Ok(pcm) => {
-                self.held
-                    .insert(decoded.id, HeldAnswer::Checked(pcm, decoded.words));
+                if let Some(held) = self.held.get_mut(&decoded.id) {
+                    *held = HeldAnswer::Checked(pcm, decoded.words);
+                }
                 Ok(())
             }
             Err(error) => {
@@ -286,9 +261,9 @@ impl Dubbing {
         None
     }
 
-    /// A segment's audio is mixed and on its way out.
-    pub(super) fn mixed(&mut self, batch: u64) {
-        self.acks.mixed(batch);
+    /// A segment's audio is mixed and on its way out, with its dub or, after all, without.
+    pub(super) fn mixed(&mut self, batch: u64, dubbed: bool) {
+        self.acks.mixed(batch, dubbed);
         self.say();
     }
 
@@ -338,10 +313,10 @@ impl Dubbing {
             .fragments
             .get(&batch)
             .map_or(0, |f| f.frames * FRAME_SAMPLES as usize);
-        let answer = match self.held.remove(&id) {
+        let answer = match self.held.insert(id, HeldAnswer::Decoding) {
             Some(HeldAnswer::Answer(answer)) => Ok(answer),
             Some(HeldAnswer::Unusable(reason)) => Err(reason),
-            Some(HeldAnswer::Checked(..)) | None => {
+            Some(HeldAnswer::Decoding | HeldAnswer::Checked(..)) | None => {
                 Err("there is no audio in the answer".to_owned())
             }
         };
@@ -377,6 +352,41 @@ impl Dubbing {
                 );
             }
         }
+    }
+}
+
+fn client_config(config: &Config) -> StsClientConfig {
+    let sts = &config.sts;
+    let new = StsClientConfig::new(sts.url.secret(), &config.stream_id, &config.worker_id);
+    StsClientConfig {
+        token: sts.token.as_ref().map(|token| Secret::new(&*token.0)),
+        max_silence: sts.max_silence,
+        ca: sts.ca.clone(),
+        init: InitParams {
+            source_language: sts.source_language.clone(),
+            target_language: sts.target_language.clone(),
+            voice_profile: sts.voice_profile.clone(),
+            chunk_ms: config.segment_duration.as_millis() as u32,
+            max_inflight: sts.max_inflight,
+            timeout_ms: sts.timeout.as_millis() as u32,
+            ..InitParams::default()
+        },
+        ..new
+    }
+}
+
+fn session_config(config: &Config) -> SessionConfig {
+    let sts = &config.sts;
+    SessionConfig {
+        enabled: sts.enabled,
+        max_inflight: sts.max_inflight,
+        fragment_timeout: sts.timeout,
+        breaker_failures: sts.breaker_failures,
+        breaker_cooldown: sts.breaker_cooldown,
+        gone: sts.gone,
+        max_message: sts_client::MAX_MESSAGE,
+        id_seed: uuid::Uuid::new_v4().as_u64_pair().0,
+        ..SessionConfig::default()
     }
 }
 

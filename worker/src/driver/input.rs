@@ -160,7 +160,10 @@ impl Input {
             }
             IngestFact::AudioFormat { format, bundled } => {
                 self.bundled = bundled;
-                self.take_format(format)?;
+                if let Err(error) = self.take_format(format) {
+                    self.stop(at, observer);
+                    return Err(error);
+                }
             }
             IngestFact::Video {
                 time,
@@ -331,7 +334,7 @@ impl Input {
                 Ok(())
             }
             Some(known) if (known.rate, known.channels) == (format.rate, format.channels) => Ok(()),
-            Some(known) => Err(WorkerError::UnsuitableInput {
+            Some(known) => Err(WorkerError::InputChanged {
                 url: self.config.input_url.to_string(),
                 reason: format!(
                     "audio changed from {} Hz, {} channels to {} Hz, {} channels mid-stream; restart the worker",
@@ -586,7 +589,19 @@ mod tests {
                 "48000 Hz, 2 channels to {} Hz, {} channels",
                 other.rate, other.channels
             );
-            assert!(code == 11 && said.contains(&words), "{said}");
+            assert!(code == 10 && said.contains(&words), "{said}");
         }
+        // As a fact it ends the input, and what came before is still cut and published.
+        let (mut input, observer) = self::input();
+        input.life.start(At::ZERO);
+        while input.life.poll().is_some() {}
+        let format = |rate| IngestFact::AudioFormat {
+            format: AacFormat::lc(rate, 2),
+            bundled: None,
+        };
+        let mut tell = |rate| told(input.handle(At::ZERO, 1, format(rate), &observer));
+        assert_eq!(tell(48_000), None);
+        assert!(tell(44_100).is_some_and(|(code, _)| code == 10));
+        assert!(input.has_ended());
     }
 }

@@ -181,7 +181,7 @@ impl Driver {
                     let (part, dubbed) = (mixed.part, mixed.is_dubbed());
                     let file = self.output.take(At::new(self.clock.elapsed()), mixed, &self.observer)?;
                     if let Part::Begin(batch) = part {
-                        self.dubbing.mixed(batch);
+                        self.dubbing.mixed(batch, dubbed);
                         self.captions.mixed(batch, dubbed);
                     }
                     if let Some((batch, m4a)) = file {
@@ -284,8 +284,11 @@ impl Driver {
     /// What came in before the input was lost for good is published first.
     fn input_result(&mut self, result: Result<(), WorkerError>) -> Result<(), WorkerError> {
         match result {
-            Err(error @ WorkerError::Input { .. }) if self.started => {
+            Err(error @ (WorkerError::Input { .. } | WorkerError::InputChanged { .. }))
+                if self.started =>
+            {
                 self.failure.get_or_insert(error);
+                self.observer.draining();
                 Ok(())
             }
             other => other,
@@ -319,6 +322,7 @@ impl Driver {
                 };
                 if let Some(failure) = failure {
                     self.failure.get_or_insert(failure);
+                    self.observer.draining();
                     // What is buffered becomes segments and goes out.
                     self.input
                         .stop(At::new(self.clock.elapsed()), &self.observer);
@@ -363,8 +367,10 @@ impl Driver {
             let place = |(unit, dts): (&VideoUnit<VideoPayload>, &Pts)| {
                 (unit.payload.0.clone(), unit.pts.nanos(), dts.nanos())
             };
-            let units = segment.video.iter().zip(&dts).map(place).collect();
-            self.write(SegmentFile::Video { batch, units });
+            if !segment.video.is_empty() {
+                let units = segment.video.iter().zip(&dts).map(place).collect();
+                self.write(SegmentFile::Video { batch, units });
+            }
             if let Some(m4a) = file.clone() {
                 self.write(SegmentFile::Audio { batch, m4a });
             }
@@ -402,6 +408,7 @@ mod tests {
     use super::*;
     use crate::cli::Cli;
     use crate::observe::Status;
+    use dub_engine::input::InputNews;
 
     fn driver() -> Driver {
         dub_media::init().unwrap();
@@ -452,10 +459,22 @@ mod tests {
             ),
         ] {
             let mut driver = driver();
+            let connected = InputNews::Connected { connection: 1 };
+            let news = Fact::Input { news: &connected };
+            driver.observer.fact(&news);
             driver
                 .carry_out(At::ZERO, DubbingOrder::Drained(end))
                 .unwrap();
             assert!(driver.drained);
+            let shown = driver.observer.board().snapshot();
+            let draining = shown.reasons.iter().any(|reason| reason == "draining");
+            assert_eq!(
+                (shown.input.connected, draining),
+                match expected {
+                    None => (true, false),
+                    Some(_) => (false, true),
+                }
+            );
             let found = ends(&driver);
             assert_eq!(found.as_ref().map(|it| it.0), expected.map(|it| it.0));
             if let (Some((_, said)), Some((_, words))) = (found, expected) {
@@ -473,6 +492,9 @@ mod tests {
         assert_eq!(never.map_err(|error| error.exit_code()), Err(10));
         driver.started = true;
         driver.input_result(Err(input_lost())).unwrap();
+        let (url, reason) = (String::new(), String::new());
+        let changed = WorkerError::InputChanged { url, reason };
+        driver.input_result(Err(changed)).unwrap();
         driver
             .carry_out(At::ZERO, DubbingOrder::Drained(End::Gone))
             .unwrap();

@@ -456,6 +456,9 @@ impl Publisher {
         fact: EgressFact,
         observer: &Observer,
     ) {
+        if connection != self.life.connection() {
+            return; // A connection that was given up has last words.
+        }
         match fact {
             EgressFact::Failed(error) => {
                 observer.fact(&Fact::BusError {
@@ -466,6 +469,7 @@ impl Publisher {
                 self.life.failed(at, connection, taken, &error.text);
             }
             EgressFact::Warning(text) => observer.fact(&Fact::MediaWarning { text: &text }),
+            EgressFact::Waiting(_) if self.egress.is_none() => {}
             EgressFact::Waiting(bytes) => {
                 let waiting = self.handed_over.behind(bytes);
                 self.waiting = Some(waiting)
@@ -548,5 +552,35 @@ mod tests {
         take(&mut output, Part::End(0), &[21_000_000]);
         output.audio.clear();
         assert_eq!(output.next_video(), Some(start), "no more sound comes");
+    }
+
+    #[test]
+    fn a_connection_that_was_given_up_is_not_believed() {
+        let config = Config::from(&Cli::try_parse_from(["worker"]).unwrap());
+        let target = RtmpTarget::parse(config.output_url.secret()).unwrap();
+        let observer = Observer::new(Status::default(), None);
+        let mut output = Publisher::new(&config, target);
+        for second in 0..10 {
+            output
+                .handed_over
+                .push(Pts::from_millis(second * 1_000), 1_000);
+        }
+        let at = At::new(Duration::from_secs(7));
+        observer.output_connected(true);
+        let error = || EgressError {
+            kind: "stream",
+            name_taken: false,
+            text: "gone".to_owned(),
+        };
+        let current = output.life.connection();
+        for (connection, fact) in [
+            (current, EgressFact::Waiting(u64::MAX)),
+            (current + 7, EgressFact::Waiting(u64::MAX)),
+            (current + 7, EgressFact::Failed(error())),
+        ] {
+            output.handle(at, connection, fact, &observer);
+        }
+        assert_eq!(output.waiting, Duration::ZERO);
+        assert!(observer.board().snapshot().output.connected);
     }
 }

@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use dub_engine::At;
 use dub_engine::health::{Health, Unwell};
+use dub_engine::{At, BreakerState};
 use serde::Serialize;
 
 /// Segments that `/status` remembers.
@@ -71,7 +71,7 @@ pub struct InputStatus {
 }
 
 /// The STS side of the status.
-#[derive(Debug, Clone, Default, Serialize)]
+#[derive(Debug, Clone, Serialize)]
 pub struct StsStatus {
     /// Whether there is a connection.
     pub connected: bool,
@@ -83,6 +83,18 @@ pub struct StsStatus {
     pub in_flight: usize,
     /// Why the last connection ended or failed.
     pub last_error: Option<String>,
+}
+
+impl Default for StsStatus {
+    fn default() -> Self {
+        Self {
+            connected: false,
+            ready: false,
+            breaker: BreakerState::Closed.label(),
+            in_flight: 0,
+            last_error: None,
+        }
+    }
 }
 
 /// The output's side of the status.
@@ -183,4 +195,50 @@ impl Board {
 /// Seconds with milliseconds, which is all a reader wants.
 pub(super) fn seconds(duration: Duration) -> f64 {
     duration.as_millis() as f64 / 1e3
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use dub_engine::Track;
+
+    use super::*;
+    use crate::observe::Observer;
+
+    /// A worker that started a while ago and has told nothing since.
+    fn started(ago: Duration) -> Observer {
+        let mut observer = Observer::new(Status::default(), None);
+        let started = Instant::now().checked_sub(ago).unwrap();
+        let state = Mutex::default();
+        observer.board = Arc::new(Board { started, state });
+        observer
+    }
+
+    #[test]
+    fn a_turn_of_the_loop_is_life() {
+        let observer = started(Duration::from_secs(20));
+        assert!(observer.board().stuck().is_some());
+        observer.turned();
+        assert!(observer.board().stuck().is_none());
+    }
+
+    #[test]
+    fn media_that_comes_is_no_silence() {
+        let observer = started(Duration::from_secs(20));
+        let silent = |observer: &Observer| {
+            let reasons = observer.board().snapshot().reasons;
+            reasons.iter().any(|reason| reason.contains("no media"))
+        };
+        observer
+            .board()
+            .health(|health, _| health.input_connected(At::ZERO, true));
+        assert!(
+            silent(&observer),
+            "{:?}",
+            observer.board().snapshot().reasons
+        );
+        observer.received(Track::Video, 1);
+        assert!(!silent(&observer));
+    }
 }

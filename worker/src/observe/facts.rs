@@ -93,6 +93,12 @@ pub enum Fact<'a> {
 }
 
 impl Observer {
+    /// Nothing more is read; what is buffered goes out.
+    pub fn draining(&self) {
+        self.input(false, None);
+        self.board.health(|health, _| health.draining());
+    }
+
     /// Logs and counts what the driver tells.
     pub fn fact(&self, fact: &Fact<'_>) {
         match *fact {
@@ -146,8 +152,7 @@ impl Observer {
                 }
             }
             Fact::InputEnded { reason } => {
-                self.input(false, None);
-                self.board.health(|health, _| health.draining());
+                self.draining();
                 line! { self, info, "input_ended", "input has ended", reason }
             }
             Fact::MediaWarning { text } => {
@@ -220,14 +225,14 @@ impl Observer {
                     let reason = OriginalReason::BadAudio;
                     self.heard()
                         .event(&Event::SegmentOriginal { batch, reason });
+                    self.event(&Event::Fallback { batch, reason });
                 }
                 line! {
                     self, warn, "dub_unusable", "the dub cannot be fitted, the original is heard", batch, error = reason
                 }
             }
             Fact::StopRequested { signal } => {
-                self.input(false, None);
-                self.board.health(|health, _| health.draining());
+                self.draining();
                 systemd::notify("STOPPING=1");
                 line! {
                     self, info, "stop_requested", "finishing, a second signal stops at once", signal

@@ -23,16 +23,24 @@ fn shown(text: &str) -> String {
     urls.fold(text.to_owned(), |text, url| url.redact(&text))
 }
 
+/// Complaints that were told.
+#[derive(Debug)]
+struct Told(BTreeSet<String>);
+
+impl Told {
+    /// Whether it is to be told now.
+    fn is_new(&mut self, source: &str, text: &str) -> bool {
+        // The settings database has nothing to do with us; it complains where there is no home.
+        source != "dconf" && self.0.len() < DIFFERENT && self.0.insert(format!("{source}: {text}"))
+    }
+}
+
 /// A message of GLib or one of its users: each complaint once, everything else at `debug`.
 pub fn library_message(severity: Severity, source: &str, text: &str) {
+    static TOLD: Mutex<Told> = Mutex::new(Told(BTreeSet::new()));
     let text = shown(text);
-    static TOLD: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
-    // The settings database has nothing to do with us; it complains where there is no home.
-    let matters = severity == Severity::Warning && source != "dconf";
-    let new = matters
-        && TOLD.lock().is_ok_and(|mut told| {
-            told.len() < DIFFERENT && told.insert(format!("{source}: {text}"))
-        });
+    let new = severity == Severity::Warning
+        && TOLD.lock().is_ok_and(|mut told| told.is_new(source, &text));
     if new {
         tracing::warn!(
             event = "library_message",
@@ -71,4 +79,19 @@ pub fn raw_output(text: &str) {
 pub fn panicked(place: &str, message: &str) {
     let message = shown(message);
     tracing::error!(event = "panic", place, message, "a bug: please report it");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// One that repeats itself, and one that never does, fill no log.
+    #[test]
+    fn each_complaint_is_told_once_and_not_for_ever() {
+        let mut told = Told(BTreeSet::new());
+        assert!(!told.is_new("dconf", "no home"));
+        assert!(told.is_new("GLib", "odd") && !told.is_new("GLib", "odd"));
+        let more = (0..200).filter(|n| told.is_new("GLib", &n.to_string()));
+        assert_eq!(more.count(), DIFFERENT - 1);
+    }
 }

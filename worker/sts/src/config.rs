@@ -3,7 +3,10 @@
 use std::fmt;
 use std::time::Duration;
 
+use base64::prelude::{BASE64_STANDARD, Engine as _};
 use bytes::Bytes;
+use dub_engine::redact::{self, SHORTEST_SECRET};
+use percent_encoding::percent_decode_str;
 use sts_protocol::limits;
 use url::Url;
 
@@ -171,21 +174,32 @@ impl StsClientConfig {
 
     /// Removes what must not be seen from text that goes into a fact.
     pub(super) fn redact(&self, text: &str) -> String {
-        let mut text = text.to_owned();
-        let mut hide = |secret: &str| {
-            // A very short secret would shred the text; such a one protects nothing.
-            if secret.len() >= 3 {
-                text = text.replace(secret, "[redacted]");
-            }
-        };
+        let mut secrets: Vec<String> = Vec::new();
         if let Some(token) = &self.token {
-            hide(token.expose());
+            secrets.push(token.expose().to_owned());
         }
         if let Ok(url) = Url::parse(&self.url) {
-            url.password().into_iter().for_each(&mut hide);
-            url.query().into_iter().for_each(&mut hide);
+            let decoded = |part: &str| percent_decode_str(part).decode_utf8_lossy().into_owned();
+            let user = url.username();
+            if let Some(password) = url.password() {
+                secrets.extend([password.to_owned(), decoded(password)]);
+                let login = format!("{}:{}", decoded(user), decoded(password));
+                secrets.push(BASE64_STANDARD.encode(login));
+            } else {
+                // A token by itself.
+                secrets.extend([user.to_owned(), decoded(user)]);
+            }
+            let query = url.query().unwrap_or_default();
+            secrets.push(query.to_owned());
+            for pair in query.split('&') {
+                let value = pair.split_once('=').map_or(pair, |(_, value)| value);
+                secrets.extend([value.to_owned(), decoded(value)]);
+            }
         }
-        text
+        secrets.retain(|secret| secret.len() >= SHORTEST_SECRET);
+        secrets.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
+        let hide = |text: String, secret: &String| redact::hide(&text, secret, "[redacted]");
+        secrets.iter().fold(text.to_owned(), hide)
     }
 }
 
@@ -234,4 +248,28 @@ pub enum StsConfigError {
     /// An id does not fit its header.
     #[error("{0}: needs 1 to 64 characters of [A-Za-z0-9_-]")]
     Header(&'static str),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whatever_a_service_quotes_of_ours_is_hidden() {
+        let url = "https://user:p%40ss@h/?api_key=abcd%2D1234&v=2";
+        let mut config = StsClientConfig::new(url, "s", "w");
+        config.token = Some(Secret::new("t0ken"));
+        for (text, hidden) in [
+            ("t0ken expired", "[redacted] expired"),
+            ("p%40ss and p@ss", "[redacted] and [redacted]"),
+            ("Basic dXNlcjpwQHNz", "Basic [redacted]"),
+            ("/?api_key=abcd%2D1234&v=2", "/?[redacted]"),
+            ("unknown key abcd-1234", "unknown key [redacted]"),
+            ("user, v=2, t0kens", "user, v=2, t0kens"),
+        ] {
+            assert_eq!(config.redact(text), hidden, "{text}");
+        }
+        let config = StsClientConfig::new("https://tok-77@h", "s", "w");
+        assert_eq!(config.redact("no tok-77"), "no [redacted]");
+    }
 }

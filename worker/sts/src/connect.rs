@@ -250,7 +250,11 @@ async fn first_to_connect(
             deadline.min(Instant::now() + STAGGER)
         };
         match timeout_at(next, attempts.next()).await {
-            Ok(Some((address, Ok(stream)))) => return Some((stream, address)),
+            Ok(Some((address, Ok(stream)))) => {
+                // Slower ones get another chance should this one not be what it looks like.
+                addresses.extend(tried.into_iter().filter(|other| *other != address));
+                return Some((stream, address));
+            }
             Ok(Some((address, Err(error)))) => {
                 tried.retain(|other| *other != address);
                 errors.push(format!("{address}: {error}"));
@@ -488,6 +492,35 @@ mod tests {
         assert!(errors[1].starts_with("127.0.0.4:") && errors[1].contains("no answer"));
         assert_eq!(errors.len(), 2, "{errors:?}");
         service.await.unwrap();
+
+        // One that is only slow is asked again after the first that took the connection.
+        let (_listener, works) = bound("127.0.0.6");
+        let mut left = VecDeque::from([hangs, works]);
+        let first = first_to_connect(&mut left, deadline, &mut errors).await;
+        assert_eq!(first.unwrap().1, works);
+        assert_eq!(left, [hangs]);
+    }
+
+    #[tokio::test]
+    async fn a_head_without_end_is_no_head() {
+        let (listener, address) = bound("127.0.0.7");
+        let service = tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let endless = format!("HTTP/1.1 200 OK\r\nX: {}", "a".repeat(4 * MAX_HEAD));
+            // The other side hangs up on the way.
+            let _ = stream.write_all(endless.as_bytes()).await;
+            stream
+        });
+        let config = StsClientConfig::new("http://h", "s", "w");
+        let url = url(&config.url);
+        let tcp = connect(address).await.unwrap();
+        let opened = timeout(Duration::from_secs(5), upgrade(&config, &url, "/", tcp)).await;
+        let refused = opened.expect("it is not read for ever").err();
+        assert!(
+            matches!(&refused, Some(Refusal::No(reason)) if reason.contains("HTTP")),
+            "it must be refused"
+        );
+        drop(service.await.unwrap());
     }
 
     #[test]

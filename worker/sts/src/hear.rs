@@ -61,7 +61,7 @@ pub(crate) fn told(link: LinkId, fact: Fact, config: &StsClientConfig) -> StsFac
                     Outcome::Audio
                 }
                 heard::Outcome::BadAudio { reason } => {
-                    audio = Some(Err(reason));
+                    audio = Some(Err(config.redact(&reason)));
                     Outcome::Audio
                 }
                 heard::Outcome::Failed {

@@ -165,3 +165,47 @@ impl Outbox {
             .then_some(bytes)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::OutgoingFragment;
+
+    fn outbox() -> Outbox {
+        Outbox::new(Arc::new(StsClientConfig::new("http://h", "s", "w")))
+    }
+
+    #[test]
+    fn what_was_sent_makes_room() {
+        let mut outbox = outbox();
+        outbox.push(LinkOrder::Applied("x".to_owned())).unwrap();
+        assert!(!outbox.start_next(false));
+        assert_eq!(outbox.waiting_bytes, 0);
+        outbox.written(outbox.rest().len());
+        assert!(outbox.rest().is_empty());
+        for n in 0..=MAX_WAITING {
+            let pushed = outbox.push(LinkOrder::End(String::new()));
+            assert_eq!(pushed.is_ok(), n < MAX_WAITING, "{n}");
+        }
+    }
+
+    #[test]
+    fn audio_that_waits_is_bounded_by_its_bytes() {
+        let mut outbox = outbox();
+        let m4a = bytes::Bytes::from(vec![0; 16 << 20]);
+        let mut push = || {
+            outbox.push(LinkOrder::Fragment(OutgoingFragment {
+                id: String::new(),
+                sequence: 0,
+                pts_ns: 0,
+                source_pts_ns: 0,
+                duration_ms: 6_000,
+                sample_rate: 48_000,
+                channels: 2,
+                m4a: m4a.clone(),
+            }))
+        };
+        assert_eq!([push(), push(), push()], [Ok(()), Ok(()), Ok(())]);
+        assert!(push().is_err(), "64 MiB and an envelope each");
+    }
+}

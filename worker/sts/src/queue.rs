@@ -92,3 +92,72 @@ fn weight(fact: &StsFact) -> usize {
         _ => 0,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use dub_engine::{Outcome, ProtocolErrorKind};
+    use sts_protocol::heard::DubbedAudio;
+
+    use super::*;
+
+    fn audio(bytes: &Bytes) -> StsFact {
+        let input = SessionFact::Processed {
+            link: 1,
+            id: String::new(),
+            sequence: None,
+            outcome: Outcome::Audio,
+        };
+        let audio = DubbedAudio {
+            format: "m4a".to_owned(),
+            sample_rate: None,
+            channels: None,
+            duration_ms: None,
+            bytes: bytes.clone(),
+            transcript: String::new(),
+            translated_text: String::new(),
+        };
+        StsFact {
+            input,
+            audio: Some(Ok(audio)),
+        }
+    }
+
+    #[test]
+    fn what_was_taken_out_makes_room() {
+        let mut queue = Queue::default();
+        let bytes = Bytes::from(vec![0; 8 << 20]);
+        for _ in 0..10 {
+            queue.push(audio(&bytes));
+            assert!(queue.pop().is_some());
+        }
+        assert_eq!(queue.take_dropped(), None);
+        // 48 MiB of it may wait.
+        for _ in 0..10 {
+            queue.push(audio(&bytes));
+        }
+        assert_eq!((queue.facts.len(), queue.dropped), (6, 4));
+        while queue.pop().is_some() {}
+        assert_eq!(queue.take_dropped(), Some(4));
+    }
+
+    #[test]
+    fn junk_leaves_room_for_what_counts() {
+        let mut queue = Queue::default();
+        let malformed = || SessionFact::Malformed {
+            link: 1,
+            kind: ProtocolErrorKind::BadJson,
+            count: 2,
+            detail: String::new(),
+        };
+        for _ in 0..MAX_FACTS {
+            queue.push(malformed().into());
+        }
+        assert_eq!(queue.facts.len(), MAX_FACTS - RESERVED);
+        assert_eq!(queue.dropped, 2 * RESERVED as u64);
+        for _ in 0..MAX_FACTS {
+            queue.push(SessionFact::Connected { link: 1 }.into());
+        }
+        assert_eq!(queue.facts.len(), MAX_FACTS);
+    }
+}

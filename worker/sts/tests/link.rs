@@ -217,7 +217,7 @@ async fn the_token_goes_to_the_service_and_nowhere_else() {
     // Services quote what they got.
     peer.event(
         "error",
-        &json!({ "code": "X", "message": format!("token {TOKEN} expires soon") }),
+        &json!({ "code": "X", "message": format!("{TOKEN}, passw0rd, hush-hush: expire soon") }),
     )
     .await;
     said.push(format!("{:?}", worker.kind(1).await));

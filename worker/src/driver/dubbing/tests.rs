@@ -1,7 +1,7 @@
 //! Whose answer is whose: facts as the STS client tells them, real decoders, no service.
 
 use clap::Parser as _;
-use dub_engine::Outcome;
+use dub_engine::{Gone, Outcome};
 
 use super::*;
 use crate::cli::Cli;
@@ -179,11 +179,72 @@ async fn applied_waits_for_the_mixer() {
     }
     require_own(&published(&mut dubbing), &[0, 1]);
     for (batch, left) in [(0, 1), (1, 0)] {
-        dubbing.mixed(batch);
+        dubbing.mixed(batch, true);
         assert_eq!(
             dubbing.acks.due(),
             left,
             "still to be said after batch {batch}"
         );
     }
+}
+
+/// The session has given up on it: what the decoder found is not kept for ever.
+#[tokio::test]
+async fn a_verdict_that_comes_too_late_is_not_kept() {
+    let (mut dubbing, ids) = sent(1);
+    dubbing.handle(At::ZERO, processed(&ids, 0, answer(0)));
+    assert_eq!(published(&mut dubbing), []);
+    let late = verdict(&mut dubbing).await;
+    dubbing.wake(At::from_millis(8_000));
+    assert_eq!(published(&mut dubbing), [(0, None, "/".to_owned())]);
+    dubbing.checked(At::from_millis(8_001), late);
+    assert_eq!(published(&mut dubbing), []);
+    assert!(dubbing.held.is_empty());
+}
+
+#[test]
+fn client_and_session_are_set_up_as_the_options_say() {
+    let args = [
+        "worker",
+        "--stream-id=match7",
+        "--worker-id=w7",
+        "--sts-service-url=http://sts/dub",
+        "--sts-token=t0ken",
+        "--source-lang=de",
+        "--target-lang=fr",
+        "--tts-voice=anna",
+        "--segment-duration=4s",
+        "--sts-timeout-ms=7000",
+        "--sts-max-inflight=5",
+        "--sts-max-silence=90s",
+        "--sts-gone=original",
+        "--breaker-failures=7",
+        "--breaker-cooldown=11s",
+    ];
+    let config = Config::from(&Cli::try_parse_from(args).unwrap());
+    let client = client_config(&config);
+    assert_eq!(client.url, "http://sts/dub");
+    assert_eq!((&*client.stream_id, &*client.worker_id), ("match7", "w7"));
+    assert_eq!(client.token.as_ref().map(Secret::expose), Some("t0ken"));
+    assert_eq!(client.max_silence, Duration::from_secs(90));
+    let init = InitParams {
+        source_language: "de".to_owned(),
+        target_language: "fr".to_owned(),
+        voice_profile: "anna".to_owned(),
+        chunk_ms: 4_000,
+        max_inflight: 5,
+        timeout_ms: 7_000,
+        ..InitParams::default()
+    };
+    assert_eq!(client.init, init);
+    let session = session_config(&config);
+    assert!(session.enabled && session.gone == Gone::Original);
+    assert_eq!((session.max_inflight, session.breaker_failures), (5, 7));
+    assert_eq!(session.fragment_timeout, Duration::from_secs(7));
+    assert_eq!(session.breaker_cooldown, Duration::from_secs(11));
+    assert_eq!(session.max_message, sts_client::MAX_MESSAGE);
+    // Two workers of one stream never use an id twice.
+    assert_ne!(session.id_seed, session_config(&config).id_seed);
+    let passing = Config::from(&Cli::try_parse_from(["worker", "--sts-mode=passthrough"]).unwrap());
+    assert!(!session_config(&passing).enabled);
 }
