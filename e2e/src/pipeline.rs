@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, bail};
+use anyhow::{Result, bail, ensure};
 use camera::{Manner, Sent};
 
 use crate::environment::{Builder, Environment, Scene, Way, unix_ms};
@@ -235,6 +235,7 @@ impl Pipeline {
         evidence.journal = environment.journal()?;
         evidence.sent = environment.sent_at_last();
         evidence.log = worker.log();
+        evidence.require_no_panic()?;
         if self.exit == 0 && !self.abrupt {
             evidence.metrics = worker.final_metrics()?;
         }
@@ -487,6 +488,16 @@ impl Evidence {
             );
             audio::require_identity(&input, &output, belongs)
         })
+    }
+
+    /// Fails when any thread of the worker panicked, even if the worker lived on.
+    ///
+    /// # Errors
+    /// With where it was.
+    pub fn require_no_panic(&self) -> Result<()> {
+        let panics: Vec<_> = self.log.events("panic").collect();
+        ensure!(panics.is_empty(), "the worker panicked: {panics:?}");
+        Ok(())
     }
 
     /// Fails when the worker logged a warning or an error.

@@ -15,7 +15,7 @@ const ALL: [&str; 3] = [PASSWORD, KEY, TOKEN];
 /// What these write down of their own guests is not ours to hide.
 const OTHERS: [&str; 2] = ["nginx", "mediamtx"];
 /// Text that is left behind; the rest is media.
-const TEXTS: [&str; 6] = ["log", "json", "jsonl", "txt", "html", "xml"];
+const TEXTS: [&str; 8] = ["log", "json", "jsonl", "txt", "html", "xml", "vtt", "yml"];
 
 /// A URL with a user and the password.
 pub fn with_login(url: &str) -> String {

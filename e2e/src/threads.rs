@@ -77,7 +77,6 @@ impl Drop for Turn<'_> {
 #[cfg(test)]
 mod tests {
     use std::sync::mpsc::{channel, sync_channel};
-    use std::time::Duration;
 
     use super::*;
 

@@ -145,3 +145,37 @@ fn message(scenario: Scenario, failures: &[Failure], traces: &[Trace]) -> String
     }
     message
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_secret_among_the_artifacts_fails_what_passed() {
+        let dir = tempfile::tempdir().unwrap();
+        let scenario = Scenario {
+            name: "quiet",
+            about: "",
+            run: |_| Ok(()),
+        };
+        let ended = || {
+            let trace = Trace {
+                artifacts: dir.path().to_owned(),
+                last_lines: None,
+                part: Part::default(),
+            };
+            Ended::of(scenario, Outcome::Passed, (vec![trace], Vec::new()))
+        };
+        assert_eq!(ended().verdict, Verdict::Passed);
+        let shown = format!("publishing to {}\n", secrets::KEY);
+        std::fs::write(dir.path().join("worker.log"), shown).unwrap();
+        let ended = ended();
+        assert_eq!(ended.verdict, Verdict::Failed);
+        assert!(
+            ended.message.contains("shows a secret"),
+            "{}",
+            ended.message
+        );
+        assert!(!ended.message.contains(secrets::KEY));
+    }
+}

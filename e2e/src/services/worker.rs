@@ -292,7 +292,42 @@ impl Worker {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::process::Group;
+    use std::path::Path;
+
+    use crate::process::{Group, Spawn};
+
+    /// A worker that a shell plays.
+    fn played(group: &Group, dir: &Path, script: &str) -> Worker {
+        let spawn = Spawn::new("worker", "/bin/sh", dir.join("log")).args(["-c", script]);
+        let process = group.spawn(&spawn).unwrap();
+        // Port 9 of this machine discards.
+        let metrics_url = "http://127.0.0.1:9/".to_owned();
+        let scraper = Scraper::start(metrics_url.clone(), process.clone()).unwrap();
+        Worker {
+            process,
+            metrics_url,
+            scraper,
+            segments: dir.to_owned(),
+        }
+    }
+
+    #[test]
+    fn only_the_expected_exit_code_will_do() {
+        let (dir, group) = (tempfile::tempdir().unwrap(), Group::new().unwrap());
+        let patience = Duration::from_secs(10);
+        for (script, good, bad, words) in [
+            ("exit 3", Some(3), 0, "exit code 3"),
+            ("exit 0", Some(0), 3, "exit code 0"),
+            ("kill -KILL $$", None, 0, "SIGKILL"),
+        ] {
+            let worker = played(&group, dir.path(), script);
+            if let Some(code) = good {
+                worker.expect_exit(code, patience).unwrap();
+            }
+            let error = worker.expect_exit(bad, patience).unwrap_err().to_string();
+            assert!(error.contains(words), "{script}: {error}");
+        }
+    }
 
     #[test]
     fn options_become_the_variables_that_operators_use() {

@@ -15,6 +15,7 @@ use crate::judge;
 use crate::stage::{self, MINUTE, Stage};
 
 const SEGMENTS: usize = 10;
+const PICTURES: u32 = 1_800;
 
 pub(crate) fn run(stage: &Context) -> Result<()> {
     stage.parts(&[
@@ -122,7 +123,7 @@ fn playable(evidence: &Evidence) -> Result<()> {
 }
 
 fn pictures_and_sound(evidence: &Evidence) -> Result<()> {
-    let clock = evidence.require_every_picture(1800)?;
+    let clock = evidence.require_every_picture(PICTURES)?;
     let sync = clock.sync();
     ensure!(
         sync.skews.len() == 60,
@@ -142,7 +143,7 @@ fn pictures_and_sound(evidence: &Evidence) -> Result<()> {
 
     let steps = clock.steps();
     ensure!(
-        steps.worst_step_error_ms <= 2.0,
+        steps.worst_step_error_ms.abs() <= 2.0,
         "picture times step unevenly: {steps:?}"
     );
 
@@ -225,6 +226,19 @@ fn metrics(evidence: &Evidence) -> Result<()> {
         rtt.at_most(1000.0)? == SEGMENTS as u64,
         "round trips over a second: {rtt:?}"
     );
+    for (name, labels) in [
+        ("worker_input_frames_total", [("track", "video")]),
+        ("worker_output_frames_total", [("track", "video")]),
+        ("worker_video_units_total", [("stage", "received")]),
+        ("worker_video_units_total", [("stage", "placed")]),
+        ("worker_video_units_total", [("stage", "published")]),
+    ] {
+        let counted = evidence.metrics.count(name, &labels)?;
+        ensure!(
+            counted == u64::from(PICTURES),
+            "{name} {labels:?} says {counted}, {PICTURES} were sent and recorded"
+        );
+    }
     let latency = evidence
         .metrics
         .value("worker_output_latency_seconds", &[])?;

@@ -107,6 +107,13 @@ fn gauge_follows(evidence: &Evidence, pairs: &[(u64, f64)]) -> Result<()> {
             sample.at.as_secs_f64()
         );
     }
+    // The very last pair may be too short for a sample.
+    let end = &pairs[pairs.len().saturating_sub(2)..];
+    let moved = |shown: f64| end.iter().any(|(_, delta)| (shown - delta).abs() < 0.001);
+    ensure!(
+        last.is_some_and(moved),
+        "{AV_DELTA} stands still at {last:?}, the last pairs are {end:?}"
+    );
     Ok(())
 }
 

@@ -362,6 +362,15 @@ fn a_clean_log_has_no_warning_and_no_stray_line() {
         log.push(json!("thread 'main' panicked"));
     };
     require_words(&judge(stray), "thread 'main' panicked");
+
+    good().require_no_panic().unwrap();
+    let survived = |log: &mut Vec<serde_json::Value>| {
+        let mut record = log[0].clone();
+        record["event"] = json!("panic");
+        log.push(record);
+    };
+    let survived = run(&FILES.good, survived, |_| (), |text| text).require_no_panic();
+    require_words(&survived.unwrap_err().to_string(), "the worker panicked");
 }
 
 #[test]

@@ -88,6 +88,10 @@ fn what_is_heard_must_be_what_the_worker_says_sign_included() {
         "fine",
         "a scrape may miss one"
     );
+    for still in [[0.0; 3], [first; 3]] {
+        require_words(&judge(&gauge(still), heard, 0.0), "stands still");
+    }
+    require_words(&judge(&good(), heard, 0.0), "stands still at None");
 }
 
 #[test]

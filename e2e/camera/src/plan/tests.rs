@@ -417,3 +417,67 @@ fn more_media_and_changes_stand_in_the_description() {
             .contains("changes nothing")
     );
 }
+
+/// What a row of `cameras` orders is what is sent: most rows expect that nothing is lost, which a good
+/// camera would give as well.
+#[test]
+fn every_fault_that_is_ordered_changes_what_is_sent() {
+    let clip = clip();
+    let sent = |json: &str| {
+        let mut manner: Manner = serde_json::from_str(json).unwrap();
+        manner.seed = 1;
+        let description = Description::new(&clip, &manner).unwrap();
+        Plan::new(&clip, &manner, &description, 1, START).collect::<Vec<_>>()
+    };
+    let changes = |json: &str, without: &str| {
+        assert!(sent(json) != sent(without), "{json} is as {without}");
+    };
+    assert!(sent("{}") == sent("{}"), "a seed repeats it");
+    changes(
+        r#"{"frames_per_packet":5,"packets_wait":true}"#,
+        r#"{"frames_per_packet":5}"#,
+    );
+    changes(
+        r#"{"sets_in_band":true,"aggregated":true}"#,
+        r#"{"sets_in_band":true}"#,
+    );
+    changes(
+        r#"{"padding":{"keyframe":5000},"packets":{"swapped":2}}"#,
+        r#"{"padding":{"keyframe":5000}}"#,
+    );
+    changes(
+        r#"{"frames_per_packet":5,"reports":{"every":1,"kind":"arrival"}}"#,
+        r#"{"frames_per_packet":5,"reports":{"every":1}}"#,
+    );
+    for json in [
+        r#"{"video":{"jumps":[{"at":2,"sequence":-50}]}}"#,
+        r#"{"video":{"jumps":[{"at":2,"ms":500}]}}"#,
+        r#"{"video":{"jumps":[{"at":2,"new_ssrc":true}]}}"#,
+        r#"{"video":{"stray":{"every":1,"ms":-50}}}"#,
+        r#"{"video":{"lost":[{"at":2,"packets":1}]}}"#,
+        r#"{"video":{"holes":[{"at":2,"seconds":1}]}}"#,
+        r#"{"audio":{"from":2}}"#,
+        r#"{"audio":{"until":2}}"#,
+        r#"{"audio":{"late":0.5}}"#,
+        r#"{"audio":{"drift":0.005}}"#,
+        r#"{"audio":{"reports_wander_ms":50}}"#,
+        r#"{"frames_per_packet":5}"#,
+        r#"{"markers":"never"}"#,
+        r#"{"delimiters":true}"#,
+        r#"{"sets_in_band":true}"#,
+        r#"{"padding":{"keyframe":5000}}"#,
+        r#"{"padding":{"picture":5000}}"#,
+        r#"{"packets":{"dressed":true}}"#,
+        r#"{"packets":{"doubled":7}}"#,
+        r#"{"packets":{"empty":9}}"#,
+        r#"{"one_ssrc":true}"#,
+        r#"{"reports":{"kind":"absent"}}"#,
+        r#"{"reports":{"first":3}}"#,
+        r#"{"reports":{"cname":false}}"#,
+        r#"{"wall":{"starts":1}}"#,
+        r#"{"bursts":[{"at":1,"seconds":1}]}"#,
+        r#"{"head_start":2}"#,
+    ] {
+        changes(json, "{}");
+    }
+}

@@ -212,6 +212,10 @@ impl Row {
             );
             return Ok(0);
         }
+        ensure!(
+            matches!(self.way, Way::Published { .. }),
+            "the camera did not say what it sent"
+        );
         // What ffmpeg sent before the worker read is nobody's loss.
         let (clip, recording) = (evidence.clip.clone(), evidence.recording()?.to_owned());
         let comparison = quietly(move || {
