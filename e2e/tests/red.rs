@@ -25,6 +25,9 @@ fn main() -> ExitCode {
             scenario("green", |_| Ok(())),
             scenario("error", |_| failure::equal("pictures", &3, &4)),
             scenario("panic", |_| panic!("boom")),
+            scenario("told", |context| {
+                context.told(failure::equal("answers", &3, &4))
+            }),
             scenario("parts", parts),
             scenario("snapshots", |context| {
                 context.snapshot("no_such_snapshot", &1);
@@ -85,10 +88,11 @@ fn suite(scenario: &str, artifacts: &Path, ci: bool) -> Result<Output> {
 fn judge() -> Result<()> {
     let root = tempfile::tempdir()?;
     // Scenario, whether in CI, exit code, and what terminal and reports must say.
-    let cases: [(&str, bool, i32, &[&str]); 7] = [
+    let cases: [(&str, bool, i32, &[&str]); 8] = [
         ("green", false, 0, &[]),
         ("error", false, RED, &["pictures: expected 4, found 3"]),
         ("panic", false, RED, &["boom"]),
+        ("told", false, RED, &["answers: expected 4, found 3"]),
         (
             "parts",
             false,

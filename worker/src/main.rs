@@ -2,6 +2,7 @@
 
 use std::io::Write as _;
 use std::os::unix::process::CommandExt as _;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::{Command, ExitCode};
 use std::time::Duration;
 
@@ -104,6 +105,14 @@ fn print(text: &[u8], code: u8) -> ExitCode {
     ExitCode::from(code)
 }
 
+/// A panic is a failure like any other: what was logged gets out, and the exit code is documented.
+fn survived(run: impl FnOnce() -> Result<(), WorkerError>) -> Result<(), WorkerError> {
+    catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|_| {
+        let text = "it panicked: please report what the log says of it";
+        Err(WorkerError::Unexpected(text.to_owned()))
+    })
+}
+
 fn start(config: Config, observer: &Observer) -> Result<(), WorkerError> {
     dub_media::messages::capture(observe::library_message);
     dub_media::messages::capture_debug(observe::debug_output);
@@ -115,7 +124,8 @@ fn start(config: Config, observer: &Observer) -> Result<(), WorkerError> {
         .enable_all()
         .build()
         .map_err(|error| WorkerError::Unexpected(format!("no async runtime: {error}")))?;
-    let result = runtime.block_on(async {
+    let result = survived(|| {
+        runtime.block_on(async {
         let signals = Signals::new()
             .map_err(|error| WorkerError::Unexpected(format!("signals: {error}")))?;
         let handle = metrics::install(&config.stream_id).map_err(WorkerError::Unexpected)?;
@@ -134,8 +144,21 @@ fn start(config: Config, observer: &Observer) -> Result<(), WorkerError> {
         let result = driver::run(config, observer.clone(), signals, captions.clone()).await;
         captions.close();
         result
+    })
     });
     // Blocking threads that hang in foreign code must not hold up the exit.
     runtime.shutdown_timeout(Duration::from_secs(1));
     result
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_panic_ends_with_the_code_of_what_was_not_foreseen() {
+        let panicked = survived(|| panic!("as it must"));
+        assert_eq!(panicked.unwrap_err().exit_code(), exit::UNEXPECTED);
+        survived(|| Ok(())).unwrap();
+    }
 }

@@ -9,10 +9,15 @@ mod tools;
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::fs;
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 
 use clap::CommandFactory as _;
+use nix::sys::signal::{Signal, kill, killpg};
+use nix::unistd::Pid;
 use worker::telemetry::names;
 
 fn deploy() -> PathBuf {
@@ -170,8 +175,9 @@ fn nomads_file_is_read_and_its_command_drains_and_waits_for_a_person() {
             "{code} waits for a person"
         );
     }
-    run(DRAINS);
-    assert!(dir.path().join("worker.end").exists(), "it has drained");
+    program(&fake, DRAINS);
+    let ended = stopped(Command::new("sh").args(["-c", &script]), &fake, To::One, 1);
+    assert_eq!(ended, (Some(0), "drained\n".to_owned()));
 }
 
 #[test]
@@ -248,7 +254,33 @@ enum To {
 
 /// Says how often it was told to stop, which takes it a moment.
 const DRAINS: &str = "stop() { trap 'echo again >> $0.end' TERM; sleep 0.4 & wait $!; echo drained >> $0.end; exit 0; }
-trap stop TERM; while :; do sleep 0.1; done";
+trap stop TERM; echo up > $0.up; while :; do sleep 0.1; done";
+
+/// Starts a script, waits for its worker [`DRAINS`] at `fake`, and sends signals to it: its exit code, and
+/// what the worker says of its end.
+fn stopped(script: &mut Command, fake: &Path, to: To, signals: u32) -> (Option<i32>, String) {
+    let [up, end] = ["up", "end"].map(|kind| fake.with_extension(kind));
+    for left in [&up, &end] {
+        let _ = fs::remove_file(left);
+    }
+    let mut script = script.process_group(0).spawn().unwrap();
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while !up.exists() {
+        assert!(Instant::now() < deadline, "the worker does not start");
+        sleep(Duration::from_millis(20));
+    }
+    let pid = Pid::from_raw(script.id() as i32);
+    for _ in 0..signals {
+        match to {
+            To::One => kill(pid, Signal::SIGTERM).unwrap(),
+            To::Group => killpg(pid, Signal::SIGTERM).unwrap(),
+        }
+        // The drain takes four times as long.
+        sleep(Duration::from_millis(100));
+    }
+    let code = script.wait().unwrap().code();
+    (code, fs::read_to_string(end).unwrap_or_default())
+}
 
 /// Runs a command for so many seconds at most, then sends SIGTERM: its exit code, 124 if that was needed.
 fn timeout(command: &Command, seconds: u64, to: To) -> i32 {
@@ -282,12 +314,17 @@ fn the_mediamtx_script_tries_again_only_what_may_recover() {
         let body = format!("exit {code}");
         assert_eq!(run(&body, To::One), (code, "news\n".to_owned()));
     }
-    // `timeout` says 124 when it had to send its signal. MediaMTX sends its own to the whole group.
-    for to in [To::One, To::Group] {
-        let _ = fs::remove_file(dir.path().join("worker.end"));
-        assert_eq!(run(DRAINS, to).0, 124);
-        let end = fs::read_to_string(dir.path().join("worker.end")).unwrap();
-        assert_eq!(end, "drained\n", "told once, and drained: {to:?}");
+    // MediaMTX sends its signal to the whole group; a person may send another.
+    for (to, signals) in [(To::One, 1), (To::Group, 1), (To::One, 2)] {
+        program(&fake, DRAINS);
+        let mut script = Command::new(deploy().join("mediamtx/dub-worker-on-ready"));
+        script.env("WORKER_BIN", &fake).env("G1", "news");
+        let ended = stopped(&mut script, &fake, to, signals);
+        assert_eq!(
+            ended,
+            (Some(0), "drained\n".to_owned()),
+            "{to:?}, {signals}"
+        );
     }
     assert_eq!(
         run("exit 10", To::One).0,

@@ -280,10 +280,34 @@ mod tests {
                 && error.contains("only 0.00 s of audio"),
             "{error}"
         );
-        let bad = LateReport {
-            errors: vec!["[h264] [error] missing picture".into()],
-            ..good
+        let changed = |change: fn(&mut LateReport)| {
+            let mut bad = good.clone();
+            change(&mut bad);
+            bad.require_playable(least).unwrap_err().to_string()
         };
-        assert!(bad.require_playable(least).is_err());
+        for (said, words) in [
+            (
+                changed(|it| it.first_picture_is_key = false),
+                "begin with a keyframe",
+            ),
+            (
+                changed(|it| it.first_unit_is_key = false),
+                "begin with a keyframe",
+            ),
+            (
+                changed(|it| it.parameter_sets_first = false),
+                "no parameter sets",
+            ),
+            (changed(|it| it.size = (1280, 0)), "width and height"),
+            (changed(|it| it.size = (0, 720)), "width and height"),
+            (changed(|it| it.video = Duration::ZERO), "0.00 s of video"),
+            (changed(|it| it.audio = Duration::ZERO), "0.00 s of audio"),
+            (
+                changed(|it| it.errors.push("[h264] [error] lost".into())),
+                "[error] lost",
+            ),
+        ] {
+            assert!(said.contains(words), "{said}");
+        }
     }
 }

@@ -284,3 +284,23 @@ fn what_a_viewer_sees_must_be_gentle_and_what_the_gauge_says() {
     require_words(&gauge(|age| age + 0.5), "s old");
     require_words(&gauge(|age| age - 1.5), "s old");
 }
+
+#[test]
+fn rules_that_say_something_else_are_told() {
+    let mut evidence = good();
+    evidence.samples = scrapes(30, |_| "worker_input_connected{stream_id=\"t\"} 1\n".into());
+    let firing = "count(ALERTS{alertstate=\"firing\"}) or vector(0)";
+    let none = evidence.require_rules(&[(firing, 0.0)]);
+    if none
+        .as_ref()
+        .is_err_and(anyhow::Error::is::<e2e::failure::Skipped>)
+    {
+        println!("SKIPPED: {}", words_of(none));
+        return;
+    }
+    assert_eq!(words_of(none), "fine");
+    require_words(
+        &words_of(evidence.require_rules(&[(firing, 1.0)])),
+        "the rules say something else",
+    );
+}

@@ -101,3 +101,47 @@ fn text_of(error: &gst::glib::Error, debug: Option<&str>) -> String {
         _ => message,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::channel;
+
+    use super::*;
+
+    #[test]
+    fn what_an_element_quotes_shows_no_secret() {
+        crate::init().unwrap();
+        let pipeline = gst::Pipeline::new();
+        let (told, heard) = channel();
+        let url = MediaUrl::new("rtsp://u:geheim@h/cam");
+        watch(&pipeline, &url, move |fact| told.send(fact).unwrap());
+        let text = "no rtsp://u:geheim@h/cam";
+        let error = gst::message::Error::builder(gst::ResourceError::Failed, text);
+        let warning = gst::message::Warning::builder(gst::ResourceError::Failed, text);
+        for message in [
+            error.debug("geheim").src(&pipeline).build(),
+            warning.debug("geheim").src(&pipeline).build(),
+        ] {
+            pipeline.post_message(message).unwrap();
+        }
+        let all: Vec<_> = heard.try_iter().collect();
+        assert!(
+            matches!(
+                &all[..],
+                [
+                    BusFact::Error {
+                        kind: "resource",
+                        ..
+                    },
+                    BusFact::Warning { .. }
+                ]
+            ),
+            "{all:?}"
+        );
+        let said = format!("{all:?}");
+        assert!(
+            said.contains("***@h/cam") && !said.contains("geheim"),
+            "{said}"
+        );
+    }
+}

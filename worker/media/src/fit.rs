@@ -498,6 +498,37 @@ mod tests {
         assert!(10.0 * (residual / 0.125).log10() < -60.0, "{residual}");
     }
 
+    /// Each channel goes on from its own last sample.
+    #[test]
+    fn sound_that_goes_on_is_left_alone_in_every_channel() {
+        let whole: Vec<f32> = (0..4_800)
+            .flat_map(|n| {
+                let turn = std::f64::consts::TAU * 997.0 * f64::from(n) / f64::from(RATE);
+                [(0.5 * turn.sin()) as f32, (0.5 * turn.cos()) as f32]
+            })
+            .collect();
+        let (before, next) = whole.split_at(4_800);
+        let mut joined = next.to_vec();
+        assert!(!join(before, &mut joined, 2, RATE));
+        assert_eq!(joined, next);
+        // A step in one of them is softened there, and the other is left.
+        for channel in 0..2 {
+            let mut joined: Vec<f32> = next.to_vec();
+            joined
+                .iter_mut()
+                .skip(channel)
+                .step_by(2)
+                .for_each(|x| *x += 0.4);
+            let stepped = joined.clone();
+            assert!(join(before, &mut joined, 2, RATE));
+            for (n, (is, was)) in joined.iter().zip(&stepped).enumerate() {
+                let moved = is.to_bits() != was.to_bits();
+                assert!(!moved || n % 2 == channel, "{n}");
+            }
+            assert!((joined[channel] - before[4_798 + channel]).abs() < 0.1);
+        }
+    }
+
     #[test]
     fn the_ends_are_what_they_are_in_the_whole() {
         let pcm = tone(48_000, 0);

@@ -176,6 +176,33 @@ mod tests {
     }
 
     #[test]
+    fn an_init_says_what_was_asked_for() {
+        let params = InitParams {
+            source_language: "de".into(),
+            target_language: "fr".into(),
+            voice_profile: "anna".into(),
+            chunk_ms: 4_000,
+            rate: 44_100,
+            channels: 1,
+            max_inflight: 5,
+            timeout_ms: 7_000,
+        };
+        let init = init(params, "s".into(), "w".into());
+        let expected = StreamConfig {
+            source_language: "de".into(),
+            target_language: "fr".into(),
+            voice_profile: "anna".into(),
+            chunk_duration_ms: 4_000,
+            sample_rate_hz: 44_100,
+            channels: 1,
+            format: "m4a".into(),
+        };
+        assert_eq!(init.config, expected);
+        assert_eq!((init.max_inflight, init.timeout_ms), (5, 7_000));
+        assert_eq!((&*init.stream_id, &*init.worker_id), ("s", "w"));
+    }
+
+    #[test]
     fn a_fragment_on_the_wire() {
         let fragment = OutgoingFragment {
             id: "7f3f6b0e-9f1c-4c53-8a4e-0d6b8f6a2c11".into(),

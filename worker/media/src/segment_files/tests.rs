@@ -250,3 +250,16 @@ fn a_file_appears_whole_or_not_at_all() {
     writer.write(audio(1), |_| ()).unwrap_err();
     assert_eq!(names(&dir), ["000001_audio.m4a"]);
 }
+
+/// The end of the worker waits a moment for the disk.
+#[test]
+fn what_is_queued_at_the_end_is_written() {
+    let root = tempfile::tempdir().unwrap();
+    let files = SegmentFiles::start(place(root.path())).unwrap();
+    for batch in 0..12 {
+        let m4a = vec![7; 1 << 20];
+        files.write(SegmentFile::Audio { batch, m4a });
+    }
+    drop(files);
+    assert_eq!(names(&root.path().join("news")).len(), 12);
+}
