@@ -29,8 +29,7 @@ use crate::{
         tcp_proxy::TcpProxy,
         worker::{Worker, WorkerOptions},
     },
-    streams,
-    threads::lock,
+    threads::{Turn, lock},
     wait::{self, Look},
 };
 
@@ -116,7 +115,7 @@ pub struct Environment {
     /// `None` once it was removed.
     scratch: Option<tempfile::TempDir>,
     /// Given back when all its programs are gone.
-    _turn: streams::Place<'static>,
+    _turn: Turn<'static>,
 }
 
 impl Environment {

@@ -1,7 +1,10 @@
 //! What threads share.
 
+use std::collections::BTreeSet;
 use std::num::NonZero;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 
@@ -16,9 +19,8 @@ pub fn quietly<T: Send + 'static>(
     examine: impl FnOnce() -> Result<T> + Send + 'static,
 ) -> Result<T> {
     static TURNS: Turns = Turns::new();
-    let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
-    let turn = TURNS.take(cores as u64);
-    let result = std::thread::Builder::new()
+    let turn = TURNS.take((0, 0), cores(), Duration::ZERO);
+    let result = thread::Builder::new()
         .name("examination".to_owned())
         .spawn(move || {
             // Linux keeps priorities per thread; processes started from here inherit it. Beside other
@@ -32,80 +34,140 @@ pub fn quietly<T: Send + 'static>(
     result.unwrap_or_else(|_| bail!("the examination panicked"))
 }
 
-/// Turns in the order in which they were asked for.
+/// Processors there are.
+pub(crate) fn cores() -> usize {
+    thread::available_parallelism().map_or(1, NonZero::get)
+}
+
+/// The place of a scenario in the list, and of a part in its scenario.
+pub type Rank = (usize, usize);
+
+/// Turns, and who waits for one.
 #[derive(Debug)]
-struct Turns {
-    /// How many have been asked for, and how many are over.
-    asked_and_over: Mutex<(u64, u64)>,
+pub(crate) struct Turns {
+    state: Mutex<State>,
     changed: Condvar,
 }
 
-/// Over when it is dropped.
 #[derive(Debug)]
-struct Turn<'a>(&'a Turns);
+struct State {
+    taken: usize,
+    waiting: BTreeSet<(Rank, u64)>,
+    arrivals: u64,
+    last: Option<Instant>,
+}
+
+/// A turn taken; over when dropped.
+#[derive(Debug)]
+pub(crate) struct Turn<'a>(&'a Turns);
 
 impl Turns {
-    const fn new() -> Self {
+    pub(crate) const fn new() -> Self {
         Self {
-            asked_and_over: Mutex::new((0, 0)),
+            state: Mutex::new(State {
+                taken: 0,
+                waiting: BTreeSet::new(),
+                arrivals: 0,
+                last: None,
+            }),
             changed: Condvar::new(),
         }
     }
 
-    /// Waits until fewer than `at_once` of those who asked before are not yet through.
-    fn take(&self, at_once: u64) -> Turn<'_> {
-        let mut state = lock(&self.asked_and_over);
-        let own = state.0;
-        state.0 += 1;
-        while own >= state.1 + at_once {
-            state = self
-                .changed
-                .wait(state)
-                .unwrap_or_else(PoisonError::into_inner);
+    fn state(&self) -> MutexGuard<'_, State> {
+        lock(&self.state)
+    }
+
+    /// Waits until fewer than `limit` are taken, and the last one was so long ago. The smallest rank is
+    /// next, of the same who came first.
+    pub(crate) fn take(&self, rank: Rank, limit: usize, apart: Duration) -> Turn<'_> {
+        let mut state = self.state();
+        let own = (rank, state.arrivals);
+        state.arrivals += 1;
+        state.waiting.insert(own);
+        loop {
+            let soon = state
+                .last
+                .map_or(Duration::ZERO, |last| apart.saturating_sub(last.elapsed()));
+            if state.taken >= limit || state.waiting.first() != Some(&own) {
+                state = self
+                    .changed
+                    .wait(state)
+                    .unwrap_or_else(PoisonError::into_inner);
+            } else if !soon.is_zero() {
+                let woken = self.changed.wait_timeout(state, soon);
+                state = woken.unwrap_or_else(PoisonError::into_inner).0;
+            } else {
+                state.taken += 1;
+                state.waiting.remove(&own);
+                state.last = Some(Instant::now());
+                drop(state);
+                self.changed.notify_all();
+                return Turn(self);
+            }
         }
-        Turn(self)
     }
 }
 
 impl Drop for Turn<'_> {
     fn drop(&mut self) {
-        lock(&self.0.asked_and_over).1 += 1;
+        self.0.state().taken -= 1;
         self.0.changed.notify_all();
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::sync::mpsc::{channel, sync_channel};
+    use std::sync::mpsc;
 
     use super::*;
 
+    const APART: Duration = Duration::from_millis(300);
+
+    /// Waits until so many wait.
+    fn wait_for(turns: &Turns, waiting: usize) {
+        let end = Instant::now() + Duration::from_secs(10);
+        while turns.state().waiting.len() != waiting {
+            assert!(Instant::now() < end, "{:?}", turns.state());
+            thread::yield_now();
+        }
+    }
+
     #[test]
-    fn two_at_a_time_in_the_order_in_which_they_came() {
+    fn the_smallest_rank_is_next_and_of_the_same_who_came_first() {
         let turns = Turns::new();
-        let (told, heard) = channel();
-        std::thread::scope(|scope| {
-            let held = [turns.take(2), turns.take(2)];
-            for n in 2..5 {
-                let (turns, told) = (&turns, told.clone());
-                let (asked, was_asked) = sync_channel(0);
+        let (sender, order) = mpsc::channel();
+        let first = turns.take((9, 9), 1, Duration::ZERO);
+        thread::scope(|scope| {
+            for (n, rank) in [(2, 0), (1, 1), (1, 0), (1, 0)].into_iter().enumerate() {
+                let (turns, sender) = (&turns, sender.clone());
                 scope.spawn(move || {
-                    asked.send(()).unwrap();
-                    let turn = turns.take(2);
-                    told.send((n, turn)).unwrap();
+                    let turn = turns.take(rank, 1, Duration::ZERO);
+                    sender.send((rank, n)).unwrap();
+                    drop(turn);
                 });
-                was_asked.recv().unwrap();
-                while lock(&turns.asked_and_over).0 <= n {
-                    std::thread::yield_now();
-                }
+                wait_for(turns, n + 1);
             }
-            heard.try_recv().unwrap_err();
-            drop(held);
-            let pair = [heard.recv().unwrap(), heard.recv().unwrap()];
-            assert_eq!(pair[0].0 + pair[1].0, 2 + 3);
-            heard.try_recv().unwrap_err();
-            drop(pair);
-            assert_eq!(heard.recv().unwrap().0, 4);
+            drop((first, sender));
+            let order: Vec<_> = order.iter().collect();
+            assert_eq!(order, [((1, 0), 2), ((1, 0), 3), ((1, 1), 1), ((2, 0), 0)]);
+        });
+        assert_eq!(turns.state().taken, 0);
+    }
+
+    #[test]
+    fn no_more_than_the_limit_run_and_starts_are_apart() {
+        let turns = Turns::new();
+        let began = Instant::now();
+        let take = || turns.take((0, 0), 2, APART);
+        let taken = [take(), take()];
+        assert!(began.elapsed() >= APART);
+        thread::scope(|scope| {
+            let third = scope.spawn(|| drop(take()));
+            wait_for(&turns, 1);
+            assert_eq!(turns.state().taken, 2);
+            drop(taken);
+            third.join().unwrap();
         });
     }
 }
