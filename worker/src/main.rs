@@ -124,13 +124,14 @@ fn start(config: Config, observer: &Observer) -> Result<(), WorkerError> {
         .enable_all()
         .build()
         .map_err(|error| WorkerError::Unexpected(format!("no async runtime: {error}")))?;
-    let result = survived(|| {
-        runtime.block_on(async {
-        let signals = Signals::new()
-            .map_err(|error| WorkerError::Unexpected(format!("signals: {error}")))?;
+    let run = async {
+        let signals =
+            Signals::new().map_err(|error| WorkerError::Unexpected(format!("signals: {error}")))?;
         let handle = metrics::install(&config.stream_id).map_err(WorkerError::Unexpected)?;
         let captions = Captions::new(&config, observer).map_err(|error| {
-            WorkerError::Usage(format!("--captions {error}; allowed: a directory that can be written"))
+            WorkerError::Usage(format!(
+                "--captions {error}; allowed: a directory that can be written"
+            ))
         })?;
         observer.started();
         http::serve(config.metrics_addr, handle, observer.clone(), captions.clone())
@@ -144,8 +145,8 @@ fn start(config: Config, observer: &Observer) -> Result<(), WorkerError> {
         let result = driver::run(config, observer.clone(), signals, captions.clone()).await;
         captions.close();
         result
-    })
-    });
+    };
+    let result = survived(|| runtime.block_on(run));
     // Blocking threads that hang in foreign code must not hold up the exit.
     runtime.shutdown_timeout(Duration::from_secs(1));
     result

@@ -576,32 +576,28 @@ mod tests {
         }
     }
 
+    /// What came before is still cut and published.
     #[test]
-    fn another_audio_format_on_the_way_is_refused_with_both() {
-        let (mut input, _) = input();
+    fn another_audio_format_on_the_way_ends_the_input_with_both_in_its_words() {
         dub_media::init().unwrap();
-        for format in [AacFormat::lc(48_000, 2), AacFormat::lc(48_000, 2)] {
-            assert_eq!(told(input.take_format(format)), None);
-        }
-        for other in [AacFormat::lc(24_000, 2), AacFormat::lc(48_000, 1)] {
-            let (code, said) = told(input.take_format(other.clone())).expect("refused");
-            let words = format!(
-                "48000 Hz, 2 channels to {} Hz, {} channels",
-                other.rate, other.channels
-            );
+        for (rate, channels) in [(24_000, 2), (48_000, 1)] {
+            let (mut input, observer) = input();
+            input.life.start(At::ZERO);
+            let connection = connection(&mut input);
+            let mut tell = |rate, channels| {
+                let format = AacFormat::lc(rate, channels);
+                let fact = IngestFact::AudioFormat {
+                    format,
+                    bundled: None,
+                };
+                told(input.handle(At::ZERO, connection, fact, &observer))
+            };
+            assert_eq!(tell(48_000, 2), None);
+            assert_eq!(tell(48_000, 2), None);
+            let (code, said) = tell(rate, channels).expect("refused");
+            let words = format!("48000 Hz, 2 channels to {rate} Hz, {channels} channels");
             assert!(code == 10 && said.contains(&words), "{said}");
+            assert!(input.has_ended());
         }
-        // As a fact it ends the input, and what came before is still cut and published.
-        let (mut input, observer) = self::input();
-        input.life.start(At::ZERO);
-        while input.life.poll().is_some() {}
-        let format = |rate| IngestFact::AudioFormat {
-            format: AacFormat::lc(rate, 2),
-            bundled: None,
-        };
-        let mut tell = |rate| told(input.handle(At::ZERO, 1, format(rate), &observer));
-        assert_eq!(tell(48_000), None);
-        assert!(tell(44_100).is_some_and(|(code, _)| code == 10));
-        assert!(input.has_ended());
     }
 }

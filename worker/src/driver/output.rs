@@ -512,12 +512,16 @@ mod tests {
     use crate::cli::Cli;
     use crate::observe::Status;
 
-    #[test]
-    fn video_waits_for_the_sound_beside_it_not_for_all_of_it() {
+    fn publisher() -> (Publisher, Observer) {
         let config = Config::from(&Cli::try_parse_from(["worker"]).unwrap());
         let target = RtmpTarget::parse(config.output_url.secret()).unwrap();
         let observer = Observer::new(Status::default(), None);
-        let mut output = Publisher::new(&config, target);
+        (Publisher::new(&config, target), observer)
+    }
+
+    #[test]
+    fn video_waits_for_the_sound_beside_it_not_for_all_of_it() {
+        let (mut output, observer) = publisher();
         let (at, start) = (At::new(Duration::from_secs(7)), Pts::from_millis(0));
         let segment = Segment {
             batch: 0,
@@ -557,10 +561,7 @@ mod tests {
 
     #[test]
     fn a_connection_that_was_given_up_is_not_believed() {
-        let config = Config::from(&Cli::try_parse_from(["worker"]).unwrap());
-        let target = RtmpTarget::parse(config.output_url.secret()).unwrap();
-        let observer = Observer::new(Status::default(), None);
-        let mut output = Publisher::new(&config, target);
+        let (mut output, observer) = publisher();
         for second in 0..10 {
             output
                 .handed_over

@@ -223,8 +223,6 @@ impl Observer {
             Fact::DubUnusable { batch, reason } => {
                 if let Some(batch) = batch {
                     let reason = OriginalReason::BadAudio;
-                    self.heard()
-                        .event(&Event::SegmentOriginal { batch, reason });
                     self.event(&Event::Fallback { batch, reason });
                 }
                 line! {

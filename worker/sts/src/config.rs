@@ -10,6 +10,11 @@ use percent_encoding::percent_decode_str;
 use sts_protocol::limits;
 use url::Url;
 
+/// What stands where a secret was.
+const HIDDEN: &str = "[redacted]";
+/// A token is a secret wherever it stands, also within a word; a shorter one protects nothing.
+const SHORTEST_TOKEN: usize = 3;
+
 /// A secret that no log line can show.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(String);
@@ -28,7 +33,7 @@ impl Secret {
 
 impl fmt::Debug for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("[redacted]")
+        f.write_str(HIDDEN)
     }
 }
 
@@ -175,8 +180,13 @@ impl StsClientConfig {
     /// Removes what must not be seen from text that goes into a fact.
     pub(super) fn redact(&self, text: &str) -> String {
         let mut secrets: Vec<String> = Vec::new();
-        if let Some(token) = &self.token {
-            secrets.push(token.expose().to_owned());
+        let mut text = text.to_owned();
+        if let Some(token) = self
+            .token
+            .as_ref()
+            .filter(|it| it.expose().len() >= SHORTEST_TOKEN)
+        {
+            text = text.replace(token.expose(), HIDDEN);
         }
         if let Ok(url) = Url::parse(&self.url) {
             let decoded = |part: &str| percent_decode_str(part).decode_utf8_lossy().into_owned();
@@ -198,8 +208,8 @@ impl StsClientConfig {
         }
         secrets.retain(|secret| secret.len() >= SHORTEST_SECRET);
         secrets.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
-        let hide = |text: String, secret: &String| redact::hide(&text, secret, "[redacted]");
-        secrets.iter().fold(text.to_owned(), hide)
+        let hide = |text: String, secret: &String| redact::hide(&text, secret, HIDDEN);
+        secrets.iter().fold(text, hide)
     }
 }
 
@@ -265,7 +275,8 @@ mod tests {
             ("Basic dXNlcjpwQHNz", "Basic [redacted]"),
             ("/?api_key=abcd%2D1234&v=2", "/?[redacted]"),
             ("unknown key abcd-1234", "unknown key [redacted]"),
-            ("user, v=2, t0kens", "user, v=2, t0kens"),
+            ("user, v=2, t0ken7", "user, v=2, [redacted]7"),
+            ("p@ssing by", "p@ssing by"),
         ] {
             assert_eq!(config.redact(text), hidden, "{text}");
         }
