@@ -285,6 +285,14 @@ mod tests {
         );
     }
 
+    #[test]
+    fn a_time_is_read_as_it_was_written() {
+        // The shortest digits of a wall time that a fast reader takes for the one below.
+        let written = 1_795_704_396_533.455_3_f64;
+        let text = serde_json::to_string(&written).unwrap();
+        assert_eq!(serde_json::from_str::<f64>(&text).unwrap(), written);
+    }
+
     #[tokio::test]
     async fn waiting_ends_when_it_is_found_or_when_time_is_up() {
         let journal = Journal::create(None).unwrap();
