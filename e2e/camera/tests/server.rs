@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use camera::clip::{Clip, Picture, Video};
-use camera::{Camera, Manner};
+use camera::{Camera, Manner, Sent};
 use rtsp_types::{Message, ParseError, Response, headers};
 
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -42,6 +42,19 @@ fn camera(manner: &str) -> Camera {
         Arc::new(|_| ()),
     )
     .unwrap()
+}
+
+/// What it sent, once it knows how every session ended: a reader may see the end of the connection first.
+fn sent_at_last(camera: &Camera) -> Sent {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let sent = camera.sent();
+        if sent.sessions.iter().all(|session| session.ended.is_some()) {
+            return sent;
+        }
+        assert!(Instant::now() < deadline, "not at its end: {sent:?}");
+        std::thread::yield_now();
+    }
 }
 
 /// A reader that speaks RTSP one message at a time.
@@ -159,7 +172,7 @@ fn the_clip_begins_with_the_first_play_and_a_second_reader_joins_it() {
     assert!(late < 9, "{late} packets for who came late");
     let (rest, reports) = first.rest();
     assert!(rest + 5 >= 10 && reports >= 1, "{rest} and {reports}");
-    let sent = camera.sent();
+    let sent = sent_at_last(&camera);
     assert_eq!(
         (
             sent.sessions[0].pictures.len(),
