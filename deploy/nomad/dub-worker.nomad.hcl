@@ -28,14 +28,14 @@ job "dub-worker" {
 
       config {
         # Nomad restarts by count, not by exit code: 2, 11 and 14 would only come back, so they wait for a person.
-        # The shell passes the signal on and waits for the drain.
+        # The shell passes the signal on, a moment later (a child that is not the worker yet would lose it), and waits for the drain.
         command = "/bin/sh"
         args = ["-c", <<-EOF
-          trap 'kill -TERM $pid' TERM
-          /usr/local/bin/worker & pid=$!
-          wait $pid; code=$?
-          while kill -0 $pid 2>/dev/null; do wait $pid; code=$?; done
-          case $code in 2 | 11 | 14) sleep infinity & pid=$!; wait $pid ;; esac
+          trap 'stop=1; [ "$!" ] || exit 143; sleep 0.2; kill -TERM $! 2>/dev/null' TERM
+          /usr/local/bin/worker &
+          wait $!; code=$?
+          while kill -0 $! 2>/dev/null; do wait $!; code=$?; done
+          case $code in 2 | 11 | 14) [ "$stop" ] || { sleep infinity & wait $!; } ;; esac
           exit $code
         EOF
         ]

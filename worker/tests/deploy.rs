@@ -178,6 +178,27 @@ fn nomads_file_is_read_and_its_command_drains_and_waits_for_a_person() {
     program(&fake, DRAINS);
     let ended = stopped(Command::new("sh").args(["-c", &script]), &fake, To::One, 1);
     assert_eq!(ended, (Some(0), "drained\n".to_owned()));
+
+    // Whenever the signal comes, it is the end: behind a line of the script while the worker runs, and later.
+    let behind = |text: &str| script.find(text).unwrap() + text.len();
+    for (body, told) in [
+        ("exec sleep 60", ["TERM\n", "/worker &\n"]),
+        ("sleep 0.1; exit 2", ["; done\n", "sleep infinity & "]),
+    ] {
+        program(&fake, body);
+        for text in told {
+            let code = timeout(&told_at(&script, behind(text)), 5, To::One);
+            assert!([2, 143].contains(&code), "{code} when told behind {text}");
+        }
+    }
+}
+
+/// A shell script that is sent SIGTERM at this place of its text.
+fn told_at(script: &str, at: usize) -> Command {
+    let mut command = Command::new("sh");
+    let script = format!("{}kill -TERM $$; {}", &script[..at], &script[at..]);
+    command.args(["-c", &script]);
+    command
 }
 
 #[test]
@@ -278,8 +299,17 @@ fn stopped(script: &mut Command, fake: &Path, to: To, signals: u32) -> (Option<i
         // The drain takes four times as long.
         sleep(Duration::from_millis(100));
     }
-    let code = script.wait().unwrap().code();
-    (code, fs::read_to_string(end).unwrap_or_default())
+    let status = loop {
+        if let Some(status) = script.try_wait().unwrap() {
+            break status;
+        }
+        if Instant::now() > deadline {
+            let _ = killpg(pid, Signal::SIGKILL);
+            panic!("it does not end");
+        }
+        sleep(Duration::from_millis(20));
+    };
+    (status.code(), fs::read_to_string(end).unwrap_or_default())
 }
 
 /// Runs a command for so many seconds at most, then sends SIGTERM: its exit code, 124 if that was needed.
@@ -325,6 +355,14 @@ fn the_mediamtx_script_tries_again_only_what_may_recover() {
             (Some(0), "drained\n".to_owned()),
             "{to:?}, {signals}"
         );
+    }
+    program(&fake, "exec sleep 60");
+    let script = read("mediamtx/dub-worker-on-ready");
+    for place in ["while [", "pid=$!", "# The signal may", "wait \"$pid\""] {
+        let mut script = told_at(&script, script.find(place).unwrap());
+        script.env("WORKER_BIN", &fake).env("G1", "news");
+        let code = timeout(&script, 5, To::One);
+        assert!([0, 143].contains(&code), "{code} when told before {place}");
     }
     assert_eq!(
         run("exit 10", To::One).0,
