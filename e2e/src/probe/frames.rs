@@ -222,61 +222,58 @@ impl fmt::Display for Comparison {
         if let Some((least, most)) = self.offset_ms {
             write!(f, "; {least:.2} to {most:.2} ms later than in the input")?;
         }
-        let kinds = [
+        for (kind, places) in [
             ("missing", &self.missing),
             ("altered", &self.altered),
             ("doubled", &self.doubled),
             (self.disorder(), &self.reordered),
             ("not from the input", &self.foreign),
             ("without their keyframe flag", &self.unmarked),
-        ];
-        for (kind, places) in kinds.into_iter().filter(|(_, places)| !places.is_empty()) {
-            let first: Vec<_> = places
-                .iter()
-                .take(SHOWN)
-                .map(|place| format!("#{} at {:.1} ms", place.index, place.pts_ms))
-                .collect();
-            let more = if places.len() > SHOWN { ", …" } else { "" };
-            write!(f, "\n  {} {kind}: {}{more}", places.len(), first.join(", "))?;
+        ] {
+            list(f, kind, places)?;
         }
-        if !self.steps.is_empty() {
-            let first: Vec<_> = self
-                .steps
-                .iter()
-                .take(SHOWN)
-                .map(ToString::to_string)
-                .collect();
-            let more = if self.steps.len() > SHOWN {
-                ", …"
-            } else {
-                ""
-            };
-            write!(
-                f,
-                "\n  {} wrong steps in time: {}{more}",
-                self.steps.len(),
-                first.join(", ")
-            )?;
-        }
-        Ok(())
+        list(f, "wrong steps in time", &self.steps)
+    }
+}
+
+/// A line with the number of differences of one kind and the first of them, if there are any.
+fn list(f: &mut fmt::Formatter<'_>, kind: &str, all: &[impl fmt::Display]) -> fmt::Result {
+    if all.is_empty() {
+        return Ok(());
+    }
+    let first: Vec<_> = all.iter().take(SHOWN).map(ToString::to_string).collect();
+    let more = if all.len() > SHOWN { ", …" } else { "" };
+    write!(f, "\n  {} {kind}: {}{more}", all.len(), first.join(", "))
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "#{} at {:.1} ms", self.index, self.pts_ms)
     }
 }
 
 impl fmt::Display for StepError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (found, expected) = (self.found_ms, self.expected_ms);
         write!(
             f,
-            "{:.1} ms instead of {:.1} ms before #{} at {:.1} ms",
-            self.found_ms, self.expected_ms, self.at.index, self.at.pts_ms
+            "{found:.1} ms instead of {expected:.1} ms before {}",
+            self.at
         )
     }
 }
 
 pub fn compare(input: &CodedFrames, recording: &CodedFrames) -> Comparison {
     let (input, recording) = (&input.0, &recording.0);
-    let (old, new) = (numbered(input), numbered(recording));
-    let ids = Ids::of(&old, &new);
-    let operations = capture_diff_slices(Algorithm::Myers, &ids.old, &ids.new);
+    // Hashes as small numbers, the same for the same content in both: cheap to compare.
+    let mut known: HashMap<[u8; 32], u32> = HashMap::new();
+    let mut number = |frame: &CodedFrame| {
+        let next = known.len() as u32;
+        *known.entry(frame.hash).or_insert(next)
+    };
+    let old: Vec<_> = input.iter().map(&mut number).collect();
+    let new: Vec<_> = recording.iter().map(&mut number).collect();
+    let operations = capture_diff_slices(Algorithm::Myers, &old, &new);
 
     let place = |frames: &[CodedFrame], index: usize| Place {
         index,
@@ -302,7 +299,7 @@ pub fn compare(input: &CodedFrames, recording: &CodedFrames) -> Comparison {
         } else {
             for index in operation.old_range() {
                 unmatched[index] = true;
-                content.entry(ids.old[index]).or_default().push(index);
+                content.entry(old[index]).or_default().push(index);
             }
         }
     }
@@ -315,11 +312,11 @@ pub fn compare(input: &CodedFrames, recording: &CodedFrames) -> Comparison {
         .filter(|operation| !matches!(operation, DiffOp::Equal { .. }))
     {
         for index in operation.new_range() {
-            if let Some(original) = content.get_mut(&ids.new[index]).and_then(Vec::pop) {
+            if let Some(original) = content.get_mut(&new[index]).and_then(Vec::pop) {
                 unmatched[original] = false;
                 comparison.moved.push((original, index));
                 comparison.reordered.push(place(recording, index));
-            } else if ids.old.contains(&ids.new[index]) {
+            } else if old.contains(&new[index]) {
                 comparison.doubled.push(place(recording, index));
             } else {
                 unknown[index] = true;
@@ -371,30 +368,6 @@ pub fn compare(input: &CodedFrames, recording: &CodedFrames) -> Comparison {
         }
     }
     comparison
-}
-
-fn numbered(frames: &[CodedFrame]) -> Vec<[u8; 32]> {
-    frames.iter().map(|frame| frame.hash).collect()
-}
-
-/// Hashes as small numbers, the same for the same content in both lists: cheap to compare.
-struct Ids {
-    old: Vec<u32>,
-    new: Vec<u32>,
-}
-
-impl Ids {
-    fn of(old: &[[u8; 32]], new: &[[u8; 32]]) -> Self {
-        let mut known: HashMap<[u8; 32], u32> = HashMap::new();
-        let mut id = |hash: &[u8; 32]| {
-            let next = known.len() as u32;
-            *known.entry(*hash).or_insert(next)
-        };
-        Self {
-            old: old.iter().map(&mut id).collect(),
-            new: new.iter().map(&mut id).collect(),
-        }
-    }
 }
 
 #[cfg(test)]
