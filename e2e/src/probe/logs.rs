@@ -3,10 +3,12 @@
 use std::{fmt, path::Path};
 
 use anyhow::{Context as _, Result};
+use serde::Deserialize;
 use serde_json::{Map, Value};
 
 /// Severity of a line.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+#[serde(rename_all = "UPPERCASE")]
 pub enum Level {
     /// Every little step.
     Trace,
@@ -18,19 +20,6 @@ pub enum Level {
     Warn,
     /// Somebody has to act.
     Error,
-}
-
-impl Level {
-    fn parse(text: &str) -> Option<Self> {
-        Some(match text {
-            "TRACE" => Self::Trace,
-            "DEBUG" => Self::Debug,
-            "INFO" => Self::Info,
-            "WARN" => Self::Warn,
-            "ERROR" => Self::Error,
-            _ => return None,
-        })
-    }
 }
 
 /// One line of the log.
@@ -54,13 +43,14 @@ impl Record {
         let Value::Object(mut fields) = serde_json::from_str(line).ok()? else {
             return None;
         };
+        let level = serde_json::from_value(fields.remove("level")?).ok()?;
         let mut take = |key: &str| match fields.remove(key) {
             Some(Value::String(text)) => Some(text),
             _ => None,
         };
         Some(Self {
             timestamp: take("timestamp")?,
-            level: Level::parse(&take("level")?)?,
+            level,
             target: take("target").unwrap_or_default(),
             message: take("message").unwrap_or_default(),
             fields,

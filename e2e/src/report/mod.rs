@@ -29,7 +29,7 @@ use sha2::{Digest as _, Sha256};
 use crate::failure::Failure;
 use crate::probe::{
     journal::Journal,
-    logs::{Level, Log, Record},
+    logs::{Log, Record},
     metrics::Scrape,
 };
 use crate::programs;
@@ -227,18 +227,11 @@ fn lines<'a>(
     shared: &Map<String, Value>,
 ) -> (Vec<Line<'a>>, usize) {
     let line = |record: &'a Record| {
-        let level = match record.level {
-            Level::Trace => 0,
-            Level::Debug => 1,
-            Level::Info => 2,
-            Level::Warn => 3,
-            Level::Error => 4,
-        };
         let mut fields = record.fields.clone();
         fields.retain(|name, _| name != "event" && !shared.contains_key(name));
         (
             axis.record(record),
-            level,
+            record.level as u8,
             record.event().unwrap_or_default(),
             record.message.as_str(),
             fields,
