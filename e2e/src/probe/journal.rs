@@ -38,8 +38,6 @@ pub struct Fragment {
     pub code: Option<String>,
     /// When an error was sent about it instead of an answer.
     pub refused_ms: Option<f64>,
-    /// When the worker said that it has the answer.
-    pub received_ms: Option<f64>,
     /// When the worker said that it has put the answer into the output.
     pub applied_ms: Option<f64>,
     /// When the connection ended while it had no answer.
@@ -177,21 +175,8 @@ impl Journal {
     /// Number of fragments in flight after each change, as seen by the server: from a fragment's
     /// data to its answer, its refusal, the end of its connection, or (if given) the worker's timeout.
     pub fn in_flight(&self, timeout: Option<Duration>) -> Vec<(f64, usize)> {
-        let mut changes: Vec<(f64, i64)> = Vec::new();
-        for fragment in self.fragments() {
-            changes.push((fragment.data_ms, 1));
-            changes.extend(fragment.settled_ms(timeout).map(|at| (at, -1)));
-        }
-        // At the same moment the answer comes before the next fragment that it made room for.
-        changes.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
-        let mut now = 0;
-        changes
-            .into_iter()
-            .map(|(at, change)| {
-                now += change;
-                (at, now.max(0) as usize)
-            })
-            .collect()
+        let fragments = self.fragments().into_iter();
+        count_open(fragments.map(|it| (it.data_ms, it.settled_ms(timeout))))
     }
 
     /// The most fragments that were in flight at once.
@@ -260,6 +245,23 @@ impl Journal {
     }
 }
 
+/// How many of these spans, each from its begin to its end if it has one, are open after each change.
+pub(crate) fn count_open(spans: impl Iterator<Item = (f64, Option<f64>)>) -> Vec<(f64, usize)> {
+    let mut changes: Vec<(f64, isize)> = Vec::new();
+    for (begin, end) in spans {
+        changes.push((begin, 1));
+        changes.extend(end.map(|at| (at, -1)));
+    }
+    // At the same moment the answer comes before the next fragment that it made room for.
+    changes.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
+    let mut open = 0;
+    let step = |(at, change)| {
+        open += change;
+        (at, usize::try_from(open).unwrap_or(0))
+    };
+    changes.into_iter().map(step).collect()
+}
+
 fn follow(fragment: &mut Fragment, entry: &JournalEntry) {
     let status = entry.status.as_deref();
     match (entry.direction, entry.event.as_str()) {
@@ -276,9 +278,6 @@ fn follow(fragment: &mut Fragment, entry: &JournalEntry) {
         {
             fragment.refused_ms = Some(entry.at_ms);
             fragment.code.clone_from(&entry.code);
-        }
-        (Direction::In, event::FRAGMENT_ACK) if status == Some("received") => {
-            fragment.received_ms.get_or_insert(entry.at_ms);
         }
         (Direction::In, event::FRAGMENT_ACK) if status == Some("applied") => {
             fragment.applied_ms.get_or_insert(entry.at_ms);

@@ -8,7 +8,7 @@ use sts_protocol::{Direction, JournalEntry, event};
 
 use super::model::{Axis, Run, Timed};
 use super::rows::Row;
-use crate::probe::logs::Level;
+use crate::probe::{journal::count_open, logs::Level};
 
 /// How a state or a mark is to be taken: nothing to see, as it should be, under way, degraded, broken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -155,7 +155,10 @@ impl Lanes {
         }
         lanes.remarks(events);
         lanes.service.marks = service(run, axis);
-        lanes.in_flight = in_flight(rows);
+        let out = rows
+            .iter()
+            .filter_map(|row| Some((row.at("left")?, row.at("back"))));
+        lanes.in_flight = count_open(out);
         lanes.latency = latency(run, axis, events);
         lanes
     }
@@ -334,22 +337,6 @@ fn service(run: &Run<'_>, axis: &Axis) -> Vec<Mark> {
         Some(Mark { at, tone, detail })
     };
     run.journal.entries().iter().filter_map(mark).collect()
-}
-
-fn in_flight(rows: &[Row]) -> Vec<(f64, usize)> {
-    let mut changes: Vec<(f64, isize)> = Vec::new();
-    for row in rows.iter().filter(|row| row.at("left").is_some()) {
-        changes.extend(row.at("left").map(|left| (left, 1)));
-        changes.extend(row.at("back").map(|back| (back, -1)));
-    }
-    // At the same moment the answer comes before the fragment that it made room for.
-    changes.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
-    let mut now = 0_usize;
-    let mut step = |(at, change)| {
-        now = now.saturating_add_signed(change);
-        (at, now)
-    };
-    changes.into_iter().map(&mut step).collect()
 }
 
 fn latency(run: &Run<'_>, axis: &Axis, events: &[Timed<'_>]) -> Vec<(f64, f64)> {
