@@ -1,6 +1,6 @@
 //! Output sound laid over input sound: how far apart, second by second.
 
-use super::{Sound, median};
+use super::{Sound, highest, median};
 use anyhow::{Result, ensure};
 use rustfft::FftPlanner;
 use rustfft::num_complex::Complex;
@@ -31,13 +31,6 @@ pub struct SecondAlignment {
 }
 
 impl Alignment {
-    /// Seconds that are at least this alike.
-    pub fn alike(&self, correlation: f64) -> impl Iterator<Item = &SecondAlignment> {
-        self.seconds
-            .iter()
-            .filter(move |second| second.correlation >= correlation)
-    }
-
     /// The furthest any second is from the offset common to all, in milliseconds.
     pub fn worst_deviation_ms(&self) -> f64 {
         self.seconds
@@ -63,9 +56,7 @@ pub fn align(input: &Sound, output: &Sound, search_ms: f64) -> Result<Alignment>
     ensure!(input.samples.len() >= window, "less than a second of input");
     ensure!(!output.samples.is_empty(), "no output");
 
-    let mut matcher = Matcher {
-        planner: FftPlanner::new(),
-    };
+    let mut matcher = Matcher(FftPlanner::new());
     // Samples by which the output's content is later in its array.
     let coarse = coarse_lag(&mut matcher, input, output);
     let search = (search_ms / 1000.0 * rate).ceil() as i64;
@@ -74,13 +65,7 @@ pub fn align(input: &Sound, output: &Sound, search_ms: f64) -> Result<Alignment>
         let needle = &input.samples[first..first + window];
         let from = first as i64 + coarse - search;
         let hay: Vec<f32> = (from..from + window as i64 + 2 * search)
-            .map(|at| {
-                usize::try_from(at)
-                    .ok()
-                    .and_then(|at| output.samples.get(at))
-                    .copied()
-                    .unwrap_or(0.0)
-            })
+            .map(|at| output.sample(at))
             .collect();
         let (lag, correlation) = matcher.best(needle, &hay);
         let heard = output.time_of(from as f64 + lag);
@@ -115,16 +100,14 @@ fn coarse_lag(matcher: &mut Matcher, input: &Sound, output: &Sound) -> i64 {
 }
 
 /// Cross-correlation by Fourier transform; keeps plans between calls.
-struct Matcher {
-    planner: FftPlanner<f32>,
-}
+struct Matcher(FftPlanner<f32>);
 
 impl Matcher {
     /// Sum of products of `needle` with `hay` at every lag where it fits.
     fn products(&mut self, needle: &[f32], hay: &[f32]) -> Vec<f32> {
         let size = hay.len().next_power_of_two();
-        let forward = self.planner.plan_fft_forward(size);
-        let backward = self.planner.plan_fft_inverse(size);
+        let forward = self.0.plan_fft_forward(size);
+        let backward = self.0.plan_fft_inverse(size);
         let spectrum = |samples: &[f32], fft: &Arc<dyn rustfft::Fft<f32>>| {
             let mut buffer = vec![Complex::default(); size];
             for (slot, &value) in buffer.iter_mut().zip(samples) {
@@ -149,12 +132,7 @@ impl Matcher {
     /// The lag of the greatest product: right where all is alike, robust where
     /// only parts are.
     fn best_overlap(&mut self, needle: &[f32], hay: &[f32]) -> usize {
-        let products = self.products(needle, hay);
-        let best = products
-            .iter()
-            .enumerate()
-            .max_by(|a, b| a.1.total_cmp(b.1));
-        best.map_or(0, |(lag, _)| lag)
+        highest(&self.products(needle, hay))
     }
 
     /// The lag, with its fraction, and the value of the best normalised
@@ -179,11 +157,7 @@ impl Matcher {
                 0.0
             });
         }
-        let best = scores
-            .iter()
-            .enumerate()
-            .max_by(|a, b| a.1.total_cmp(b.1))
-            .map_or(0, |(lag, _)| lag);
+        let best = highest(&scores);
         let peak = scores[best];
         let (Some(&before), Some(&after)) = (
             best.checked_sub(1).and_then(|at| scores.get(at)),
@@ -215,17 +189,11 @@ fn resample(sound: &Sound, rate: u32) -> Sound {
             let middle = place.floor() as i64;
             let mut sum = 0.0;
             for tap in middle - HALF + 1..=middle + HALF {
-                let Some(&value) = usize::try_from(tap)
-                    .ok()
-                    .and_then(|tap| sound.samples.get(tap))
-                else {
-                    continue;
-                };
                 let away = tap as f64 - place;
                 let x = std::f64::consts::PI * away * cut;
                 let sinc = if x.abs() < 1e-9 { 1.0 } else { x.sin() / x };
                 let window = 0.5 + 0.5 * (std::f64::consts::PI * away / HALF as f64).cos();
-                sum += f64::from(value) * sinc * window * cut;
+                sum += f64::from(sound.sample(tap)) * sinc * window * cut;
             }
             sum as f32
         })

@@ -91,11 +91,11 @@ impl Sound {
         // are taken from ffprobe, which passes on what the file says.
         let path = media.to_path_buf();
         let times = std::thread::spawn(move || ask::<Probed>(&path, Detail::SoundFrames));
-        let raw = samples(media);
+        let raw = e2e_ffmpeg::decode_sound(media).run();
         let probed = times
             .join()
             .map_err(|_| anyhow::anyhow!("reading timestamps panicked"))??;
-        let raw = raw?;
+        let raw = raw.with_context(|| format!("cannot decode the sound of {}", media.display()))?;
 
         let stream = probed
             .streams
@@ -151,6 +151,13 @@ impl Sound {
             frames,
             breaks,
         }
+    }
+
+    /// A sample, full scale ±1; 0 before the first and after the last.
+    pub(crate) fn sample(&self, index: i64) -> f32 {
+        let index = usize::try_from(index).ok();
+        let sample = index.and_then(|at| self.samples.get(at));
+        sample.copied().unwrap_or_default()
     }
 
     /// When a sample is heard, in seconds.
@@ -230,10 +237,4 @@ fn smooth(frames: &mut [Frame], rate: f64) -> Vec<Break> {
         }
     }
     breaks
-}
-
-fn samples(media: &Path) -> Result<Vec<u8>> {
-    e2e_ffmpeg::decode_sound(media)
-        .run()
-        .with_context(|| format!("cannot decode the sound of {}", media.display()))
 }

@@ -44,6 +44,13 @@ pub fn rms(samples: &[f32]) -> f64 {
     (sum / samples.len() as f64).sqrt()
 }
 
+/// Where the highest value is; 0 for none.
+pub(crate) fn highest<T: Copy + Into<f64>>(values: &[T]) -> usize {
+    let values = values.iter().map(|&value| value.into());
+    let highest = values.enumerate().max_by(|a, b| a.1.total_cmp(&b.1));
+    highest.map_or(0, |(at, _)| at)
+}
+
 /// The middle value; 0 for none.
 pub(crate) fn median(mut values: Vec<f64>) -> f64 {
     if values.is_empty() {

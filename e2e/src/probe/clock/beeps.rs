@@ -11,7 +11,7 @@
 //! marker of dubbed sound) runs through it.
 
 use crate::clock::sound::{BEEP_SECONDS, HIGH_HZ, LOW_HZ, beep, second_of};
-use crate::probe::audio::{Sound, high_pass};
+use crate::probe::audio::{Sound, high_pass, highest};
 use rustfft::num_complex::Complex;
 use std::f64::consts::TAU;
 
@@ -162,13 +162,7 @@ fn refine(sound: &Sound, near: f64, low: usize, high: usize) -> Option<f64> {
     let margin = (0.03 * rate) as usize + reach;
     let from = near.round() as i64 - margin as i64;
     let stretch: Vec<f32> = (from..from + (2 * margin + length) as i64)
-        .map(|at| {
-            usize::try_from(at)
-                .ok()
-                .and_then(|at| sound.samples.get(at))
-                .copied()
-                .unwrap_or(0.0)
-        })
+        .map(|at| sound.sample(at))
         .collect();
     let stretch = high_pass(&stretch, MUSIC_ENDS_HZ / rate);
 
@@ -265,12 +259,4 @@ fn line(values: &[f64], first: f64) -> (f64, f64) {
     }
     let slope = above / below;
     (mean - slope * (first + middle), slope)
-}
-
-fn highest(values: &[f64]) -> usize {
-    values
-        .iter()
-        .enumerate()
-        .max_by(|a, b| a.1.total_cmp(b.1))
-        .map_or(0, |(at, _)| at)
 }
