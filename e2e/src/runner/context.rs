@@ -71,12 +71,12 @@ impl Context {
 
     /// The clip to publish.
     pub fn fixture(&self) -> &Path {
-        self.settings.fixture()
+        &self.settings.fixture
     }
 
     /// Whether the clip is the project's own, which carries a clock that can be read back.
     pub fn is_own_fixture(&self) -> bool {
-        self.settings.is_own_fixture()
+        self.settings.own_fixture
     }
 
     /// The media server of this run.
@@ -86,7 +86,7 @@ impl Context {
 
     /// Seed of what is random in a scenario: `own`, unless the run was given another.
     pub fn seed(&self, own: u64) -> u64 {
-        self.settings.seed().unwrap_or(own)
+        self.settings.seed.unwrap_or(own)
     }
 
     pub fn environment(&self) -> Builder {
@@ -123,7 +123,7 @@ impl Context {
     /// # Errors
     /// When one failed, or there is none of the name that was asked for.
     pub fn parts(&self, parts: &[Part<'_>]) -> Result<()> {
-        let asked = self.settings.part();
+        let asked = self.settings.part.as_deref();
         let chosen: Vec<_> = parts
             .iter()
             .filter(|(name, _)| asked.is_none_or(|asked| asked == *name))
@@ -172,7 +172,7 @@ impl Context {
         if !result.as_ref().is_err_and(skipped) {
             return result;
         }
-        match judge(Ok(result), self.settings.in_ci()) {
+        match judge(Ok(result), self.settings.ci) {
             Outcome::Failed(Some(failure)) => Err(failure.into()),
             Outcome::Skipped(why) => {
                 println!("{}: SKIPPED: {why}", self.name);

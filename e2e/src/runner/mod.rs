@@ -23,9 +23,9 @@ use libtest_mimic::{Arguments, Completion, Failed, Trial};
 
 use crate::{artifacts, cleanup::Run, report, streams, threads::lock};
 pub use context::{Context, MAIN, Part};
+use outcome::Ended;
 use progress::Progress;
 pub use settings::{FIXTURE_ENV, MEDIA_SERVER_ENV, PART_ENV, SCENARIOS_ENV, SEED_ENV, Settings};
-use table::Row;
 use verdict::judge;
 
 /// Exit code when the suite cannot run here at all: a tool is missing, an option is wrong. A failed
@@ -78,13 +78,13 @@ pub fn main(scenarios: &[Scenario]) -> ExitCode {
     }
     let settings = Arc::new(settings);
     let progress = Arc::new(Progress::start());
-    let rows: Arc<Mutex<BTreeMap<usize, Row>>> = Arc::default();
+    let rows: Arc<Mutex<BTreeMap<usize, Ended>>> = Arc::default();
     let trials = chosen.iter().enumerate().map(|(index, scenario)| {
         let (scenario, settings) = (**scenario, Arc::clone(&settings));
         let (progress, rows) = (Arc::clone(&progress), Arc::clone(&rows));
         Trial::ignorable_test(scenario.name, move || {
-            let (row, outcome) = run_one(index, scenario, &settings, &progress);
-            lock(&rows).insert(index, row);
+            let (ended, outcome) = run_one(index, scenario, &settings, &progress);
+            lock(&rows).insert(index, ended);
             outcome
         })
     });
@@ -96,7 +96,8 @@ pub fn main(scenarios: &[Scenario]) -> ExitCode {
         if let Err(error) = report::update(&artifacts::root(), runs.collect()) {
             eprintln!("e2e: no list of reports: {error:#}");
         }
-        eprint!("{}", table::render(rows.values()));
+        let table = table::render(rows.values(), settings.media_server());
+        eprint!("{table}");
         eprintln!("report: {}\n", table::short(&index));
     }
     let cleaned = Run::current().and_then(Run::finish);
@@ -114,7 +115,7 @@ fn run_one(
     scenario: Scenario,
     settings: &Arc<Settings>,
     progress: &Arc<Progress>,
-) -> (Row, Result<Completion, Failed>) {
+) -> (Ended, Result<Completion, Failed>) {
     streams::rank((index, 0));
     let context = Context::new(
         index,
@@ -124,22 +125,14 @@ fn run_one(
     );
     let outcome = catch_unwind(AssertUnwindSafe(|| (scenario.run)(&context)));
     progress.phase(scenario.name, "writing the report");
-    let ended = outcome::Ended::of(scenario, judge(outcome, settings.in_ci()), context.end());
+    let ended = Ended::of(scenario, judge(outcome, settings.ci), context.end());
     progress.end(scenario.name);
-    let row = Row {
-        name: scenario.name.to_owned(),
-        verdict: ended.verdict,
-        skipped: ended.skipped.clone(),
-        took: ended.took(),
-        media_server: settings.media_server_name(),
-        runs: ended.runs,
-    };
-    let outcome = match (ended.verdict, ended.skipped) {
-        (report::Verdict::Failed, _) => Err(Failed::from(ended.message)),
+    let outcome = match (ended.verdict, &ended.skipped) {
+        (report::Verdict::Failed, _) => Err(Failed::from(&ended.message)),
         (_, Some(reason)) => Ok(Completion::ignored_with(reason)),
         _ => Ok(Completion::Completed),
     };
-    (row, outcome)
+    (ended, outcome)
 }
 
 /// libtest's own rule: by substring, or exactly, and not skipped.

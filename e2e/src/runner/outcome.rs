@@ -13,9 +13,13 @@ use crate::report::{self, Numbers, Part, Run, Verdict};
 use crate::{secrets, threads};
 
 /// A scenario that has ended.
+#[derive(Debug, Default)]
 pub(super) struct Ended {
+    pub(super) name: &'static str,
     pub(super) verdict: Verdict,
     pub(super) skipped: Option<String>,
+    /// From its first stream to its end; it may have waited for its turn before.
+    pub(super) took: Duration,
     /// What a failure shows on the terminal.
     pub(super) message: String,
     /// One for each part.
@@ -23,14 +27,6 @@ pub(super) struct Ended {
 }
 
 impl Ended {
-    /// From its first stream to now; it may have waited for its turn before.
-    pub(super) fn took(&self) -> Duration {
-        let began = self.runs.iter().map(|run| run.part.began_ms);
-        let first = began.filter(|&ms| ms > 0.0).min_by(f64::total_cmp);
-        let now = unix_ms(Instant::now());
-        Duration::from_secs_f64((now - first.unwrap_or(now)).max(0.0) / 1e3)
-    }
-
     pub(super) fn of(
         scenario: Scenario,
         outcome: Outcome,
@@ -82,9 +78,14 @@ impl Ended {
             });
             runs.push(Run::new(&trace.artifacts, trace.part.clone(), numbers));
         }
+        let began = runs.iter().map(|run| run.part.began_ms);
+        let first = began.filter(|&ms| ms > 0.0).min_by(f64::total_cmp);
+        let now = unix_ms(Instant::now());
         Self {
+            name: scenario.name,
             verdict,
             skipped,
+            took: Duration::from_secs_f64((now - first.unwrap_or(now)).max(0.0) / 1e3),
             message: message(scenario, &failures, &traces),
             runs,
         }

@@ -34,12 +34,16 @@ const TOOLS: [&str; 2] = ["ffmpeg", "ffprobe"];
 pub struct Settings {
     asked: Option<Kind>,
     chosen: OnceLock<Kind>,
-    fixture: PathBuf,
-    own_fixture: bool,
+    /// The clip to publish, and whether it is the project's own.
+    pub(super) fixture: PathBuf,
+    pub(super) own_fixture: bool,
     scenarios: Option<Vec<String>>,
-    part: Option<String>,
-    ci: bool,
-    seed: Option<u64>,
+    /// The one part that is to run, if not all are.
+    pub(super) part: Option<String>,
+    /// Nothing is skipped.
+    pub(super) ci: bool,
+    /// Seed of what is random, if it was given.
+    pub(super) seed: Option<u64>,
 }
 
 impl Settings {
@@ -143,11 +147,6 @@ impl Settings {
             .get_or_init(|| self.asked.unwrap_or(Kind::Default))
     }
 
-    /// The one part that is to run, if not all are.
-    pub fn part(&self) -> Option<&str> {
-        self.part.as_deref()
-    }
-
     /// The command that runs a scenario again as it is run now.
     pub fn command(&self, scenario: &str) -> String {
         let mut command = format!(
@@ -162,29 +161,6 @@ impl Settings {
             Some(seed) => format!("{SEED_ENV}={seed} {command}"),
             None => command,
         }
-    }
-
-    pub(super) fn in_ci(&self) -> bool {
-        self.ci
-    }
-
-    /// Seed of what is random, if it was given.
-    pub fn seed(&self) -> Option<u64> {
-        self.seed
-    }
-
-    pub(super) fn media_server_name(&self) -> String {
-        self.media_server().to_string()
-    }
-
-    /// The clip to publish.
-    pub fn fixture(&self) -> &Path {
-        &self.fixture
-    }
-
-    /// Whether the clip is the project's own.
-    pub fn is_own_fixture(&self) -> bool {
-        self.own_fixture
     }
 }
 
@@ -214,9 +190,9 @@ mod tests {
     #[test]
     fn nothing_set_means_everything_with_the_own_clip() {
         let settings = read(&[(FIXTURE_ENV, "")]).unwrap();
-        assert!(settings.is_chosen("av_sync") && settings.is_own_fixture());
-        assert!(!settings.in_ci() && read(&[(CI_ENV, "true")]).unwrap().in_ci());
-        assert!(settings.fixture().ends_with("fixtures/clock-60s.mp4"));
+        assert!(settings.is_chosen("av_sync") && settings.own_fixture);
+        assert!(!settings.ci && read(&[(CI_ENV, "true")]).unwrap().ci);
+        assert!(settings.fixture.ends_with("fixtures/clock-60s.mp4"));
     }
 
     #[test]
@@ -234,8 +210,8 @@ mod tests {
 
     #[test]
     fn a_seed_is_a_whole_number() {
-        assert_eq!(read(&[]).unwrap().seed(), None);
-        assert_eq!(read(&[(SEED_ENV, "7")]).unwrap().seed(), Some(7));
+        assert_eq!(read(&[]).unwrap().seed, None);
+        assert_eq!(read(&[(SEED_ENV, "7")]).unwrap().seed, Some(7));
         let error = format!("{:#}", read(&[(SEED_ENV, "-1")]).unwrap_err());
         assert!(
             error.starts_with("E2E_SEED=-1: allowed is a whole number"),

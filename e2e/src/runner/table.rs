@@ -1,22 +1,15 @@
 //! The closing table.
 
-use std::{fmt::Write as _, path::Path, time::Duration};
+use std::{fmt::Write as _, path::Path};
 
-use crate::report::{Run, Verdict};
-
-/// One scenario.
-#[derive(Debug)]
-pub(super) struct Row {
-    pub name: String,
-    pub verdict: Verdict,
-    pub skipped: Option<String>,
-    pub took: Duration,
-    pub media_server: String,
-    pub runs: Vec<Run>,
-}
+use super::outcome::Ended;
+use crate::{
+    report::{Run, Verdict},
+    services::media_server::Kind,
+};
 
 /// The table with its head, ready to print.
-pub(super) fn render<'a>(rows: impl Iterator<Item = &'a Row>) -> String {
+pub(super) fn render<'a>(rows: impl Iterator<Item = &'a Ended>, media_server: Kind) -> String {
     let head = ["scenario", "result", "time", "media server", "page"].map(str::to_owned);
     let mut lines = vec![head];
     let mut reasons = String::new();
@@ -32,10 +25,10 @@ pub(super) fn render<'a>(rows: impl Iterator<Item = &'a Row>) -> String {
         let failed = |run: &&Run| run.part.verdict == Verdict::Failed;
         let page = row.runs.iter().find(failed).or(row.runs.first());
         lines.push([
-            row.name.clone(),
+            row.name.to_owned(),
             result.to_owned(),
             format!("{:.1} s", row.took.as_secs_f64()),
-            row.media_server.clone(),
+            media_server.to_string(),
             page.map(|run| run.page.clone()).unwrap_or_default(),
         ]);
     }
@@ -73,20 +66,22 @@ pub(super) fn short(path: &Path) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     #[test]
     fn columns_are_aligned_and_what_did_not_pass_stands_out() {
-        let row = |name: &str, verdict, ms, skipped: Option<&str>| Row {
-            name: name.into(),
+        let row = |name: &'static str, verdict, ms, skipped: Option<&str>| Ended {
+            name,
             verdict,
             skipped: skipped.map(str::to_owned),
             took: Duration::from_millis(ms),
-            media_server: "default".into(),
             runs: vec![Run {
                 page: format!("{name}/report.html"),
                 ..Run::default()
             }],
+            ..Ended::default()
         };
         let rows = [
             row("full_pipeline", Verdict::Passed, 68_440, None),
@@ -94,7 +89,7 @@ mod tests {
             row("python_sts", Verdict::Skipped, 0, Some("no python")),
         ];
         assert_eq!(
-            render(rows.iter()),
+            render(rows.iter(), Kind::Default),
             "\n\
              scenario       result     time  media server  page\n\
              full_pipeline  passed   68.4 s  default       full_pipeline/report.html\n\
