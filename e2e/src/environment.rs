@@ -279,10 +279,13 @@ impl Environment {
         let python = self.python_sts.as_deref();
         let echo = self.echo_sts.as_ref().map(EchoSts::url);
         let service = python.or(echo).unwrap_or("http://127.0.0.1:9");
-        let sts = proxy.unwrap_or_else(|| service.to_owned());
-        let input = secrets::with_login(&self.input_url());
-        let output = secrets::with_key(&secrets::with_login(&self.output_url()));
-        let mut options = WorkerOptions::new(&self.stream_id, input, output, sts);
+        let mut options = WorkerOptions {
+            stream_id: self.stream_id.clone(),
+            input_url: secrets::with_login(&self.input_url()),
+            output_url: secrets::with_key(&secrets::with_login(&self.output_url())),
+            sts_url: proxy.unwrap_or_else(|| service.to_owned()),
+            ..WorkerOptions::default()
+        };
         options.set("WORKER_STS_TOKEN", secrets::TOKEN);
         options
     }

@@ -105,6 +105,11 @@ impl fmt::Display for Record {
     }
 }
 
+/// What happened by a line, if it is one of the log and says so.
+pub(crate) fn event(line: &str) -> Option<String> {
+    Some(Record::parse(line)?.event()?.to_owned())
+}
+
 /// A whole log.
 #[derive(Debug, Clone, Default)]
 pub struct Log {

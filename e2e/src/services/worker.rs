@@ -10,7 +10,7 @@ use nix::sys::signal::Signal;
 use super::{Place, READY_PATIENCE, http_get, wait_answer};
 use crate::{
     probe::{
-        logs::{Log, Record},
+        logs::{Log, Record, event},
         metrics::{Scrape, ScrapeSample},
     },
     process::{Process, exit_text},
@@ -19,7 +19,7 @@ use crate::{
 use scraper::Scraper;
 
 /// How the worker is started; what is `None` is left to its own default.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct WorkerOptions {
     /// Name of the stream.
     pub stream_id: String,
@@ -38,24 +38,6 @@ pub struct WorkerOptions {
 }
 
 impl WorkerOptions {
-    /// Options with nothing but what differs between environments.
-    pub fn new(
-        stream_id: impl Into<String>,
-        input_url: impl Into<String>,
-        output_url: impl Into<String>,
-        sts_url: impl Into<String>,
-    ) -> Self {
-        Self {
-            stream_id: stream_id.into(),
-            input_url: input_url.into(),
-            output_url: output_url.into(),
-            sts_url: sts_url.into(),
-            segment_duration: None,
-            captions: false,
-            env: Vec::new(),
-        }
-    }
-
     /// Sets one more variable.
     pub fn set(&mut self, name: &str, value: impl ToString) {
         self.env.push((name.to_owned(), value.to_string()));
@@ -63,6 +45,7 @@ impl WorkerOptions {
 
     fn variables(&self, place: &Place) -> Vec<(String, String)> {
         let segment = self.segment_duration;
+        let segments = place.scratch.join("segments");
         let variables = [
             ("WORKER_STREAM_ID", Some(self.stream_id.clone())),
             ("WORKER_INPUT_URL", Some(self.input_url.clone())),
@@ -72,7 +55,7 @@ impl WorkerOptions {
                 "WORKER_SEGMENT_DURATION",
                 segment.map(|it| format!("{}ms", it.as_millis())),
             ),
-            ("WORKER_SEGMENT_DIR", Some(segment_dir(place))),
+            ("WORKER_SEGMENT_DIR", Some(segments.display().to_string())),
             (
                 "WORKER_CAPTIONS",
                 self.captions.then(|| place.artifacts.display().to_string()),
@@ -87,10 +70,6 @@ impl WorkerOptions {
         // Later ones win where a process is started with the same name twice.
         set.chain(self.env.iter().cloned()).collect()
     }
-}
-
-fn segment_dir(place: &Place) -> String {
-    place.scratch.join("segments").display().to_string()
 }
 
 /// Log events at the end of a worker's life that change no metric.
@@ -115,7 +94,6 @@ pub struct Worker {
     process: Process,
     metrics_url: String,
     scraper: Scraper,
-    segments: std::path::PathBuf,
 }
 
 impl Worker {
@@ -128,9 +106,8 @@ impl Worker {
         let addr = process
             .wait_line("metrics_listening", READY_PATIENCE, |line| {
                 let record = Record::parse(&line.text)?;
-                (record.event() == Some("metrics_listening"))
-                    .then(|| record.text("addr").map(str::to_owned))
-                    .flatten()
+                let listening = record.event() == Some("metrics_listening");
+                listening.then(|| record.text("addr").map(str::to_owned))?
             })
             .context("the worker does not start")?;
         // It says 503 while it has no input; that it answers is what counts here.
@@ -141,7 +118,6 @@ impl Worker {
             process,
             metrics_url,
             scraper,
-            segments: segment_dir(place).into(),
         })
     }
 
@@ -169,11 +145,6 @@ impl Worker {
     /// Where its metrics are served.
     pub fn metrics_url(&self) -> &str {
         &self.metrics_url
-    }
-
-    /// Directory that holds its segment files (`{stream_id}/…`).
-    pub fn segment_dir(&self) -> &std::path::Path {
-        &self.segments
     }
 
     /// Its log so far.
@@ -264,11 +235,7 @@ impl Worker {
         self.scraper.join()?;
         let last = self.scraper.last()?;
         let counted = self.process.lines().into_iter().rev().find(|line| {
-            Record::parse(&line.text).is_some_and(|record| {
-                record
-                    .event()
-                    .is_some_and(|event| !COUNTS_NOTHING.contains(&event))
-            })
+            event(&line.text).is_some_and(|event| !COUNTS_NOTHING.contains(&event.as_str()))
         });
         if let Some(line) = counted
             && last.asked < line.at
@@ -307,7 +274,6 @@ mod tests {
             process,
             metrics_url,
             scraper,
-            segments: dir.to_owned(),
         }
     }
 
@@ -337,16 +303,17 @@ mod tests {
             scratch: scratch.path().to_owned(),
             artifacts: scratch.path().to_owned(),
         };
-        let mut options = WorkerOptions::new("t", "rtsp://h/i", "rtmp://h/o", "http://h");
-        options.segment_duration = Some(Duration::from_millis(2500));
+        let mut options = WorkerOptions {
+            input_url: "rtsp://h/i".into(),
+            segment_duration: Some(Duration::from_millis(2500)),
+            ..WorkerOptions::default()
+        };
         options.set("LOG_LEVEL", "debug");
         let variables = options.variables(&place);
         let value = |name: &str| {
-            variables
-                .iter()
-                .rev()
-                .find(|(known, _)| known == name)
-                .map(|(_, value)| value.as_str())
+            let mut last_first = variables.iter().rev();
+            let found = last_first.find(|(known, _)| known == name)?;
+            Some(found.1.as_str())
         };
         assert_eq!(value("WORKER_INPUT_URL"), Some("rtsp://h/i"));
         assert_eq!(value("WORKER_SEGMENT_DURATION"), Some("2500ms"));

@@ -10,10 +10,10 @@ use anyhow::{Context as _, Result, bail};
 
 use crate::{
     probe::{
-        logs::Record,
+        logs::event,
         metrics::{Scrape, ScrapeSample},
     },
-    process::Process,
+    process::{Line, Process},
     services::http_get,
     threads::lock,
 };
@@ -138,25 +138,15 @@ fn scrape_until_the_end(url: &str, process: &Process, state: &Mutex<State>) {
         // In small steps, so that the end is noticed soon.
         while asked.elapsed() < pause && process.exit().is_none() {
             std::thread::sleep(NEAR_THE_END.min(pause));
-            if pause == USUAL
-                && process
-                    .lines_since(&mut seen)
-                    .iter()
-                    .any(|line| is_last(&line.text))
-            {
+            let is_last = |line: &Line| {
+                event(&line.text).is_some_and(|event| LAST_EVENTS.contains(&event.as_str()))
+            };
+            if pause == USUAL && process.lines_since(&mut seen).iter().any(is_last) {
                 pause = NEAR_THE_END;
                 break;
             }
         }
     }
-}
-
-fn is_last(line: &str) -> bool {
-    Record::parse(line).is_some_and(|record| {
-        record
-            .event()
-            .is_some_and(|event| LAST_EVENTS.contains(&event))
-    })
 }
 
 #[cfg(test)]
