@@ -117,44 +117,31 @@ pub(super) fn config(dir: &Path, rtmp_paths: &[String], [rtmp, http, _]: Ports) 
         std::fs::create_dir_all(record_dir(dir, app)).context("cannot create a directory")?;
     }
     let (_, module) = program()?;
-    let mut text = String::new();
-    if let Some(module) = module {
-        writeln!(text, "load_module {};", module.display())?;
-    }
-    writeln!(
-        text,
-        "daemon off;\nmaster_process off;\npid nginx.pid;\nerror_log stderr notice;"
-    )?;
-    writeln!(text, "events {{ worker_connections 256; }}")?;
-    writeln!(
-        text,
-        "rtmp {{\n  server {{\n    listen 127.0.0.1:{rtmp};\n    chunk_size 4096; max_message 16M;"
-    )?;
+    let module = module.map(|module| format!("load_module {};\n", module.display()));
     // Publishers learn every 200 kB that their data arrives, so they notice a server that hangs.
-    writeln!(text, "    ack_window 200000;")?;
+    let mut text = format!(
+        "{}daemon off;\nmaster_process off;\npid nginx.pid;\nerror_log stderr notice;\n\
+         events {{ worker_connections 256; }}\n\
+         rtmp {{\n  server {{\n    listen 127.0.0.1:{rtmp};\n    chunk_size 4096; max_message 16M;\n    \
+         ack_window 200000;\n",
+        module.unwrap_or_default()
+    );
     for app in &apps {
-        writeln!(text, "    application {app} {{")?;
         writeln!(
             text,
-            "      live on; wait_key on; wait_video on; idle_streams off;"
-        )?;
-        writeln!(
-            text,
-            "      record all; record_unique on; record_suffix .flv; record_path {};",
+            "    application {app} {{\n      live on; wait_key on; wait_video on; idle_streams off;\n      \
+             record all; record_unique on; record_suffix .flv; record_path {};\n    }}",
             record_dir(dir, app).display()
         )?;
-        writeln!(text, "    }}")?;
     }
-    writeln!(text, "  }}\n}}")?;
-    writeln!(text, "http {{\n  access_log off;")?;
+    text += "  }\n}\nhttp {\n  access_log off;\n";
     for kind in ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"] {
         writeln!(text, "  {kind}_temp_path tmp/{kind};")?;
     }
     writeln!(
         text,
-        "  server {{ listen 127.0.0.1:{http}; location /stat {{ rtmp_stat all; }} }}"
+        "  server {{ listen 127.0.0.1:{http}; location /stat {{ rtmp_stat all; }} }}\n}}"
     )?;
-    writeln!(text, "}}")?;
     Ok(text)
 }
 
