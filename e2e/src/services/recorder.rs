@@ -3,11 +3,11 @@
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 
 use super::{Place, STOP_GRACE};
 use crate::probe::field;
-use crate::process::{Line, Process};
+use crate::process::{Line, Process, exit_text};
 
 /// What a player may need beyond the time it plays: connect, find the streams, wait for a keyframe.
 const JOINING: Duration = Duration::from_secs(20);
@@ -108,20 +108,14 @@ impl LateReader {
             .map(|line| line.text.clone())
             .collect();
         if let Some(exit) = own_end.filter(|exit| !exit.success()) {
-            errors.push(format!(
-                "the player ended with {}",
-                crate::process::exit_text(exit)
-            ));
+            errors.push(format!("the player ended with {}", exit_text(exit)));
         }
         let mut pictures = lines
             .iter()
             .filter_map(|line| Some((line.at, Picture::read(&line.text)?)));
         let Some((at, first)) = pictures.next() else {
-            bail!(
-                "{} showed no picture: {}",
-                self.process.name(),
-                errors.join("; ")
-            );
+            let (name, errors) = (self.process.name(), errors.join("; "));
+            bail!("{name} showed no picture: {errors}");
         };
         let received = std::fs::read(&self.received)
             .with_context(|| format!("cannot read {}", self.received.display()))?;
@@ -160,20 +154,17 @@ impl LateReport {
             wrong.push("width and height are not known".to_owned());
         }
         for (what, played) in [("video", self.video), ("audio", self.audio)] {
+            let (played, least) = (played.as_secs_f64(), least.as_secs_f64());
             if played < least {
                 wrong.push(format!(
-                    "only {:.2} s of {what} instead of {:.2} s",
-                    played.as_secs_f64(),
-                    least.as_secs_f64()
+                    "only {played:.2} s of {what} instead of {least:.2} s"
                 ));
             }
         }
         wrong.extend(self.errors.iter().cloned());
-        if wrong.is_empty() {
-            Ok(())
-        } else {
-            bail!("a late reader is not content: {}", wrong.join("; "))
-        }
+        let wrong = wrong.join("; ");
+        ensure!(wrong.is_empty(), "a late reader is not content: {wrong}");
+        Ok(())
     }
 }
 
@@ -233,25 +224,20 @@ mod tests {
     fn pictures_are_read_from_the_players_lines() {
         let line = "[Parsed_showinfo_0 @ 0x5608dd530600] [info] n:   0 pts:      0 pts_time:0.1       pos:      571 \
                     fmt:yuv420p sar:1/1 s:1280x720 i:P iskey:1 type:I ";
-        let picture = Picture::read(line).unwrap();
-        assert_eq!(
-            picture,
-            Picture {
-                time: 0.1,
-                size: (1280, 720),
-                key: true
-            }
-        );
-        assert!(
-            !Picture::read(&line.replace("iskey:1 type:I", "iskey:0 type:P"))
-                .unwrap()
-                .key
-        );
-        assert_eq!(
-            Picture::read("[Parsed_showinfo_0 @ 0x5] [info] color_range:unknown color_space:bt709"),
-            None
-        );
-        assert_eq!(Picture::read("[info] Stream #0:0: Video: h264"), None);
+        let key = Picture {
+            time: 0.1,
+            size: (1280, 720),
+            key: true,
+        };
+        assert_eq!(Picture::read(line), Some(key));
+        let other = Picture::read(&line.replace("iskey:1 type:I", "iskey:0 type:P"));
+        assert!(!other.unwrap().key);
+        for line in [
+            "[Parsed_showinfo_0 @ 0x5] [info] color_range:unknown color_space:bt709",
+            "[info] Stream #0:0: Video: h264",
+        ] {
+            assert_eq!(Picture::read(line), None);
+        }
     }
 
     #[test]
@@ -269,45 +255,26 @@ mod tests {
         };
         let least = Duration::from_secs(2);
         good.require_playable(least).unwrap();
-        let bad = LateReport {
-            first_unit_is_key: false,
-            audio: Duration::ZERO,
-            ..good.clone()
-        };
-        let error = bad.require_playable(least).unwrap_err().to_string();
-        assert!(
-            error.contains("does not begin with a keyframe")
-                && error.contains("only 0.00 s of audio"),
-            "{error}"
-        );
-        let changed = |change: fn(&mut LateReport)| {
+        let says = |words: &str, change: fn(&mut LateReport)| {
             let mut bad = good.clone();
             change(&mut bad);
-            bad.require_playable(least).unwrap_err().to_string()
+            let error = bad.require_playable(least).unwrap_err().to_string();
+            assert!(error.contains(words), "{error}");
         };
-        for (said, words) in [
-            (
-                changed(|it| it.first_picture_is_key = false),
-                "begin with a keyframe",
-            ),
-            (
-                changed(|it| it.first_unit_is_key = false),
-                "begin with a keyframe",
-            ),
-            (
-                changed(|it| it.parameter_sets_first = false),
-                "no parameter sets",
-            ),
-            (changed(|it| it.size = (1280, 0)), "width and height"),
-            (changed(|it| it.size = (0, 720)), "width and height"),
-            (changed(|it| it.video = Duration::ZERO), "0.00 s of video"),
-            (changed(|it| it.audio = Duration::ZERO), "0.00 s of audio"),
-            (
-                changed(|it| it.errors.push("[h264] [error] lost".into())),
-                "[error] lost",
-            ),
-        ] {
-            assert!(said.contains(words), "{said}");
-        }
+        let no_key = "the stream does not begin with a keyframe";
+        says(no_key, |it| it.first_picture_is_key = false);
+        says(no_key, |it| it.first_unit_is_key = false);
+        says("no parameter sets", |it| it.parameter_sets_first = false);
+        says("width and height", |it| it.size = (1280, 0));
+        says("width and height", |it| it.size = (0, 720));
+        says("only 0.00 s of video", |it| it.video = Duration::ZERO);
+        says("only 0.00 s of audio", |it| it.audio = Duration::ZERO);
+        says("[error] lost", |it| it.errors.push("[error] lost".into()));
+        says(
+            "does not begin with a keyframe; only 0.00 s of audio",
+            |it| {
+                (it.first_unit_is_key, it.audio) = (false, Duration::ZERO);
+            },
+        );
     }
 }

@@ -297,10 +297,7 @@ mod tests {
         for end in [&client, &upstream] {
             end.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
         }
-        wait::until("the connection", CUT_PATIENCE, || {
-            Ok(Look::when(proxy.connections() == 1, "none"))
-        })
-        .unwrap();
+        wait_connections(&proxy, 1);
         (proxy, client, upstream)
     }
 
@@ -310,11 +307,9 @@ mod tests {
         bytes
     }
 
-    fn gone(proxy: &TcpProxy) {
-        wait::until("no connection", CUT_PATIENCE, || {
-            Ok(Look::when(proxy.connections() == 0, "some are left"))
-        })
-        .unwrap();
+    fn wait_connections(proxy: &TcpProxy, count: usize) {
+        let look = || Ok(Look::when(proxy.connections() == count, "another number"));
+        wait::until("connections", CUT_PATIENCE, look).unwrap();
     }
 
     #[test]
@@ -335,7 +330,7 @@ mod tests {
         upstream.write_all(b"back").unwrap();
         assert_eq!(receive(&client, 4), b"back");
         drop(upstream);
-        gone(&proxy);
+        wait_connections(&proxy, 0);
     }
 
     #[test]
