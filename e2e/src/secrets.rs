@@ -38,17 +38,10 @@ pub fn shown(directory: &Path) -> Vec<Failure> {
     let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
     let mut found = Vec::new();
     for path in entries.map(|entry| entry.path()) {
-        let name = path
-            .file_name()
-            .unwrap_or_default()
-            .to_string_lossy()
-            .into_owned();
-        let kind = path
-            .extension()
-            .unwrap_or_default()
-            .to_string_lossy()
-            .into_owned();
-        if OTHERS.iter().any(|it| name.starts_with(it)) || !TEXTS.contains(&kind.as_str()) {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let kind = path.extension().unwrap_or_default().to_string_lossy();
+        let is_text = TEXTS.iter().any(|it| kind == *it);
+        if !is_text || OTHERS.iter().any(|it| name.starts_with(it)) {
             continue;
         }
         let text = std::fs::read(&path).unwrap_or_default();

@@ -15,8 +15,6 @@ pub const BEEP_SECONDS: f64 = 0.09;
 pub const TONE_LEVEL: f64 = 0.15;
 /// No partial of the music is above this.
 pub const MUSIC_LIMIT_HZ: f64 = 1250.0;
-/// No beep and no music is above this: what is there is noise or damage.
-pub const CONTENT_LIMIT_HZ: f64 = 4000.0;
 
 /// How long a beep takes to rise, and to fall: short enough to be an instant,
 /// long enough not to click. Alike, so that a beep's middle is where it seems.
