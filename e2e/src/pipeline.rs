@@ -17,7 +17,7 @@ use crate::failure::{Failure, Place};
 use crate::probe::audio::{self, Sound};
 use crate::probe::clock::Clock;
 use crate::probe::format::require_one_format;
-use crate::probe::frames::{self, CodedFrames};
+use crate::probe::frames::{self, CodedFrames, Comparison};
 use crate::probe::journal::Journal;
 use crate::probe::logs::{Level, Log};
 use crate::probe::metrics::{Scrape, ScrapeSample};
@@ -324,12 +324,8 @@ impl Live {
                 (self.tell)(&line);
                 told = line;
             }
-            self.peak_kib = self
-                .worker
-                .process()
-                .peak_kib()
-                .unwrap_or(0)
-                .max(self.peak_kib);
+            let peak = self.worker.process().peak_kib();
+            self.peak_kib = self.peak_kib.max(peak.unwrap_or(0));
             // The exit of the process is the fact that is waited for; this wakes up for it.
             let _ = self.worker.process().wait_exit(Duration::from_millis(500));
         }
@@ -402,11 +398,8 @@ impl Evidence {
         }
         if let Some(late) = &self.late {
             let first = late.first_picture_after.as_secs_f64();
-            let kind = if late.first_picture_is_key {
-                "a"
-            } else {
-                "not a"
-            };
+            let keyframe = late.first_picture_is_key;
+            let kind = if keyframe { "a" } else { "not a" };
             let errors = late.errors.len();
             let text =
                 format!("first picture after {first:.2} s ({kind} keyframe), {errors} errors");
@@ -437,21 +430,24 @@ impl Evidence {
         quietly(move || Sound::read(&recording))
     }
 
+    /// What became of the clip's coded frames in the recording; `read` says of which track.
+    ///
+    /// # Errors
+    /// When clip or recording cannot be read.
+    pub fn coded_frames(&self, read: fn(&Path) -> Result<CodedFrames>) -> Result<Comparison> {
+        let (clip, recording) = (self.clip.clone(), self.recording()?.to_owned());
+        quietly(move || Ok(frames::compare(&read(&clip)?, &read(&recording)?)))
+    }
+
     /// Fails unless every coded frame of the clip is in the recording, bit for bit, once, in
     /// order, with the clip's steps in time.
     ///
     /// # Errors
     /// With the first differences.
     pub fn require_every_coded_frame(&self) -> Result<()> {
-        let (clip, recording) = (self.clip.clone(), self.recording()?.to_owned());
-        quietly(move || {
-            frames::compare(
-                &CodedFrames::video(&clip)?,
-                &CodedFrames::video(&recording)?,
-            )
-            .require_exact()?;
-            require_one_format(&recording)
-        })
+        self.coded_frames(CodedFrames::video)?.require_exact()?;
+        let recording = self.recording()?.to_owned();
+        quietly(move || require_one_format(&recording))
     }
 
     /// Fails unless the recording shows every frame number from 0 to `frames` once and in order.
@@ -529,19 +525,11 @@ impl Evidence {
     pub fn heard(&self, segments: usize, length: Duration) -> Result<Vec<audio::Verdict>> {
         let sound = self.sound()?;
         let length = length.as_secs_f64();
-        let stretches: Vec<_> = (0..segments)
-            .map(|n| {
-                (
-                    n as f64 * length,
-                    ((n + 1) as f64 * length).min(sound.end()),
-                )
-            })
-            .collect();
-        let marker = sts_protocol::mark::TONE_HZ;
-        Ok(audio::segments(&sound, &stretches, marker)
-            .into_iter()
-            .map(|segment| segment.verdict)
-            .collect())
+        let begin = |n: usize| n as f64 * length;
+        let stretch = |n| (begin(n), begin(n + 1).min(sound.end()));
+        let stretches: Vec<_> = (0..segments).map(stretch).collect();
+        let heard = audio::segments(&sound, &stretches, sts_protocol::mark::TONE_HZ);
+        Ok(heard.into_iter().map(|segment| segment.verdict).collect())
     }
 
     /// What was heard of the run, in the worker's own last words.

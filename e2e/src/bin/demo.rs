@@ -11,13 +11,12 @@ use e2e::clock;
 use e2e::environment::{Environment, Traces};
 use e2e::failure::Failure;
 use e2e::pipeline::{Evidence, Pipeline};
-use e2e::probe::clock::Clock;
 use e2e::probe::ffprobe;
-use e2e::probe::frames::{self, CodedFrames};
+use e2e::probe::frames::CodedFrames;
 use e2e::report::{self, Verdict};
 use e2e::services::echo_sts::EchoStsOptions;
 use e2e::services::media_server::Kind;
-use e2e::threads::{lock, quietly};
+use e2e::threads::lock;
 
 /// Publish a clip through the worker and echo-sts, and say what came out.
 #[derive(Parser)]
@@ -96,16 +95,8 @@ fn demo(options: Options) -> Result<()> {
 }
 
 fn summary(evidence: &Evidence, own_clip: bool) -> Result<()> {
-    let recording = evidence.recording()?.to_owned();
-    let clip = evidence.clip.clone();
-    let (frames, clock) = quietly(move || {
-        let frames = frames::compare(
-            &CodedFrames::video(&clip)?,
-            &CodedFrames::video(&recording)?,
-        );
-        let clock = own_clip.then(|| Clock::read(&recording)).transpose()?;
-        Ok((frames, clock))
-    })?;
+    let frames = evidence.coded_frames(CodedFrames::video)?;
+    let clock = own_clip.then(|| evidence.clock()).transpose()?;
     let metrics = &evidence.metrics;
     let fallbacks = metrics.sum("worker_fallback_total", &[]);
     println!();

@@ -14,7 +14,7 @@ use camera::Manner;
 use e2e::clock::{self, ClipSpec};
 use e2e::environment::Way;
 use e2e::pipeline::{Evidence, Live};
-use e2e::probe::frames::{self, CodedFrames};
+use e2e::probe::frames::CodedFrames;
 use e2e::runner::{Context, Part};
 use e2e::services::echo_sts::EchoStsOptions;
 use e2e::services::media_server::Kind;
@@ -217,13 +217,7 @@ impl Row {
             "the camera did not say what it sent"
         );
         // What ffmpeg sent before the worker read is nobody's loss.
-        let (clip, recording) = (evidence.clip.clone(), evidence.recording()?.to_owned());
-        let comparison = quietly(move || {
-            Ok(frames::compare(
-                &CodedFrames::video(&clip)?,
-                &CodedFrames::video(&recording)?,
-            ))
-        })?;
+        let comparison = evidence.coded_frames(CodedFrames::video)?;
         let first = comparison.input - comparison.recorded;
         ensure!(
             comparison.matched == comparison.recorded

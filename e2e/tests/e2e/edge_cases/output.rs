@@ -4,13 +4,12 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use e2e::environment::Way;
-use e2e::probe::frames::{self, CodedFrames};
+use e2e::probe::frames::CodedFrames;
 use e2e::probe::metrics::ScrapeSample;
 use e2e::runner::Context;
 use e2e::services::echo_sts::EchoStsOptions;
 use e2e::services::media_server::Kind;
 use e2e::services::worker::Worker;
-use e2e::threads::quietly;
 use nix::sys::signal::Signal;
 
 use super::{clip, complete, pipeline, prefix};
@@ -234,13 +233,7 @@ pub(super) fn passthrough(context: &Context, row: &'static str) -> Result<()> {
         "the STS service was called: {:?}",
         evidence.journal.transcript()
     );
-    let (clip, recording) = (evidence.clip.clone(), evidence.recording()?.to_owned());
-    let audio = quietly(move || {
-        Ok(frames::compare(
-            &CodedFrames::audio(&clip)?,
-            &CodedFrames::audio(&recording)?,
-        ))
-    })?;
+    let audio = evidence.coded_frames(CodedFrames::audio)?;
     // The clip's first frame is priming, which nobody publishes.
     ensure!(
         audio.matched == audio.recorded && audio.matched + 2 >= audio.input,
