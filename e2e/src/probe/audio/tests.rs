@@ -25,6 +25,14 @@ fn sound(samples: Vec<f32>) -> Sound {
     Sound::from_samples(48_000, 0.0, samples)
 }
 
+/// Five seconds of the clip's sound in a file, and the folder that it is in.
+fn clip() -> (TempDir, PathBuf) {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let clip = folder.path().join("clip.mp4");
+    render_edited(&spec(5), &[], samples(&spec(5)), &clip).expect("rendered");
+    (folder, clip)
+}
+
 /// The samples through an AAC encoder and back.
 fn coded(samples: Vec<f32>) -> Sound {
     let folder = tempfile::tempdir().expect("a temporary folder");
@@ -33,11 +41,11 @@ fn coded(samples: Vec<f32>) -> Sound {
     Sound::read(&path).expect("read")
 }
 
-/// A file of a call that writes one.
-fn made(folder: &TempDir, name: &str, call: impl FnOnce(&Path) -> Call) -> PathBuf {
+/// The sound of a file that a call writes.
+fn made(folder: &TempDir, name: &str, call: impl FnOnce(&Path) -> Call) -> Sound {
     let path = folder.path().join(name);
     call(&path).run().expect("ffmpeg makes it");
-    path
+    Sound::read(&path).expect("read")
 }
 
 #[test]
@@ -244,14 +252,11 @@ fn a_tone_has_its_level_beside_a_louder_one() {
 
 #[test]
 fn gaps_in_the_timestamps_are_breaks() {
-    let folder = tempfile::tempdir().expect("a temporary folder");
-    let clip = folder.path().join("clip.mp4");
-    render_edited(&spec(5), &[], samples(&spec(5)), &clip).expect("rendered");
+    let (folder, clip) = clip();
     // From the hundred and first frame on 200 ms later.
-    let gap = made(&folder, "gap.mkv", |to| {
+    let sound = made(&folder, "gap.mkv", |to| {
         Stretch::Gap(102_400, 0.2).write(&clip, to)
     });
-    let sound = Sound::read(&gap).expect("read");
     let [gap] = sound.breaks() else {
         panic!("{:?}", sound.breaks());
     };
@@ -262,21 +267,17 @@ fn gaps_in_the_timestamps_are_breaks() {
     let flv = made(&folder, "clip.flv", |to| {
         change(&clip, Change::Container, to)
     });
-    let flv = Sound::read(&flv).expect("read");
     assert_eq!(flv.breaks(), []);
     assert!((flv.time_of(RATE) - flv.start() - 1.0).abs() < 0.000_3);
 }
 
 #[test]
 fn a_slew_of_the_timestamps_is_followed() {
-    let folder = tempfile::tempdir().expect("a temporary folder");
-    let clip = folder.path().join("clip.mp4");
-    render_edited(&spec(5), &[], samples(&spec(5)), &clip).expect("rendered");
+    let (folder, clip) = clip();
     // Half a percent slow: after four seconds 20 ms late.
-    let slow = made(&folder, "slow.mkv", |to| {
+    let sound = made(&folder, "slow.mkv", |to| {
         Stretch::Slew(1.005).write(&clip, to)
     });
-    let sound = Sound::read(&slow).expect("read");
     assert_eq!(sound.breaks(), []);
     let late = sound.time_of(index(4.0) as f64) - sound.time_of(0.0) - 4.0;
     assert!((late - 0.020).abs() < 0.001, "{late}");

@@ -37,11 +37,11 @@ impl Bench {
         Clock::read(&path).expect("read")
     }
 
-    /// The clip put through ffmpeg once more.
-    fn through(&self, name: &str, call: impl FnOnce(&Path) -> Call) -> PathBuf {
+    /// What the clip shows that was put through ffmpeg once more.
+    fn through(&self, name: &str, call: impl FnOnce(&Path) -> Call) -> Clock {
         let path = self.path(name);
         call(&path).run().expect("ffmpeg makes it");
-        path
+        Clock::read(&path).expect("read")
     }
 }
 
@@ -97,8 +97,7 @@ fn a_clean_clip_reads_the_same_from_every_container() {
         ("late.flv", Change::Later(7.3), 0.6),
         ("fragments.mp4", Change::Fragments, 0.1),
     ] {
-        let changed = bench.through(name, |to| change(&clip, how, to));
-        let clock = Clock::read(&changed).expect("read");
+        let clock = bench.through(name, |to| change(&clip, how, to));
         assert_clean(&clock, 6, limit_ms);
         assert!(clock.steps().worst_step_error_ms.abs() < 1.0, "{name}");
     }
@@ -114,8 +113,7 @@ fn other_codecs_sizes_and_rates_do_not_matter() {
         ("small.mp4", Rework::PoorSound),
         ("mp3.mkv", Rework::OtherSound),
     ] {
-        let reworked = bench.through(name, |to| rework(&clip, how, to));
-        let clock = Clock::read(&reworked).expect("read");
+        let clock = bench.through(name, |to| rework(&clip, how, to));
         assert_clean(&clock, 4, 2.0);
     }
 }
@@ -192,8 +190,7 @@ fn missing_doubled_and_swapped_frames_are_named() {
 fn a_frame_dropped_with_its_time_leaves_the_others_in_place() {
     let bench = Bench::new();
     let clip = bench.clip(&spec(3));
-    let dropped = bench.through("dropped.mp4", |to| rework(&clip, Rework::Dropped(40), to));
-    let clock = Clock::read(&dropped).expect("read");
+    let clock = bench.through("dropped.mp4", |to| rework(&clip, Rework::Dropped(40), to));
     assert_eq!(clock.sequence(0..90).missing, [40]);
     assert!(clock.steps().worst_step_error_ms.abs() < 0.1);
 }
@@ -202,8 +199,8 @@ fn a_frame_dropped_with_its_time_leaves_the_others_in_place() {
 fn a_picture_without_its_code_is_unreadable_not_guessed() {
     let bench = Bench::new();
     let clip = bench.clip(&spec(2));
-    let blotted = bench.through("blotted.mp4", |to| rework(&clip, Rework::Blotted(20), to));
-    let sequence = Clock::read(&blotted).expect("read").sequence(0..60);
+    let clock = bench.through("blotted.mp4", |to| rework(&clip, Rework::Blotted(20), to));
+    let sequence = clock.sequence(0..60);
     assert_eq!(sequence.unreadable, [20]);
     assert_eq!(sequence.missing, [20]);
 }
@@ -257,7 +254,7 @@ fn pictures_that_begin_after_the_sound_are_late_in_every_container() {
     let clip = bench.clip(&spec(3));
     for name in ["late.ts", "late.mkv"] {
         let late = bench.through(name, |to| change(&clip, Change::PicturesLater(0.04), to));
-        let sync = Clock::read(&late).expect("read").sync();
+        let sync = late.sync();
         assert_eq!(sync.skews.len(), 3, "{name}: {sync:?}");
         for skew in &sync.skews {
             assert!((skew.ms + 40.0).abs() < 0.6, "{name}: {skew:?}");
