@@ -39,7 +39,7 @@ pub struct Scenario {
     pub name: &'static str,
     /// What it proves, in one line.
     pub about: &'static str,
-    /// The proof, or [`Skipped`].
+    /// The proof; an error that is a [`Skipped`](crate::failure::Skipped) says why there is none.
     pub run: fn(&Context) -> Result<()>,
 }
 
