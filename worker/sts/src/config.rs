@@ -14,6 +14,8 @@ use url::Url;
 const HIDDEN: &str = "[redacted]";
 /// A token is a secret wherever it stands, also within a word; a shorter one protects nothing.
 const SHORTEST_TOKEN: usize = 3;
+/// So much of a secret's beginning is hidden where a text is cut off within it.
+const BEGUN: usize = 4;
 
 /// A secret that no log line can show.
 #[derive(Clone, PartialEq, Eq)]
@@ -191,14 +193,14 @@ impl StsClientConfig {
         if let Ok(url) = Url::parse(&self.url) {
             let decoded = |part: &str| percent_decode_str(part).decode_utf8_lossy().into_owned();
             let user = url.username();
-            if let Some(password) = url.password() {
-                secrets.extend([password.to_owned(), decoded(password)]);
+            let password = url.password().unwrap_or_default();
+            if !(user.is_empty() && password.is_empty()) {
                 let login = format!("{}:{}", decoded(user), decoded(password));
                 secrets.push(BASE64_STANDARD.encode(login));
-            } else {
-                // A token by itself.
-                secrets.extend([user.to_owned(), decoded(user)]);
             }
+            // A user by itself is a token.
+            let secret = url.password().unwrap_or(user);
+            secrets.extend([secret.to_owned(), decoded(secret)]);
             let query = url.query().unwrap_or_default();
             secrets.push(query.to_owned());
             for pair in query.split('&') {
@@ -209,8 +211,33 @@ impl StsClientConfig {
         secrets.retain(|secret| secret.len() >= SHORTEST_SECRET);
         secrets.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
         let hide = |text: String, secret: &String| redact::hide(&text, secret, HIDDEN);
-        secrets.iter().fold(text, hide)
+        let text = secrets.iter().fold(text, hide);
+        let token = self.token.iter().map(Secret::expose);
+        let all = token.chain(secrets.iter().map(String::as_str));
+        all.fold(text, |text, secret| hide_begun(&text, secret))
     }
+}
+
+/// Hides the beginning of a secret where the text was cut off within it, which an ellipsis says.
+fn hide_begun(text: &str, secret: &str) -> String {
+    let mut parts = text.split('…').peekable();
+    let mut out = String::with_capacity(text.len());
+    while let Some(part) = parts.next() {
+        let cut = parts.peek().is_some();
+        let begins = |len: &usize| {
+            secret
+                .get(..*len)
+                .is_some_and(|begun| part.ends_with(begun))
+        };
+        match (BEGUN..secret.len()).rev().find(begins).filter(|_| cut) {
+            Some(len) => out.extend([&part[..part.len() - len], HIDDEN]),
+            None => out.push_str(part),
+        }
+        if cut {
+            out.push('…');
+        }
+    }
+    out
 }
 
 impl fmt::Debug for StsClientConfig {
@@ -280,7 +307,18 @@ mod tests {
         ] {
             assert_eq!(config.redact(text), hidden, "{text}");
         }
+        // A text is cut before it comes here, perhaps within a secret.
+        let token: String = (0..200).map(|n| char::from(b'a' + n % 26)).collect();
+        config.token = Some(Secret::new(token.clone()));
+        let cut = sts_protocol::heard::clip(&format!("no: {token}"), 100);
+        assert!(cut.ends_with('…'), "{cut}");
+        assert_eq!(
+            config.redact(&format!("{cut}: why?")),
+            "no: [redacted]…: why?"
+        );
+        assert_eq!(config.redact("abcd is no secret"), "abcd is no secret");
         let config = StsClientConfig::new("https://tok-77@h", "s", "w");
         assert_eq!(config.redact("no tok-77"), "no [redacted]");
+        assert_eq!(config.redact("Basic dG9rLTc3Og=="), "Basic [redacted]");
     }
 }

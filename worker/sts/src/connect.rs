@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use bytes::BytesMut;
+use bytes::{Buf as _, BytesMut};
 use dub_engine::Fatal;
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
@@ -30,6 +30,10 @@ const MAX_REDIRECTS: usize = 3;
 const SEND_BUFFER: u32 = 256 * 1024;
 /// Largest head of an HTTP answer.
 const MAX_HEAD: usize = 16 * 1024;
+/// Characters of a refusal's text that are passed on.
+const WORDS: usize = 200;
+/// How long a refusal's text may come behind its head.
+const WORDS_PATIENCE: Duration = Duration::from_millis(200);
 const SOCKET_IO: &str = "socket.io";
 
 /// A byte stream, with or without TLS.
@@ -299,11 +303,27 @@ async fn upgrade(
     let key = generate_key();
     let request = request(config, url, target, &key);
     stream.write_all(request.as_bytes()).await.map_err(broken)?;
-    let mut input = BytesMut::new();
+    let mut input = BytesMut::with_capacity(MAX_HEAD);
+    let mut waited = false;
     loop {
         let mut headers = [httparse::EMPTY_HEADER; 64];
         let mut response = httparse::Response::new(&mut headers);
         match response.parse(&input) {
+            // 103 (early hints) and the like: the answer itself is still to come.
+            Ok(httparse::Status::Complete(len))
+                if matches!(response.code, Some(100 | 102..=199)) && len < MAX_HEAD =>
+            {
+                input.advance(len);
+                continue;
+            }
+            // What a refusal says may come in a piece of its own.
+            Ok(httparse::Status::Complete(len))
+                if response.code != Some(101) && input.len() == len && !waited =>
+            {
+                waited = true;
+                let _ = timeout(WORDS_PATIENCE, stream.read_buf(&mut input)).await;
+                continue;
+            }
             Ok(httparse::Status::Complete(len)) => {
                 verdict(&response, &input[len..], &key)?;
                 return Ok((stream, input.split_off(len)));
@@ -340,8 +360,10 @@ async fn tls(
 fn request(config: &StsClientConfig, url: &Url, target: &str, key: &str) -> String {
     let mut head = format!(
         "GET {target} HTTP/1.1\r\nHost: {}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
-         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {key}\r\n{}: {}\r\n{}: {}\r\n",
+         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {key}\r\n\
+         User-Agent: dub-worker/{}\r\n{}: {}\r\n{}: {}\r\n",
         &url[Position::BeforeHost..Position::AfterPort],
+        env!("CARGO_PKG_VERSION"),
         limits::STREAM_ID_HEADER,
         config.stream_id,
         limits::WORKER_ID_HEADER,
@@ -386,9 +408,9 @@ fn verdict(response: &httparse::Response<'_, '_>, body: &[u8], key: &str) -> Res
     let status = response.code.unwrap_or_default();
     let mut said = format!("HTTP {status} {}", clip(response.reason.unwrap_or(""), 60));
     // A word from the service itself is worth more than a page for browsers.
-    let body = String::from_utf8_lossy(&body[..body.len().min(200)]);
+    let body = String::from_utf8_lossy(&body[..body.len().min(4 * WORDS)]);
     if !body.is_empty() && !body.trim_start().starts_with('<') {
-        said = format!("{said}: {}", one_line(&body));
+        said = format!("{said}: {}", clip(body.trim(), WORDS));
     }
     match status {
         101 if header("Sec-WebSocket-Accept") == Some(&derive_accept_key(key.as_bytes())) => Ok(()),

@@ -25,8 +25,8 @@ pub enum Incoming {
     Ping(Vec<u8>),
     /// A pong nobody asked for.
     Pong,
-    /// The peer closes, for this reason.
-    Close(Option<u16>),
+    /// The peer closes, for this reason, in these words.
+    Close(Option<u16>, String),
 }
 
 /// Why the connection cannot be read any further.
@@ -84,7 +84,8 @@ impl Reader {
                     return Ok(Some(match control {
                         Control::Close => {
                             let code = bytes.first_chunk().copied().map(u16::from_be_bytes);
-                            Incoming::Close(code)
+                            let said = String::from_utf8_lossy(bytes.get(2..).unwrap_or_default());
+                            Incoming::Close(code, said.into_owned())
                         }
                         Control::Ping => Incoming::Ping(bytes),
                         _ => Incoming::Pong,
@@ -207,7 +208,7 @@ mod tests {
             Incoming::Text(b"ab\xffc".to_vec()),
             Incoming::Binary(vec![9; 200]),
             Incoming::Pong,
-            Incoming::Close(Some(1009)),
+            Incoming::Close(Some(1009), String::new()),
         ];
         for step in 1..wire.len() {
             assert_eq!(read(&wire, step).unwrap(), expected, "{step}");

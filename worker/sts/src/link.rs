@@ -296,17 +296,22 @@ impl Listener {
             let fact = malformed(self.link, kind, 1, end.to_string());
             self.queue.push(fact);
         }
+        // Whatever it is, it costs a turn.
+        self.queue.count_event();
         match incoming? {
             Incoming::Ping(payload) => out.pong_frame(&payload),
             Incoming::Pong => {}
-            Incoming::Close(code) => {
+            Incoming::Close(code, said) => {
                 let mut why = "the service closed the connection".to_owned();
                 if let Some(code) = code.filter(|code| !matches!(code, 1000 | 1001 | 1005)) {
                     why = format!("{why} (code {code})");
                 }
+                if !said.is_empty() {
+                    why = format!("{why}: {}", heard::one_line(&said));
+                }
                 return Err(match code {
-                    // It shuts down, restarts, or has too much to do.
-                    Some(1001 | 1012 | 1013) => LinkEnd::Other(why),
+                    // It shuts down, restarts, has too much to do, or has a reason of its own.
+                    Some(1001 | 1008 | 1012 | 1013 | 3000..=4999) => LinkEnd::Other(why),
                     _ => LinkEnd::Gone {
                         why,
                         certain: code == Some(1009),
@@ -396,13 +401,11 @@ impl Listener {
             for fact in hear::event(self.link, json, parts, &self.config) {
                 self.queue.push(fact);
             }
-            self.queue.count_event();
         }
     }
 
     fn odd(&mut self, kind: ProtocolErrorKind, what: &str) {
         self.queue.push(malformed(self.link, kind, 1, what));
-        self.queue.count_event();
     }
 
     fn unreadable(&mut self, kind: ProtocolErrorKind, why: &str, json: &str) {
@@ -448,7 +451,7 @@ async fn enter(config: &StsClientConfig, opened: Opened) -> Result<Joined, OpenE
                 String::from_utf8(bytes).map_err(|_| stranger("something that is not UTF-8"))?
             }
             Incoming::Binary(_) => return Err(stranger("something binary first")),
-            Incoming::Close(_) => {
+            Incoming::Close(..) => {
                 return Err(during(LinkEnd::gone("the service closed the connection")));
             }
             Incoming::Ping(_) | Incoming::Pong => continue,

@@ -47,7 +47,7 @@ pub struct Open {
 
 impl Open {
     /// The silence that means death: ping interval and timeout, within 1 s and 5 min; `usual` where
-    /// the handshake does not say.
+    /// the handshake does not say, or says that there is no time at all.
     pub(crate) fn silence(&self, usual: Duration) -> Duration {
         const SHORTEST: Duration = Duration::from_secs(1);
         const LONGEST: Duration = Duration::from_mins(5);
@@ -55,8 +55,11 @@ impl Open {
             return usual;
         };
         let sum = (interval + timeout) / 1e3;
+        if sum <= 0.0 {
+            return usual;
+        }
         Duration::try_from_secs_f64(sum)
-            .unwrap_or(if sum > 0.0 { LONGEST } else { SHORTEST })
+            .unwrap_or(LONGEST)
             .clamp(SHORTEST, LONGEST)
     }
 }
@@ -186,7 +189,8 @@ mod tests {
             ),
             (r#"0{"pingInterval":60000.0,"pingTimeout":60000}"#, 120),
             (r#"0{"pingInterval":1,"pingTimeout":1}"#, 1),
-            (r#"0{"pingInterval":-5,"pingTimeout":0}"#, 1),
+            (r#"0{"pingInterval":-5,"pingTimeout":0}"#, 35),
+            (r#"0{"pingInterval":0,"pingTimeout":0}"#, 35),
             (r#"0{"pingInterval":1e300,"pingTimeout":0}"#, 300),
             (r#"0{"pingInterval":25000}"#, 35),
             (r#"0{"pingInterval":"x","pingTimeout":3}"#, 35),

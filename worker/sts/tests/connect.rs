@@ -171,6 +171,32 @@ async fn only_the_protocols_own_words_make_a_refusal_final() {
     }
 }
 
+/// What a refusal says may come in a second piece, and what is no answer yet before the answer.
+#[tokio::test]
+async fn a_refusal_is_passed_on_in_its_words_and_early_hints_are_none() {
+    let (listener, url) = listen().await;
+    let mut worker = Worker::connect(config(&url));
+    let (mut stream, _) = listener.accept().await.expect("accept");
+    let head = b"HTTP/1.1 402 Payment Required\r\nContent-Length: 300\r\n\r\n";
+    stream.write_all(head).await.expect("head");
+    stream.flush().await.expect("flush");
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    let words = format!("quota of {} exceeded", "x".repeat(100));
+    stream.write_all(words.as_bytes()).await.expect("words");
+    let (reason, _) = failed(worker.kind(1).await);
+    assert!(reason.contains(&words), "{reason}");
+
+    let (listener, url) = listen().await;
+    let mut worker = Worker::connect(patient(&url));
+    let (mut stream, _) = listener.accept().await.expect("accept");
+    let hints = b"HTTP/1.1 103 Early Hints\r\nLink: </a.css>\r\n\r\n";
+    stream.write_all(hints).await.expect("hints");
+    let mut peer = Peer::upgraded(stream, (25_000, 10_000)).await;
+    peer.raw(r#"44{"message":"come later"}"#).await;
+    let (reason, _) = failed(worker.kind(1).await);
+    assert!(reason.contains("come later"), "{reason}");
+}
+
 /// Answers the first request with a redirect, and says what path it was for.
 async fn redirect(listener: &tokio::net::TcpListener, to: &str) {
     let (mut stream, _) = listener.accept().await.expect("accept");
@@ -213,6 +239,12 @@ async fn credentials_prefix_and_query_reach_the_service() {
         "Basic ZHViOnBhc3Mgd29yZA==".to_owned(),
     );
     assert!(peer.headers.contains(&basic), "{:?}", peer.headers);
+    // Firewalls refuse who does not say who they are.
+    let agent = peer.headers.iter().find(|(name, _)| name == "user-agent");
+    assert!(
+        agent.is_some_and(|(_, who)| who.starts_with("dub-worker/")),
+        "{agent:?}"
+    );
     worker.connected(1).await;
 }
 

@@ -294,20 +294,30 @@ async fn a_message_is_not_to_blame_for_silence_or_a_restart() {
     assert_eq!(peer.received().await.0, "fragment:data");
     let ended = worker.ended(1).await.within(SILENCE, "nothing heard for");
     assert!(ended.before.is_empty(), "{ended:?}");
-    for (code, blamed) in [(1000, true), (1001, false), (1009, true), (1012, false)] {
+    for (code, blamed) in [
+        (1000, true),
+        (1001, false),
+        (1008, false),
+        (1009, true),
+        (1012, false),
+        (3000, false),
+        (4003, false),
+        (5000, true),
+    ] {
         let mut worker = Worker::connect(patient(&url));
         let mut peer = Peer::joined(&listener).await;
         worker.connected(1).await;
         worker.client.send(1, fragment(0, 100_000));
         assert_eq!(peer.received().await.0, "fragment:data");
         let [high, low] = u16::to_be_bytes(code);
-        let frame = [0x88, 2, high, low];
+        let frame = [&[0x88, 13, high, low][..], &b"quota: 0 s."[..]].concat();
         peer.socket
             .get_mut()
             .write_all(&frame)
             .await
             .expect("close");
         let ended = worker.ended(1).await;
+        assert!(ended.reason.contains(": quota: 0 s."), "{ended:?}");
         let certain = code == 1009;
         let cut = |fact: &SessionFact| matches!(fact, SessionFact::MessageCut { certain: c, .. } if *c == certain);
         assert_eq!(ended.before.iter().any(cut), blamed, "{code}: {ended:?}");

@@ -493,3 +493,30 @@ async fn a_peer_cannot_make_the_worker_queue_without_bound() {
     );
     drop(peer);
 }
+
+/// Pings cost a turn each like anything else.
+#[tokio::test]
+async fn a_flood_of_pings_is_slowed_down() {
+    let (mut worker, mut peer) = pair().await;
+    let start = Instant::now();
+    let flood = tokio::spawn(async move {
+        for _ in 0..5_000 {
+            peer.raw("2").await;
+        }
+        peer.event("backpressure", &json!({ "action": "pause" }))
+            .await;
+        peer
+    });
+    let paused = worker.kind(1).await;
+    assert!(
+        matches!(paused, SessionFact::Backpressure { .. }),
+        "{paused:?}"
+    );
+    assert!(
+        start.elapsed() > Duration::from_millis(700),
+        "{:?}",
+        start.elapsed()
+    );
+    let mut peer = flood.await.expect("flood");
+    still_alive(&mut worker, &mut peer).await;
+}

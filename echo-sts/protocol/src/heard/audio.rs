@@ -61,7 +61,8 @@ pub(super) fn read(o: &mut Object, attachments: &[Bytes]) -> Result<DubbedAudio,
         return Err(missing("dubbed_audio.sample_rate_hz or channels"));
     }
     // Only a label: the real length is measured when it is decoded.
-    let duration_ms = integer(&audio, "duration_ms")?.and_then(|ms| u64::try_from(ms).ok());
+    let duration_ms = integer(&audio, "duration_ms").ok().flatten();
+    let duration_ms = duration_ms.and_then(|ms| u64::try_from(ms).ok());
     let attached = bare.or_else(|| {
         let fields = BINARY.iter().filter_map(|field| audio.get(*field));
         fields.filter_map(Value::as_object).find_map(placeholder)

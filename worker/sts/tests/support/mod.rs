@@ -66,6 +66,11 @@ impl Peer {
     /// every `ping` ms.
     pub async fn accept(listener: &TcpListener, ping: (u64, u64)) -> Self {
         let (stream, _) = listener.accept().await.expect("accept");
+        Self::upgraded(stream, ping).await
+    }
+
+    /// The same of a connection that is there.
+    pub async fn upgraded(stream: TcpStream, ping: (u64, u64)) -> Self {
         stream.set_nodelay(true).expect("nodelay");
         let mut path = String::new();
         let mut headers = vec![];

@@ -84,6 +84,8 @@ fn audio_that_cannot_be_used_fails_its_fragment_at_once() {
         ),
         (audio(json!({ "channels": 6 })), Some(BadValue)),
         (audio(json!({ "duration_ms": -4 })), None),
+        (audio(json!({ "duration_ms": "6000" })), None),
+        (audio(json!({ "duration_ms": [] })), None),
     ] {
         let shown: String = dubbed.to_string().chars().take(120).collect();
         let payload = json!({ "fragment_id": ID, "stream_id": STREAM, "sequence_number": 0,
