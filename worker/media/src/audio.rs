@@ -163,6 +163,65 @@ pub fn decode(
     }
     data.drain(..id3_len(&data));
     let kind = AudioKind::of(&data, label.format)?;
+    let files = files(kind, data);
+    // All of them together have the time of one.
+    let time = budget.time / files.len() as u32;
+    let channels = format.channels as usize;
+    let mut whole = Pcm::silence(0, channels);
+    for file in files {
+        let left = budget.frames.saturating_sub(whole.frames());
+        let budget = Budget { time, frames: left };
+        let want = want.saturating_sub(whole.frames());
+        let sound = decode_file(kind, file, label, format, want, budget)?;
+        whole.samples.extend(sound.samples);
+    }
+    Ok(whole)
+}
+
+/// Files that may follow one another in an answer; what is behind them is the last one's.
+const MOST_FILES: usize = 32;
+
+/// The files in `data`, one at least: services that speak sentence by sentence put one behind the other,
+/// and a decoder stops at the end of the first.
+fn files(kind: AudioKind, mut data: Vec<u8>) -> Vec<Vec<u8>> {
+    // Ogg begins with the first page of each of its streams; a later first page begins another file.
+    let mut beginning = true;
+    let mut begins = |at: usize| {
+        let rest = &data[at..];
+        match (kind, rest) {
+            (AudioKind::Wav, [b'R', b'I', b'F', b'F', _, _, _, _, form @ ..]) => {
+                form.starts_with(b"WAVEfmt ")
+            }
+            (AudioKind::Flac, [b'f', b'L', b'a', b'C', 0 | 0x80, 0, 0, 34, ..])
+            | (AudioKind::Mp4, [0, 0, 0, 8..=64, b'f', b't', b'y', b'p', ..]) => true,
+            (AudioKind::Ogg, [b'O', b'g', b'g', b'S', 0, flags, ..]) => {
+                let first = flags & 2 != 0;
+                std::mem::replace(&mut beginning, first) != first && first
+            }
+            _ => false,
+        }
+    };
+    let mut cuts: Vec<_> = (1..data.len())
+        .filter(|at| begins(*at))
+        .take(MOST_FILES - 1)
+        .collect();
+    let mut files = Vec::with_capacity(cuts.len() + 1);
+    while let Some(at) = cuts.pop() {
+        files.push(data.split_off(at));
+    }
+    files.push(data);
+    files.reverse();
+    files
+}
+
+fn decode_file(
+    kind: AudioKind,
+    mut data: Vec<u8>,
+    label: Label<'_>,
+    format: &AacFormat,
+    want: usize,
+    budget: Budget,
+) -> Result<Pcm, AudioError> {
     let mut skip = 0;
     // Length of the frame that an AAC encoder puts first, where nothing says whether it did.
     let mut priming = None;
@@ -228,13 +287,17 @@ pub(crate) enum AudioKind {
 impl AudioKind {
     fn of(data: &[u8], label: &str) -> Result<Self, AudioError> {
         let label = label.to_ascii_lowercase();
+        // A media type is a name too: `audio/x-wav; rate=24000`.
+        let name = label.split(';').next().unwrap_or_default();
+        let name = name.strip_prefix("audio/").unwrap_or(name);
         // What the label alone would make of it; `None` where the content has to say it.
-        let named = match label.as_str() {
+        let named = match name.strip_prefix("x-").unwrap_or(name) {
             // Raw samples can look like anything: here only the label counts.
             "pcm_s16le" | "s16le" | "pcm16" => return Ok(Self::RawPcm),
-            "mp3" => Some(Self::Mp3),
+            "mp3" | "mpeg" => Some(Self::Mp3),
             "aac" | "adts" => Some(Self::Adts),
-            "" | "m4a" | "mp4" | "wav" | "ogg" | "opus" | "vorbis" | "flac" => None,
+            "" | "m4a" | "mp4" | "wav" | "wave" | "vnd.wave" | "ogg" | "opus" | "vorbis"
+            | "flac" => None,
             _ => {
                 let reason = format!("no decoder for the label {label:?}");
                 return Err(AudioError::Undecodable(reason));

@@ -227,6 +227,81 @@ fn every_rate_of_every_kind_sits_in_place() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
+/// A service that speaks sentence by sentence puts the files one behind the other.
+#[test]
+fn files_behind_one_another_are_heard_one_after_the_other() {
+    let format = format();
+    let sound = melody(PART);
+    let label = Label {
+        format: "wav",
+        rate: 48_000,
+        channels: 2,
+    };
+    let decode = |data| audio::decode(data, label, &format, PART, budget()).unwrap();
+    for codec in [
+        Codec::Wav,
+        Codec::M4a,
+        Codec::Adts,
+        Codec::Mp3,
+        Codec::Vorbis,
+        Codec::Opus,
+    ] {
+        let third = PART / 3;
+        let parts = sound
+            .chunks(third * 2)
+            .filter(|part| part.len() == third * 2);
+        let data: Vec<u8> = parts
+            .flat_map(|part| answer(part, codec, 48_000, 2))
+            .collect();
+        let pcm = decode(data);
+        let surplus = pcm.frames() as i64 - 3 * third as i64;
+        assert!(surplus.abs() < 3 * 2_400, "{codec:?}: {surplus}");
+        if codec == Codec::Wav {
+            let whole = decode(answer(&sound[..3 * 2 * third], codec, 48_000, 2));
+            assert_eq!(pcm, whole);
+        }
+    }
+    // Far more files than a service speaks sentences.
+    let many = answer(&sound[..960], Codec::Wav, 48_000, 2).repeat(1_000);
+    assert_eq!(decode(many).frames(), 32 * 480);
+}
+
+/// Services name the same kinds in many ways; raw samples only in ours.
+#[test]
+fn usual_names_are_known() {
+    let format = format();
+    let sound = melody(PART);
+    let decode = |codec, name| {
+        let label = Label {
+            format: name,
+            rate: 48_000,
+            channels: 2,
+        };
+        audio::decode(
+            answer(&sound, codec, 48_000, 2),
+            label,
+            &format,
+            PART,
+            budget(),
+        )
+    };
+    for (codec, name) in [
+        (Codec::Wav, "audio/wav"),
+        (Codec::Wav, "audio/x-wav; rate=48000"),
+        (Codec::Wav, "WAVE"),
+        (Codec::Wav, "audio/vnd.wave"),
+        (Codec::Mp3, "audio/mpeg"),
+        (Codec::Opus, "audio/ogg; codecs=opus"),
+        (Codec::M4a, "audio/x-m4a"),
+        (Codec::Adts, "audio/aac"),
+    ] {
+        assert!(decode(codec, name).is_ok(), "{name}");
+    }
+    for name in ["audio/pcm", "pcm_mulaw", "audio/l16", "x-raw"] {
+        assert!(decode(Codec::Pcm, name).is_err(), "{name}");
+    }
+}
+
 #[test]
 fn raw_samples_are_believed_as_labelled() {
     let format = format();
