@@ -8,6 +8,7 @@ use std::collections::VecDeque;
 use std::fs;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, SyncSender};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -48,8 +49,8 @@ struct CaptionState {
     retention: Duration,
     /// End of the first cue in the file.
     oldest_written: Option<Duration>,
-    /// The writer did not take the last order.
-    lost: bool,
+    /// Something is missing in the file: the writer did not take it, or the disk.
+    lost: Arc<AtomicBool>,
     writer: Option<CaptionWriter>,
 }
 
@@ -70,6 +71,7 @@ impl Captions {
     /// # Errors
     /// When the directory cannot be made or the file not be written.
     pub fn new(config: &Config, observer: &Observer) -> Result<Self, String> {
+        let lost = Arc::new(AtomicBool::new(false));
         let writer = match &config.captions_dir {
             None => None,
             Some(dir) => {
@@ -77,7 +79,9 @@ impl Captions {
                 let text = |error: std::io::Error| format!("{}: {error}", path.display());
                 fs::create_dir_all(dir).map_err(text)?;
                 replace(&path, VTT_HEADER).map_err(text)?;
-                Some(CaptionWriter::start(path.clone(), observer.clone()).map_err(text)?)
+                let writer =
+                    CaptionWriter::start(path.clone(), observer.clone(), Arc::clone(&lost));
+                Some(writer.map_err(text)?)
             }
         };
         let state = CaptionState {
@@ -85,7 +89,7 @@ impl Captions {
             promised: VecDeque::new(),
             retention: config.segment_retention.max(LEAST_RETENTION),
             oldest_written: None,
-            lost: false,
+            lost,
             writer,
         };
         Ok(Self {
@@ -163,7 +167,8 @@ impl CaptionState {
             self.cues.pop_front();
         }
         let outdated = now.saturating_sub(self.retention * 2);
-        let write = if self.lost || self.oldest_written.is_some_and(|oldest| oldest < outdated) {
+        let lost = self.lost.swap(false, Ordering::Relaxed);
+        let write = if lost || self.oldest_written.is_some_and(|oldest| oldest < outdated) {
             self.oldest_written = self.cues.front().map(|cue| cue.end);
             Write::Anew(self.document())
         } else {
@@ -172,7 +177,9 @@ impl CaptionState {
         };
         if let Some(writer) = &self.writer {
             // If the disk does not keep up, the next that it takes is all there is.
-            self.lost = writer.orders.try_send(write).is_err();
+            if writer.orders.try_send(write).is_err() {
+                self.lost.store(true, Ordering::Relaxed);
+            }
         }
     }
 
@@ -182,7 +189,7 @@ impl CaptionState {
 }
 
 impl CaptionWriter {
-    fn start(path: PathBuf, observer: Observer) -> std::io::Result<Self> {
+    fn start(path: PathBuf, observer: Observer, lost: Arc<AtomicBool>) -> std::io::Result<Self> {
         let (orders, queue) = mpsc::sync_channel::<Write>(QUEUE);
         let (finished, done) = mpsc::sync_channel(1);
         std::thread::Builder::new()
@@ -194,9 +201,13 @@ impl CaptionWriter {
                         Write::Append(text) => append(&path, &text),
                         Write::Anew(text) => replace(&path, &text),
                     };
-                    if let Err(error) = result
-                        && !std::mem::replace(&mut failed, true)
-                    {
+                    let Err(error) = result else {
+                        failed = false;
+                        continue;
+                    };
+                    // The file was moved away, the disk is full: once is said, and all is tried again.
+                    lost.store(true, Ordering::Relaxed);
+                    if !std::mem::replace(&mut failed, true) {
                         observer.fact(&Fact::CaptionsFailed {
                             path: &path,
                             error: &error.to_string(),
@@ -229,6 +240,7 @@ mod tests {
     use crate::cli::Cli;
     use crate::observe::Status;
     use clap::Parser as _;
+    use std::time::Instant;
 
     fn captions(dir: &Path) -> Captions {
         let args = [
@@ -297,6 +309,35 @@ mod tests {
         assert_eq!(text.matches("dicho").count(), 3, "{text}");
         say(&captions, 3);
         assert!(matches!(queue.try_recv(), Ok(Write::Append(_))));
+    }
+
+    #[test]
+    fn a_file_that_was_moved_away_or_not_written_is_whole_again_with_the_next() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("stream.vtt");
+        let captions = captions(dir.path());
+        let written = |cues: usize| {
+            let deadline = Instant::now() + Duration::from_secs(10);
+            let found =
+                || fs::read_to_string(&file).map_or(0, |text| text.matches(" --> ").count());
+            while found() != cues {
+                assert!(Instant::now() < deadline, "{} instead of {cues}", found());
+                std::thread::yield_now();
+            }
+        };
+        say(&captions, 0);
+        written(1);
+        fs::rename(&file, dir.path().join("rotated")).unwrap();
+        say(&captions, 1);
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while !captions.state().lost.load(Ordering::Relaxed) {
+            assert!(Instant::now() < deadline, "nobody noticed");
+            std::thread::yield_now();
+        }
+        say(&captions, 2);
+        written(3);
+        say(&captions, 3);
+        written(4);
     }
 
     #[test]

@@ -63,7 +63,7 @@ pub struct Cli {
     pub sts_service_url_file: Option<PathBuf>,
 
     /// Token for the STS service, if it wants one; never logged
-    #[arg(long, env = "WORKER_STS_TOKEN", hide_env_values = true)]
+    #[arg(long, env = "WORKER_STS_TOKEN", value_parser = value::token, hide_env_values = true)]
     pub sts_token: Option<String>,
 
     /// File that holds the token, instead of --sts-token
@@ -313,6 +313,32 @@ mod tests {
             if !matches!(arg.get_id().as_str(), "help" | "version" | "print") {
                 assert!(arg.get_env().is_some(), "--{} has none", arg.get_id());
             }
+        }
+    }
+
+    /// An environment that was filled from a file has its line breaks.
+    #[test]
+    fn white_space_around_secrets_and_urls_is_not_theirs() {
+        let args = [
+            "worker",
+            "--sts-token",
+            "s3cret-token\n",
+            "--input-url",
+            " rtsp://cam/x\n",
+            "--output-url",
+            "rtmp://cdn/app/key\r\n",
+            "--sts-service-url",
+            "http://sts\n",
+        ];
+        let cli = load(args.into_iter().map(Into::into)).unwrap().cli;
+        assert_eq!(cli.sts_token.as_deref(), Some("s3cret-token"));
+        assert_eq!(cli.input_url.as_deref(), Some("rtsp://cam/x"));
+        assert_eq!(cli.output_url.as_deref(), Some("rtmp://cdn/app/key"));
+        assert_eq!(cli.sts_service_url, "http://sts");
+        for token in ["", " \n", "two\nlines"] {
+            let refused = refusal(&["--sts-token", token]);
+            assert!(refused.contains("allowed: one line"), "{refused}");
+            assert!(!refused.contains("lines"), "{refused}");
         }
     }
 

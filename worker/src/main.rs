@@ -114,9 +114,6 @@ fn survived(run: impl FnOnce() -> Result<(), WorkerError>) -> Result<(), WorkerE
 }
 
 fn start(config: Config, observer: &Observer) -> Result<(), WorkerError> {
-    dub_media::messages::capture(observe::library_message);
-    dub_media::messages::capture_debug(observe::debug_output);
-    dub_media::init()?;
     // One thread: the driver has little to do at a time, and waking another one costs more.
     let runtime = tokio::runtime::Builder::new_current_thread()
         // Work for other threads comes every few seconds.
@@ -124,9 +121,16 @@ fn start(config: Config, observer: &Observer) -> Result<(), WorkerError> {
         .enable_all()
         .build()
         .map_err(|error| WorkerError::Unexpected(format!("no async runtime: {error}")))?;
+    // Before GStreamer looks through its plugins, which takes seconds where there is no cache: the first
+    // process of a container does not get a signal that nobody waits for.
+    let signals = {
+        let _inside = runtime.enter();
+        Signals::new().map_err(|error| WorkerError::Unexpected(format!("signals: {error}")))?
+    };
+    dub_media::messages::capture(observe::library_message);
+    dub_media::messages::capture_debug(observe::debug_output);
+    dub_media::init()?;
     let run = async {
-        let signals =
-            Signals::new().map_err(|error| WorkerError::Unexpected(format!("signals: {error}")))?;
         let handle = metrics::install(&config.stream_id).map_err(WorkerError::Unexpected)?;
         let captions = Captions::new(&config, observer).map_err(|error| {
             WorkerError::Usage(format!(

@@ -274,6 +274,30 @@ fn each_signal_drains_and_the_pages_say_so() {
     }
 }
 
+/// GStreamer looks through its plugins for seconds where it never ran, as in a fresh container.
+#[test]
+fn a_signal_while_gstreamer_looks_around_drains() {
+    const SIGTERM_BIT: u64 = 1 << (Signal::SIGTERM as u32 - 1);
+    let dir = tempfile::tempdir().unwrap();
+    let registry = dir.path().join("registry.bin");
+    let mut command = worker();
+    command.env("GST_REGISTRY", &registry);
+    let mut running = start(command, free_port(), Stdio::null());
+    let status = format!("/proc/{}/status", running.child.id());
+    let until = Instant::now() + PATIENCE;
+    loop {
+        let text = std::fs::read_to_string(&status).unwrap();
+        let caught = text.lines().find_map(|line| line.strip_prefix("SigCgt:"));
+        let caught = u64::from_str_radix(caught.unwrap().trim(), 16).unwrap();
+        if caught & SIGTERM_BIT != 0 {
+            break;
+        }
+        assert!(Instant::now() < until, "no signal is waited for");
+    }
+    assert!(!registry.exists(), "it has looked around already");
+    assert_eq!(ends_by(&mut running, Signal::SIGTERM), Some(0));
+}
+
 #[test]
 fn status_and_log_have_everything_but_secrets() {
     let mut command = worker();

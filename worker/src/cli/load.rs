@@ -70,11 +70,7 @@ pub fn load(args: impl Iterator<Item = OsString>) -> Result<Loaded, Refused> {
     if let Some(path) = cli.sts_token_file.as_deref()
         && chosen("sts-token", "sts-token-file")?
     {
-        cli.sts_token = Some(secret(
-            "sts-token-file",
-            path,
-            |token| Ok(token.to_owned()),
-        )?);
+        cli.sts_token = Some(secret("sts-token-file", path, value::token)?);
     }
     lengths(&cli, |name| {
         in_file.contains_key(name)

@@ -25,7 +25,17 @@ pub(super) fn short_text(value: &str) -> Result<String, String> {
     }
 }
 
+/// A token; from the environment of a container it often comes with a line break behind it.
+pub(super) fn token(value: &str) -> Result<String, String> {
+    let token = value.trim();
+    if token.is_empty() || token.chars().any(char::is_control) {
+        return Err("allowed: one line that is not empty".to_owned());
+    }
+    Ok(token.to_owned())
+}
+
 fn url_of(value: &str, schemes: &[&str]) -> Result<String, String> {
+    let value = value.trim();
     let allowed = || {
         format!(
             "allowed: a URL that starts with {}",
