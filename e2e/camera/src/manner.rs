@@ -44,6 +44,8 @@ pub struct Manner {
     pub packets: Packets,
     /// Parameter sets before every keyframe, not only in the description.
     pub sets_in_band: bool,
+    /// Parameter sets in front of keyframes have the timestamp of the picture before.
+    pub sets_early: bool,
     /// Makes pictures larger, by SEI.
     pub padding: Padding,
     /// One SSRC for both tracks.
@@ -86,6 +88,7 @@ impl Default for Manner {
             delimiters: false,
             packets: Packets::default(),
             sets_in_band: false,
+            sets_early: false,
             padding: Padding::default(),
             one_ssrc: false,
             reports: Reports::default(),
@@ -146,6 +149,10 @@ pub struct TrackManner {
     pub stray: Option<Stray>,
     /// RTP packets that do not arrive.
     pub lost: Vec<Loss>,
+    /// Its packets never carry the marker.
+    pub unmarked: bool,
+    /// RTCP BYE at these seconds, and it goes on: a microphone that was muted for a moment.
+    pub byes: Vec<f64>,
     /// The wall time of its sender reports is off by a random amount up to this, either way.
     pub reports_wander_ms: f64,
 }
@@ -248,6 +255,8 @@ pub struct Packets {
     pub swapped: u16,
     /// Are preceded by one without payload.
     pub empty: u16,
+    /// Are preceded by one of an H.264 type without a meaning, in which cameras put data of their own.
+    pub private: u16,
 }
 
 /// Goes on with the pictures of another clip of the same scene.
@@ -415,6 +424,8 @@ pub struct SessionManner {
     pub refusals: Vec<Refusal>,
     /// Every answer takes so many seconds.
     pub slow: f64,
+    /// The description takes so many seconds more: a source that is started on demand.
+    pub describes_after: f64,
     /// The first packet is sent when [`Camera::go`](crate::Camera::go) says so, not with the first PLAY.
     pub hold: bool,
     /// PLAY is answered with `RTP-Info`.
@@ -440,6 +451,7 @@ impl Default for SessionManner {
             redirect: None,
             refusals: Vec::new(),
             slow: 0.0,
+            describes_after: 0.0,
             hold: false,
             rtp_info: false,
             rtp_info_off: 0,

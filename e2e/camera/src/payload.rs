@@ -28,6 +28,13 @@ pub(crate) fn is_slice(nal: &[u8]) -> bool {
         .is_some_and(|header| (1..=5).contains(&(header & 0x1f)))
 }
 
+/// Whether a payload is one parameter set.
+pub(crate) fn is_parameter_set(payload: &[u8]) -> bool {
+    payload
+        .first()
+        .is_some_and(|header| matches!(header & 0x1f, 7 | 8))
+}
+
 /// The payloads of one access unit, each at most `max` bytes. Small units share one if they are
 /// `aggregated`.
 pub(crate) fn h264<'a>(

@@ -67,6 +67,10 @@ struct Track {
     /// RTP packets that still get lost, and the next entry of the list of losses.
     losing: usize,
     next_loss: usize,
+    /// The next entry of the list of farewells.
+    next_bye: usize,
+    /// Of the last unit.
+    timestamp: Option<u32>,
     /// When a packet arrived by whose timestamp one can tell the time, and that timestamp.
     anchor: Option<(i64, u32)>,
 }
@@ -123,6 +127,8 @@ impl<'a> Plan<'a> {
                 report_at: None,
                 losing: 0,
                 next_loss: 0,
+                next_bye: 0,
+                timestamp: None,
                 anchor: None,
             });
         }
@@ -179,13 +185,14 @@ impl<'a> Plan<'a> {
     /// The farewell of every track: a compound RTCP packet that ends in BYE.
     pub fn farewell(&self) -> Vec<Outgoing> {
         let tracks = self.tracks.iter();
-        let bye = |track: &Track| {
-            let empty = ReceiverReport::builder(track.ssrc);
-            let bye = Bye::builder().add_source(track.ssrc);
-            let packet = written(&Compound::builder().add_packet(empty).add_packet(bye));
-            self.outgoing(self.end, track.place, What::Report, vec![packet])
-        };
-        tracks.map(bye).collect()
+        tracks.map(|track| self.bye(track, self.end)).collect()
+    }
+
+    fn bye(&self, track: &Track, at: i64) -> Outgoing {
+        let empty = ReceiverReport::builder(track.ssrc);
+        let bye = Bye::builder().add_source(track.ssrc);
+        let packet = written(&Compound::builder().add_packet(empty).add_packet(bye));
+        self.outgoing(at, track.place, What::Report, vec![packet])
     }
 
     fn outgoing(&self, at: i64, track: usize, what: What, packets: Vec<Vec<u8>>) -> Outgoing {
@@ -360,13 +367,27 @@ impl<'a> Plan<'a> {
             track.next_loss += 1;
         }
         let timestamp = track.lane.rtp_base.wrapping_add(unit.rtp as u32);
+        let before = track.timestamp.replace(timestamp).unwrap_or(timestamp);
         let (mut packets, mut lost) = (Vec::with_capacity(payloads.len()), 0);
         let odd = self.manner.packets;
+        let private = Payload {
+            bytes: vec![0x1f, 1, 2, 3],
+            marker: false,
+        };
         for payload in &payloads {
             let is = |one_in: u16| track.sequence.checked_rem(one_in) == Some(0);
             let (doubled, empty) = (is(odd.doubled), is(odd.empty));
+            let private = (track.kind == Kind::Video && is(odd.private)).then_some(Some(&private));
+            let is_set = track.kind == Kind::Video && payload::is_parameter_set(&payload.bytes);
+            let early = self.manner.sets_early && is_set;
+            let timestamp = if early { before } else { timestamp };
             let whole = Some(payload);
-            for payload in empty.then_some(None).into_iter().chain([whole]) {
+            for payload in empty
+                .then_some(None)
+                .into_iter()
+                .chain(private)
+                .chain([whole])
+            {
                 let mut packet = RtpPacketBuilder::<&[u8], &[u8]>::new()
                     .payload_type(track.payload_type)
                     .sequence_number(track.sequence)
@@ -376,7 +397,9 @@ impl<'a> Plan<'a> {
                     packet = packet.extension(0xbede, &EXTENSION).padding(8);
                 }
                 if let Some(payload) = payload {
-                    packet = packet.marker_bit(payload.marker).payload(&payload.bytes);
+                    packet = packet
+                        .marker_bit(payload.marker && !settings.unmarked)
+                        .payload(&payload.bytes);
                     track.octets = track.octets.wrapping_add(payload.bytes.len() as u32);
                 }
                 let packet = packet.write_vec_unchecked();
@@ -449,6 +472,13 @@ impl Iterator for Plan<'_> {
                 .find(|(_, (_, _, due))| *due <= at);
             if let Some((index, _)) = more {
                 return Some(self.metadata(index));
+            }
+            let track = &self.tracks[index];
+            let bye = self.settings(index).byes.get(track.next_bye);
+            if bye.is_some_and(|bye| at >= nanos(*bye)) {
+                let bye = self.bye(track, at);
+                self.tracks[index].next_bye += 1;
+                return Some(bye);
             }
             if !is_report {
                 return self.unit(index);

@@ -19,6 +19,9 @@ const RETRIES: [Duration; 3] = [
 /// Silence after which a connection that had media is given up: RTSP over TCP has no
 /// other way to notice a peer that stops without closing.
 const SILENCE: Duration = Duration::from_secs(5);
+/// Without a picture for so long a connection is given up whatever else comes: viewers see a still. Cameras
+/// that watch a still scene send one every few seconds.
+const NO_PICTURE: Duration = Duration::from_secs(15);
 /// Patience with a server that has accepted PLAY but sends nothing yet: the stream may
 /// be announced long before its first frame.
 const FIRST_MEDIA: Duration = Duration::from_mins(1);
@@ -131,6 +134,8 @@ pub struct InputLife {
     /// When the first unit of this connection came, and how many of each track.
     first: Option<At>,
     arrived: [u64; 2],
+    /// When the last picture came.
+    picture: Option<At>,
     /// The output could begin with what came on this connection.
     begun: bool,
     told: bool,
@@ -157,6 +162,7 @@ impl InputLife {
             backoff: Backoff::new(RETRIES.to_vec()),
             first: None,
             arrived: [0; 2],
+            picture: None,
             begun: false,
             told: false,
             keep_alive: None,
@@ -208,9 +214,12 @@ impl InputLife {
         self.first.get_or_insert(at);
         self.arrived[usize::from(track == Track::Audio)] += 1;
         self.keep_alive.get_or_insert(at + KEEP_ALIVE);
-        self.phase = InputPhase::Receiving {
-            until: at + SILENCE,
-        };
+        if track == Track::Video {
+            self.picture = Some(at);
+        }
+        let without = self.picture.map(|last| last + NO_PICTURE);
+        let until = without.map_or(at + SILENCE, |until| until.min(at + SILENCE));
+        self.phase = InputPhase::Receiving { until };
     }
 
     /// A picture found its place: the output can begin, or goes on.
@@ -291,8 +300,13 @@ impl InputLife {
                 self.lost(at, Loss::Passing, reason);
             }
             InputPhase::Receiving { until } if at >= until => {
-                let silence = self.first.map_or(FIRST_MEDIA, |_| SILENCE);
-                self.lost(at, Loss::Passing, format!("no media for {silence:?}"));
+                let without = self.picture.is_some_and(|last| at >= last + NO_PICTURE);
+                let reason = match self.first {
+                    Some(_) if without => format!("no video for {NO_PICTURE:?}"),
+                    Some(_) => format!("no media for {SILENCE:?}"),
+                    None => format!("no media for {FIRST_MEDIA:?}"),
+                };
+                self.lost(at, Loss::Passing, reason);
             }
             InputPhase::Waiting { until } if at >= until => self.connect(at),
             InputPhase::Receiving { .. } => {
@@ -325,6 +339,7 @@ impl InputLife {
         self.connection += 1;
         self.first = None;
         self.arrived = [0; 2];
+        self.picture = None;
         self.begun = false;
         self.told = false;
         self.keep_alive = None;
@@ -465,6 +480,21 @@ mod tests {
     }
 
     #[test]
+    fn audio_alone_does_not_keep_a_connection_whose_video_has_gone() {
+        let mut life = running();
+        for second in 1..=15 {
+            assert_eq!(life.connection(), Some(1), "{second} s");
+            life.unit(at(second), Track::Audio);
+            life.wake(at(second));
+        }
+        assert_eq!(life.connection(), None);
+        let lost = InputNews::Lost {
+            reason: "no video for 15s".to_owned(),
+        };
+        assert!(orders(&mut life).contains(&InputOrder::Tell(lost)));
+    }
+
+    #[test]
     fn media_without_a_beginning_is_told_once() {
         let mut life = InputLife::new();
         life.start(at(0));
@@ -492,7 +522,7 @@ mod tests {
         let mut life = running();
         let mut kept = 0;
         for second in 1..=60 {
-            life.unit(at(second), Track::Audio);
+            life.unit(at(second), Track::Video);
             life.wake(at(second));
             kept += orders(&mut life).len();
         }

@@ -13,6 +13,8 @@ pub struct RtpHeader {
     pub marker: bool,
     /// Bytes of payload: neither header nor padding.
     pub payload: usize,
+    /// Where the payload begins.
+    pub start: usize,
 }
 
 impl RtpHeader {
@@ -25,6 +27,7 @@ impl RtpHeader {
         if flags & 0x10 != 0 {
             other += 4 + 4 * usize::from(field(other)? as u16);
         }
+        let start = other;
         if flags & 0x20 != 0 {
             other += usize::from(*packet.last()?);
         }
@@ -34,8 +37,78 @@ impl RtpHeader {
             ssrc: field(8)?,
             marker: packet.get(1)? >> 7 == 1,
             payload: packet.len().saturating_sub(other),
+            start,
         })
     }
+
+    /// What a packet holds behind its header.
+    pub fn payload_of<'a>(&self, packet: &'a [u8]) -> &'a [u8] {
+        packet
+            .get(self.start..self.start + self.payload)
+            .unwrap_or_default()
+    }
+}
+
+/// What a packet of H.264 begins with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum H264Part {
+    /// Coded picture data.
+    Picture,
+    /// What stands in front of a picture: delimiter, parameter sets, information.
+    Front,
+    /// Neither of the two.
+    Other,
+}
+
+/// What `payload` begins with, also where it is a piece or a collection of units.
+pub fn h264_part(payload: &[u8]) -> H264Part {
+    let kind = |at: usize| payload.get(at).map(|header| header & 0x1f);
+    let unit = match kind(0) {
+        // STAP-A: behind a size; FU-A: in the second byte.
+        Some(24) => kind(3),
+        Some(28) => kind(1),
+        other => other,
+    };
+    match unit {
+        Some(1..=5) => H264Part::Picture,
+        Some(6..=9) => H264Part::Front,
+        _ => H264Part::Other,
+    }
+}
+
+/// Whether such H.264 can be taken (RFC 6184, table 1): not the kinds without a meaning, in which cameras
+/// put data of their own, and not MTAP, at which GStreamer ends the stream.
+pub fn is_taken_h264(payload: &[u8]) -> bool {
+    let kind = payload.first().map(|first| first & 0x1f);
+    !matches!(kind, None | Some(0 | 26 | 27 | 30 | 31))
+}
+
+/// Whether a packet of AAC (RFC 3640, the usual mode AAC-hbr) holds whole frames, by the sizes it says.
+pub fn is_whole_aac(payload: &[u8]) -> bool {
+    let Some((bits, rest)) = payload.split_first_chunk::<2>() else {
+        return false;
+    };
+    let length = usize::from(u16::from_be_bytes(*bits)) / 8;
+    let Some((headers, frames)) = rest.split_at_checked(length) else {
+        return false;
+    };
+    let sizes = headers
+        .chunks_exact(2)
+        .map(|it| usize::from(u16::from_be_bytes([it[0], it[1]]) >> 3));
+    !headers.is_empty() && sizes.sum::<usize>() <= frames.len()
+}
+
+/// Where the first RTCP BYE begins in a compound.
+pub fn bye_at(compound: &[u8]) -> Option<usize> {
+    const BYE: u8 = 203;
+    let mut at = 0;
+    while let Some([_, kind, high, low]) = compound.get(at..at + 4) {
+        if *kind == BYE {
+            return Some(at);
+        }
+        at += 4 * (usize::from(u16::from_be_bytes([*high, *low])) + 1);
+    }
+    None
 }
 
 /// The sequence numbers of a source over a transport that keeps order.
@@ -56,11 +129,9 @@ impl Numbers {
     pub fn number(&mut self, sequence: u16, empty: bool) -> Option<u16> {
         /// Packets that are exchanged are this close.
         const EXCHANGED: i16 = 16;
-        /// Whatever goes back further than this is noticed without us.
-        const NOTICED: i16 = 1_000;
         let last = self.last.unwrap_or(sequence.wrapping_sub(1));
         let step = sequence.wrapping_sub(last) as i16;
-        if (-NOTICED..-EXCHANGED).contains(&step) {
+        if step < -EXCHANGED {
             self.shift = self
                 .shift
                 .wrapping_add(last.wrapping_add(1).wrapping_sub(sequence));
@@ -140,6 +211,7 @@ mod tests {
             ssrc: 7,
             marker: false,
             payload: 0,
+            start: 12,
         };
         assert_eq!(RtpHeader::parse(&packet), Some(header));
         let marked = [0x80, 0xe0, 1, 2, 0, 0, 0, 9, 0, 0, 0, 7];
@@ -172,9 +244,13 @@ mod tests {
         }
         assert_eq!(run(&[100, 50, 51, 53]), some(&[100, 101, 102, 104]));
         assert_eq!(run(&[3, 65_500, 65_501]), some(&[3, 4, 5]));
-        // Another count twice, and one that the jitter buffer notices.
+        // Another count twice, and one that begins far back.
         assert_eq!(run(&[100, 50, 20, 21]), some(&[100, 101, 102, 103]));
-        assert_eq!(run(&[20_000, 5, 6]), some(&[20_000, 5, 6]));
+        assert_eq!(
+            run(&[20_000, 18_500, 18_501]),
+            some(&[20_000, 20_001, 20_002])
+        );
+        assert_eq!(run(&[20_000, 5, 6]), some(&[20_000, 20_001, 20_002]));
         let mut running = Numbers::default();
         // The last empty one comes twice.
         let empty = [10, 12];
@@ -183,6 +259,53 @@ mod tests {
             numbers,
             [Some(9), None, Some(10), None, None, Some(11), Some(11)]
         );
+    }
+
+    #[test]
+    fn what_is_taken_is_told_by_the_payload() {
+        for (first, taken) in [
+            (0x67, true),
+            (0x7c, true),
+            (0x1f, false),
+            (0x1e, false),
+            (0, false),
+            (0x1a, false),
+        ] {
+            assert_eq!(is_taken_h264(&[first, 1]), taken, "{first:x}");
+        }
+        assert!(!is_taken_h264(&[]));
+        // One header of 16 bits: three bytes at index 0; then five, of which three are here.
+        assert!(is_whole_aac(&[0, 16, 0, 24, 7, 7, 7]));
+        assert!(!is_whole_aac(&[0, 16, 0, 40, 7, 7, 7]));
+        assert!(is_whole_aac(&[0, 32, 0, 8, 0, 16, 7, 7, 7]));
+        assert!(!is_whole_aac(&[0, 16, 0]));
+    }
+
+    #[test]
+    fn a_part_is_told_in_pieces_and_collections() {
+        for (payload, part) in [
+            (&[0x65, 1][..], H264Part::Picture),
+            (&[0x7c, 0x85, 1], H264Part::Picture),
+            (&[0x78, 0, 2, 0x41, 1], H264Part::Picture),
+            (&[0x78, 0, 2, 0x67, 1], H264Part::Front),
+            (&[0x67, 1], H264Part::Front),
+            (&[0x06, 1], H264Part::Front),
+            (&[0x0c, 1], H264Part::Other),
+            (&[0x78], H264Part::Other),
+            (&[], H264Part::Other),
+        ] {
+            assert_eq!(h264_part(payload), part, "{payload:x?}");
+        }
+    }
+
+    #[test]
+    fn a_bye_is_found_behind_other_packets() {
+        let report = [0x80, 201, 0, 1, 0, 0, 0, 7];
+        let bye = [0x81, 203, 0, 1, 0, 0, 0, 7];
+        assert_eq!(bye_at(&bye), Some(0));
+        assert_eq!(bye_at(&[report, bye].concat()), Some(8));
+        assert_eq!(bye_at(&report), None);
+        assert_eq!(bye_at(&[0x81, 203]), None);
     }
 
     #[test]

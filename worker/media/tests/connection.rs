@@ -94,7 +94,9 @@ fn a_camera_that_closes_is_no_trouble_whatever_was_being_asked() {
     let close = |end: &str| {
         let camera = camera(&format!(r#"{{"end_at": 0.5, "end": "{end}"}}"#));
         let mut connection = Connection::to(&url(&camera));
-        (connection.end(), connection.warnings)
+        let end = connection.end();
+        let asked = camera.sent().requests.get("GET_PARAMETER").copied();
+        (end, connection.warnings, asked.unwrap_or_default())
     };
     // Whether the request or the end is first is a matter of luck, so several.
     let ends = std::thread::scope(|scope| {
@@ -107,7 +109,9 @@ fn a_camera_that_closes_is_no_trouble_whatever_was_being_asked() {
             .map(|it| it.join().unwrap())
             .collect::<Vec<_>>()
     });
-    for (end, warnings) in ends {
+    let asked: u64 = ends.iter().map(|(_, _, asked)| asked).sum();
+    assert!(asked as usize > 2 * ends.len(), "{asked} times");
+    for (end, warnings, _) in ends {
         let broken = |error: &IngestError| matches!(error, IngestError::Broken(_));
         assert!(
             matches!(&end, IngestFact::Ended { .. })
@@ -116,6 +120,70 @@ fn a_camera_that_closes_is_no_trouble_whatever_was_being_asked() {
         );
         assert_eq!(warnings, Vec::<String>::new());
     }
+}
+
+/// What came in the first seconds of media: times of the pictures, how many AAC frames, and whether anything odd
+/// was said.
+fn heard(manner: &str, seconds: f64) -> (Vec<i64>, usize, Vec<String>) {
+    let camera = camera(manner);
+    let mut connection = Connection::to(&url(&camera));
+    let (mut pictures, mut frames) = (Vec::new(), 0);
+    let patience = Instant::now() + PATIENCE;
+    let mut until = None::<Instant>;
+    while until.is_none_or(|until| Instant::now() < until) {
+        assert!(Instant::now() < patience, "{manner}: no media");
+        match connection.facts.try_recv() {
+            Ok((_, IngestFact::Warning { text })) => connection.warnings.push(text),
+            Ok((_, IngestFact::Video { time, .. })) => {
+                pictures.push(time.expect("a time of its own"));
+                until.get_or_insert_with(|| Instant::now() + Duration::from_secs_f64(seconds));
+            }
+            Ok((_, IngestFact::Audio { .. })) => frames += 1,
+            Ok((_, fact @ (IngestFact::Ended { .. } | IngestFact::Failed { .. }))) => {
+                panic!("{manner}: {fact:?}")
+            }
+            Ok(_) => {}
+            Err(_) => std::thread::sleep(Duration::from_millis(1)),
+        }
+    }
+    (pictures, frames, connection.warnings)
+}
+
+/// Each as some camera does it; all that was sent comes out, and nothing is said of it.
+#[test]
+fn what_cameras_leave_out_or_put_in_costs_nothing() {
+    let without = |what: &str| format!(r#"{{"sdp": [{{"find": "{what}", "replace": ""}}]}}"#);
+    let manners = [
+        "{}".to_owned(),
+        // AAC without its mode, and without any description but its rate.
+        without(" ?mode=AAC-hbr;"),
+        without("a=fmtp:97.*\\n"),
+        r#"{"audio": {"unmarked": true}}"#.to_owned(),
+        r#"{"audio": {"unmarked": true}, "frames_per_packet": 4}"#.to_owned(),
+        r#"{"audio": {"byes": [1, 1.5]}}"#.to_owned(),
+        r#"{"video": {"byes": [1]}, "audio": {"byes": [1.2]}}"#.to_owned(),
+        r#"{"packets": {"private": 5}}"#.to_owned(),
+        r#"{"video": {"jumps": [{"at": 0.5, "sequence": 10000}, {"at": 1, "sequence": -1500}]}}"#
+            .to_owned(),
+        r#"{"video": {"jumps": [{"at": 0.5, "sequence": -9000}, {"at": 1, "sequence": 9000}]}}"#
+            .to_owned(),
+        r#"{"sets_in_band": true, "sets_early": true}"#.to_owned(),
+        r#"{"session": {"describes_after": 6}}"#.to_owned(),
+    ];
+    let seconds = 3.0;
+    std::thread::scope(|scope| {
+        for manner in &manners {
+            scope.spawn(move || {
+                let (pictures, frames, warnings) = heard(manner, seconds);
+                let steps: Vec<_> = pictures.windows(2).map(|it| it[1] - it[0]).collect();
+                let even = |step: &i64| (33_000_000..34_000_000).contains(step);
+                assert!(steps.len() > 80, "{manner}: {} pictures", steps.len());
+                assert!(steps.iter().all(even), "{manner}: {steps:?}");
+                assert!((125..170).contains(&frames), "{manner}: {frames} frames");
+                assert_eq!(warnings, Vec::<String>::new(), "{manner}");
+            });
+        }
+    });
 }
 
 #[test]

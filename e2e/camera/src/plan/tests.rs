@@ -442,6 +442,10 @@ fn every_fault_that_is_ordered_changes_what_is_sent() {
         r#"{"sets_in_band":true}"#,
     );
     changes(
+        r#"{"sets_in_band":true,"sets_early":true}"#,
+        r#"{"sets_in_band":true}"#,
+    );
+    changes(
         r#"{"padding":{"keyframe":5000},"packets":{"swapped":2}}"#,
         r#"{"padding":{"keyframe":5000}}"#,
     );
@@ -470,6 +474,9 @@ fn every_fault_that_is_ordered_changes_what_is_sent() {
         r#"{"packets":{"dressed":true}}"#,
         r#"{"packets":{"doubled":7}}"#,
         r#"{"packets":{"empty":9}}"#,
+        r#"{"packets":{"private":9}}"#,
+        r#"{"audio":{"unmarked":true}}"#,
+        r#"{"audio":{"byes":[2]}}"#,
         r#"{"one_ssrc":true}"#,
         r#"{"reports":{"kind":"absent"}}"#,
         r#"{"reports":{"first":3}}"#,

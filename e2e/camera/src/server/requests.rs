@@ -80,7 +80,14 @@ impl Session<'_> {
             .requests
             .entry(method.to_owned())
             .or_default() += 1;
-        std::thread::sleep(Duration::from_secs_f64(self.shared.manner.session.slow));
+        let settings = &self.shared.manner.session;
+        let describes = method == "DESCRIBE";
+        let more = if describes {
+            settings.describes_after
+        } else {
+            0.0
+        };
+        std::thread::sleep(Duration::from_secs_f64(settings.slow + more));
         let answer = self
             .refusal(request, method)
             .map_or_else(|| self.answer(request), Err);

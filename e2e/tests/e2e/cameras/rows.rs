@@ -230,6 +230,7 @@ fn order() -> Result<Vec<Row>> {
                     doubled: 7,
                     swapped: 0,
                     empty: 9,
+                    private: 11,
                 },
                 ..Manner::default()
             },

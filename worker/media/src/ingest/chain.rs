@@ -11,10 +11,11 @@ use gst::prelude::*;
 use super::super::aac::AacFormat;
 use super::super::ear::Ear;
 use super::super::element::{Element, make};
+use super::super::rtp::{RtpHeader, is_whole_aac};
 use super::super::{AacFrame, AccessUnit, MediaError, audio};
 use super::convert::{Converted, Converter};
 use super::offer::{completed, copied_format, is_found_out, media_of};
-use super::stamp::{Stamps, time_of};
+use super::stamp::{Stamps, on_packets, time_of};
 use super::telling::{Telling, lock};
 use super::{IngestError, IngestFact, picture};
 
@@ -127,6 +128,7 @@ impl Chains<'_> {
         match (encoding, copied_format(encoding, caps)) {
             ("MPEG4-GENERIC", Some(_)) => {
                 complete_caps(self.pad);
+                mark_whole_frames(self.pad);
                 self.copied(Element::Rtpmp4gdepay, false)
             }
             ("MP4A-LATM", _) if is_found_out(encoding, caps) => {
@@ -273,6 +275,17 @@ fn filter(media: &str, format: &str, alignment: Option<&str>) -> Result<gst::Ele
 
 /// Gives AAC that came without configuration the one of its `rtpmap`.
 fn complete_caps(pad: &gst::Pad) {
+    // Whether caps are accepted is asked before they come through here.
+    pad.add_probe(gst::PadProbeType::QUERY_DOWNSTREAM, |_, info| {
+        if let Some(gst::QueryViewMut::AcceptCaps(query)) =
+            info.query_mut().map(gst::QueryRef::view_mut)
+            && completed(&query.caps_owned()).is_some()
+        {
+            query.set_result(true);
+            return gst::PadProbeReturn::Handled;
+        }
+        gst::PadProbeReturn::Ok
+    });
     pad.add_probe(gst::PadProbeType::EVENT_DOWNSTREAM, |_, info| {
         let caps = match info.event().map(|event| event.view()) {
             Some(gst::EventView::Caps(event)) => completed(&event.caps_owned()),
@@ -282,6 +295,22 @@ fn complete_caps(pad: &gst::Pad) {
             info.data = Some(gst::PadProbeData::Event(gst::event::Caps::new(&caps)));
         }
         gst::PadProbeReturn::Ok
+    });
+}
+
+/// Puts the marker on packets of whole frames: senders leave it out, and without it nothing comes out of the
+/// depayloader.
+fn mark_whole_frames(pad: &gst::Pad) {
+    on_packets(pad, |buffer| {
+        let map = buffer.map_readable().ok();
+        let whole = map.is_some_and(|map| {
+            RtpHeader::parse(&map)
+                .is_some_and(|header| !header.marker && is_whole_aac(header.payload_of(&map)))
+        });
+        if whole && let Ok(mut map) = buffer.map_writable() {
+            map[1] |= 0x80;
+        }
+        true
     });
 }
 

@@ -13,6 +13,7 @@ mod reason;
 mod stamp;
 mod telling;
 
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use dub_engine::Track;
@@ -23,7 +24,7 @@ use tokio::sync::mpsc;
 
 use self::offer::Offer;
 use self::stamp::Stamps;
-use self::telling::Telling;
+use self::telling::{Telling, lock};
 use super::aac::AacFormat;
 use super::bus::{self, BusFact};
 use super::element::{Element, make};
@@ -122,10 +123,15 @@ impl IngestError {
     }
 }
 
+/// How long a request of [`Ingest::keep_alive`] without an answer keeps the next one back.
+const ASKING: Duration = Duration::from_secs(10);
+
 /// One RTSP connection. Dropping it stops it.
 pub struct Ingest {
     pipeline: gst::Pipeline,
     source: gst::Element,
+    /// The last request that keeps the session alive.
+    asked: Mutex<Option<(Option<gst::Promise>, Instant)>>,
 }
 
 /// How many facts may wait for the driver: over ten seconds of media.
@@ -170,7 +176,7 @@ impl Ingest {
         source.set_property("latency", latency.as_millis() as u32);
         // Time stamps must step as RTP time does, not as packets arrive.
         source.set_property_from_str("buffer-mode", "none");
-        source.set_property("tcp-timeout", 5_000_000_u64);
+        source.set_property("tcp-timeout", 14_000_000_u64);
         source.set_property("teardown-timeout", 100_000_000_u64);
         source.set_property(
             "user-agent",
@@ -188,14 +194,30 @@ impl Ingest {
 
         // Failures also come over the bus, with a better text.
         let _ = pipeline.set_state(gst::State::Playing);
-        Ok(Self { pipeline, source })
+        Ok(Self {
+            pipeline,
+            source,
+            asked: Mutex::default(),
+        })
     }
 
     /// Sends a request, so that the server does not take the session for dead: while media flows over
-    /// TCP, `rtspsrc` sends none by itself.
+    /// TCP, `rtspsrc` sends none by itself. None as long as the last one has no answer: `rtspsrc` 1.22 aborts
+    /// the process when one is asked for just as it begins with the one before.
     pub fn keep_alive(&self) {
-        let nothing = None::<&str>;
-        let promise = gst::Promise::new();
+        let mut asked = lock(&self.asked);
+        if let Some((promise, since)) = &mut *asked {
+            let answered = promise.take().is_some_and(|promise| {
+                // Makes a promise that is not kept yet a broken one, which `wait` tells at once.
+                promise.interrupt();
+                promise.wait() != gst::PromiseResult::Interrupted
+            });
+            if !answered && since.elapsed() < ASKING {
+                return;
+            }
+        }
+        let (nothing, promise) = (None::<&str>, gst::Promise::new());
+        *asked = Some((Some(promise.clone()), Instant::now()));
         self.source
             .emit_by_name::<bool>("get-parameter", &[&"position", &nothing, &promise]);
     }

@@ -208,28 +208,36 @@ fn described_format(structure: &gst::StructureRef) -> Option<AacFormat> {
 /// Adds what `rtpmp4gdepay` needs to caps that came without it.
 pub(super) fn completed(caps: &gst::Caps) -> Option<gst::Caps> {
     let structure = caps.structure(0)?;
-    if configuration(structure).is_some() {
-        return None;
+    let mut missing = Vec::new();
+    if configuration(structure).is_none() {
+        let config = described_format(structure)?.config;
+        let config = config.iter().map(|byte| format!("{byte:02x}"));
+        missing.push(("config", config.collect::<String>()));
     }
-    let config = described_format(structure)?.config;
-    let mut caps = caps.copy();
-    let structure = caps.get_mut()?.structure_mut(0)?;
-    structure.set(
-        "config",
-        config
-            .iter()
-            .map(|byte| format!("{byte:02x}"))
-            .collect::<String>(),
-    );
-    // The sizes of the usual mode, AAC-hbr.
+    // The usual mode, and its sizes.
+    let mode = structure.get::<String>("mode").ok();
+    let usual = mode
+        .as_ref()
+        .is_none_or(|mode| mode.eq_ignore_ascii_case("AAC-hbr"));
+    if usual && mode.as_deref() != Some("AAC-hbr") {
+        missing.push(("mode", "AAC-hbr".to_owned()));
+    }
     for (field, value) in [
         ("sizelength", "13"),
         ("indexlength", "3"),
         ("indexdeltalength", "3"),
     ] {
-        if !structure.has_field(field) {
-            structure.set(field, value);
+        if usual && !structure.has_field(field) {
+            missing.push((field, value.to_owned()));
         }
+    }
+    if missing.is_empty() {
+        return None;
+    }
+    let mut caps = caps.copy();
+    let structure = caps.get_mut()?.structure_mut(0)?;
+    for (field, value) in missing {
+        structure.set(field, value);
     }
     Some(caps)
 }
@@ -431,6 +439,26 @@ mod tests {
             Some(AacFormat::lc(48_000, 2))
         );
         assert_eq!(super::completed(&completed), None);
+    }
+
+    /// The depayloader takes no caps without a mode, and knows it in these letters only.
+    #[test]
+    fn aac_without_a_mode_or_in_other_letters_is_of_the_usual_one() {
+        crate::init().unwrap();
+        for mode in [None, Some("AAC-HBR")] {
+            let mut caps = aac("MPEG4-GENERIC", Some("1190"));
+            let structure = caps.get_mut().unwrap().structure_mut(0).unwrap();
+            if let Some(mode) = mode {
+                structure.set("mode", mode);
+            }
+            let completed = super::completed(&caps).unwrap();
+            let sink = gst::ElementFactory::make("rtpmp4gdepay").build().unwrap();
+            let sink = sink.static_pad("sink").unwrap();
+            assert!(
+                completed.is_subset(&sink.pad_template_caps()),
+                "{completed}"
+            );
+        }
     }
 
     #[test]

@@ -10,13 +10,17 @@ use dub_engine::Track;
 use dub_engine::timeline::{Markers, RtpTime};
 use gst::prelude::*;
 
-use super::super::rtp::{Numbers, RtpHeader, SenderReport};
+use super::super::rtp::{
+    H264Part, Numbers, RtpHeader, SenderReport, bye_at, h264_part, is_taken_h264,
+};
 use super::IngestFact;
 use super::offer::Offer;
 use super::telling::{Telling, lock};
 
 /// Added to RTP time inside the pipeline, where time cannot be negative: 73 years.
 const HEAD_ROOM: i64 = 1 << 61;
+/// Added to the time of what stands in front of a picture and has the time stamp of the one before.
+const EARLY: i64 = 700;
 /// Arrivals remembered until their unit comes out of the depayloader.
 const REMEMBERED: usize = 256;
 /// A larger gap in sequence numbers is another sender, not a loss.
@@ -36,6 +40,8 @@ struct Stamp {
     /// A report that came before the first packet.
     early: Option<SenderReport>,
     markers: Markers,
+    /// Time of the last packet of a picture's own data.
+    sliced: Option<i64>,
 }
 
 /// What a packet has to tell.
@@ -44,6 +50,8 @@ struct Noted {
     arrived: Instant,
     /// Its time stamp is not that of the packet before.
     new: bool,
+    /// [`EARLY`], or 0.
+    ahead: i64,
     lost: u16,
     early: Option<SenderReport>,
 }
@@ -68,7 +76,7 @@ impl Stamps {
             .get_or_insert_with(|| RtpTime::new(rate.unsigned_abs()));
         let telling = telling.clone();
         on_packets(pad, move |buffer| {
-            let Some(noted) = note(&stamp, buffer) else {
+            let Some(noted) = note(&stamp, track, buffer) else {
                 return true;
             };
             if noted.lost > 0 {
@@ -83,7 +91,7 @@ impl Stamps {
                 tell_report(&stamp, track, report, &telling);
             }
             buffer.set_pts(gst::ClockTime::from_nseconds(
-                noted.time.saturating_add(HEAD_ROOM).unsigned_abs(),
+                (noted.time.saturating_add(HEAD_ROOM) + noted.ahead).unsigned_abs(),
             ));
             buffer.set_dts(gst::ClockTime::NONE);
             true
@@ -96,12 +104,15 @@ impl Stamps {
         source.connect("new-manager", false, move |args| {
             let manager = args.get(1)?.get::<gst::Element>().ok()?;
             let (stamps, offer, telling) = (stamps.clone(), offer.clone(), telling.clone());
+            manager.connect_pad_added(|_, pad| ignore_byes(pad));
             manager.connect("new-jitterbuffer", false, move |args| {
                 let manager = args.first()?.get::<gst::Element>().ok()?;
                 let buffer = args.get(1)?.get::<gst::Element>().ok()?;
-                believe_order(&manager, args.get(2)?.get().ok()?, &buffer);
                 // A session of the manager is a stream of the source.
-                let track = offer.track(args.get(2)?.get::<u32>().ok()?)?;
+                let session = args.get(2)?.get::<u32>().ok()?;
+                let track = offer.track(session);
+                believe_order(&manager, session, &buffer, track == Some(Track::Video));
+                let track = track?;
                 let (stamp, telling) = (stamps.of(track).clone(), telling.clone());
                 buffer.connect("handle-sync", false, move |args| {
                     let structure = args.get(1)?.get::<gst::Structure>().ok()?;
@@ -132,9 +143,12 @@ impl Stamps {
             let arrived = stamp.arrivals.front().map(|(_, arrived)| *arrived);
             return (None, arrived.unwrap_or_else(Instant::now));
         };
-        stamp.arrivals.drain(..known);
-        let arrived = stamp.arrivals.front().map(|(_, arrived)| *arrived);
-        (Some(time), arrived.unwrap_or_else(Instant::now))
+        // The picture itself came behind what stands in front of it.
+        let early = time - stamp.arrivals[known].0 == EARLY && known + 1 < stamp.arrivals.len();
+        stamp.arrivals.drain(..known + usize::from(early));
+        let front = stamp.arrivals.front().copied();
+        let (time, arrived) = front.unwrap_or_else(|| (time, Instant::now()));
+        (Some(time), arrived)
     }
 
     /// Takes the marker off units behind the depayloader where it does not end pictures.
@@ -175,7 +189,7 @@ impl Stamps {
 }
 
 /// Calls `on_packet` with every packet that comes through `pad`; it says whether the packet goes on.
-fn on_packets(
+pub(super) fn on_packets(
     pad: &gst::Pad,
     on_packet: impl Fn(&mut gst::BufferRef) -> bool + Send + Sync + 'static,
 ) {
@@ -204,7 +218,7 @@ fn on_packets(
 /// Lets a jitter buffer take packets as they come over TCP: numbered in their order, from whichever comes
 /// first. `RTP-Info` tells which is first, too, but cameras get it wrong, and whatever is numbered lower
 /// would be dropped.
-fn believe_order(manager: &gst::Element, session: u32, buffer: &gst::Element) {
+fn believe_order(manager: &gst::Element, session: u32, buffer: &gst::Element, h264: bool) {
     let manager = manager.downgrade();
     buffer.connect("request-pt-map", false, move |args| {
         let payload = args.get(1).and_then(|value| value.get::<u32>().ok());
@@ -227,17 +241,41 @@ fn believe_order(manager: &gst::Element, session: u32, buffer: &gst::Element) {
     let numbers = Mutex::new(Numbers::default());
     on_packets(&pad, move |buffer| {
         let map = buffer.map_readable().ok();
-        let Some(header) = map.and_then(|map| RtpHeader::parse(&map)) else {
+        let read = map.and_then(|map| {
+            let header = RtpHeader::parse(&map)?;
+            let none = header.payload == 0 || h264 && !is_taken_h264(header.payload_of(&map));
+            Some((header, none))
+        });
+        let Some((header, none)) = read else {
             return true;
         };
         let mut numbers = lock(&numbers);
-        let number = numbers.number(header.sequence, header.payload == 0);
+        let number = numbers.number(header.sequence, none);
         if let Some(number) = number.filter(|number| *number != header.sequence)
             && let Ok(mut map) = buffer.map_writable()
         {
             map[2..4].copy_from_slice(&number.to_be_bytes());
         }
         number.is_some()
+    });
+}
+
+/// Takes RTCP BYE away: to `rtspsrc` it ends a track for good, and the connection with the next packet of it,
+/// while cameras say it when their audio is muted. A stream that is over ends with its connection or in silence.
+fn ignore_byes(pad: &gst::Pad) {
+    if !pad.name().starts_with("recv_rtcp_sink") {
+        return;
+    }
+    pad.add_probe(gst::PadProbeType::BUFFER, |_, info| {
+        if let Some(gst::PadProbeData::Buffer(buffer)) = &mut info.data
+            && let Some(at) = buffer.map_readable().ok().and_then(|map| bye_at(&map))
+        {
+            if at == 0 {
+                return gst::PadProbeReturn::Handled;
+            }
+            buffer.make_mut().set_size(at);
+        }
+        gst::PadProbeReturn::Ok
     });
 }
 
@@ -253,8 +291,13 @@ pub(super) fn time_of(buffer: &gst::BufferRef) -> Option<i64> {
     buffer.pts().map(|pts| pts.nseconds() as i64 - HEAD_ROOM)
 }
 
-fn note(stamp: &Arc<Mutex<Stamp>>, buffer: &gst::BufferRef) -> Option<Noted> {
-    let header = RtpHeader::parse(buffer.map_readable().ok()?.as_slice())?;
+fn note(stamp: &Arc<Mutex<Stamp>>, track: Track, buffer: &gst::BufferRef) -> Option<Noted> {
+    let packet = buffer.map_readable().ok()?;
+    let header = RtpHeader::parse(&packet)?;
+    let part = match track {
+        Track::Video => h264_part(header.payload_of(&packet)),
+        Track::Audio => H264Part::Other,
+    };
     let arrived = Instant::now();
     let mut stamp = lock(stamp);
     let time = stamp.clock.as_mut()?.packet(header.timestamp);
@@ -265,6 +308,14 @@ fn note(stamp: &Arc<Mutex<Stamp>>, buffer: &gst::BufferRef) -> Option<Noted> {
         .map_or(0, |(_, last)| {
             header.sequence.wrapping_sub(last).wrapping_sub(1)
         });
+    let ahead = match part {
+        H264Part::Picture => {
+            stamp.sliced = Some(time);
+            0
+        }
+        H264Part::Front if stamp.sliced == Some(time) => EARLY,
+        _ => 0,
+    };
     let new = stamp.arrivals.back().is_none_or(|(last, _)| *last != time);
     if new {
         if stamp.arrivals.len() == REMEMBERED {
@@ -276,6 +327,7 @@ fn note(stamp: &Arc<Mutex<Stamp>>, buffer: &gst::BufferRef) -> Option<Noted> {
         time,
         arrived,
         new,
+        ahead,
         lost: if lost <= LARGEST_LOSS { lost } else { 0 },
         early: stamp.early.take(),
     })
@@ -305,5 +357,48 @@ fn tell_report(stamp: &Arc<Mutex<Stamp>>, track: Track, report: SenderReport, te
             named: report.named,
             arrived: Instant::now(),
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A packet of video with this time stamp, in ticks, and NAL unit header.
+    fn packet(sequence: u8, ticks: u8, nal: u8) -> gst::Buffer {
+        gst::Buffer::from_slice([0x80, 96, 0, sequence, 0, 0, 0, ticks, 0, 0, 0, 7, nal, 1])
+    }
+
+    /// Cameras put parameter sets into the time of the picture before them (Reolink RLC-822A).
+    #[test]
+    fn a_picture_has_its_own_time_not_that_of_what_stands_in_front_of_it() {
+        crate::init().unwrap();
+        let stamps = Stamps::default();
+        let stamp = stamps.of(Track::Video);
+        lock(stamp).clock = Some(RtpTime::new(1_000));
+        let mut sequence = 0;
+        let mut unit = |nals: &[(u8, u8)]| {
+            let mut noted = nals.iter().map(|(ticks, nal)| {
+                sequence += 1;
+                note(stamp, Track::Video, &packet(sequence, *ticks, *nal)).unwrap()
+            });
+            let first = noted.next().unwrap();
+            noted.for_each(drop);
+            let mut buffer = gst::Buffer::new();
+            let pts = (first.time + HEAD_ROOM + first.ahead).unsigned_abs();
+            let at = buffer.get_mut().unwrap();
+            at.set_pts(gst::ClockTime::from_nseconds(pts));
+            stamps.of_unit(Track::Video, at).0.unwrap() / 1_000_000
+        };
+        assert_eq!(unit(&[(0, 0x67), (0, 0x68), (0, 0x65)]), 0);
+        assert_eq!(unit(&[(40, 0x41)]), 40);
+        // Sets, information and a delimiter of the time before; then some that are in time.
+        assert_eq!(unit(&[(40, 0x67), (40, 0x68), (80, 0x65), (80, 0x65)]), 80);
+        assert_eq!(unit(&[(80, 0x06), (120, 0x41)]), 120);
+        assert_eq!(unit(&[(120, 0x09), (120, 0x67), (160, 0x65)]), 160);
+        assert_eq!(unit(&[(200, 0x67), (200, 0x65)]), 200);
+        assert_eq!(unit(&[(240, 0x41)]), 240);
+        // A picture that never came leaves the time as it is.
+        assert_eq!(unit(&[(240, 0x67)]), 240);
     }
 }
