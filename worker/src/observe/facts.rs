@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use dub_engine::input::InputNews;
 use dub_engine::timeline::{DropReason, Note};
@@ -72,7 +72,7 @@ pub enum Fact<'a> {
     },
     /// The segment's own audio is damaged.
     OriginalUndecodable { batch: Option<u64>, reason: &'a str },
-    /// The file of captions cannot be written; told once.
+    /// The file of captions cannot be written; told once until it can.
     CaptionsFailed { path: &'a Path, error: &'a str },
     /// The dub could not be fitted after all.
     DubUnusable { batch: Option<u64>, reason: &'a str },
@@ -156,7 +156,12 @@ impl Observer {
                 line! { self, info, "input_ended", "input has ended", reason }
             }
             Fact::MediaWarning { text } => {
-                line! { self, warn, "media_warning", "GStreamer warning", text }
+                let told = self.warned.lock().ok();
+                if let Some(more) = told.and_then(|mut it| it.told(text, Instant::now())) {
+                    line! { self, warn, "media_warning", "GStreamer warning", text, more }
+                } else {
+                    line! { self, debug, "media_warning", "GStreamer warning", text }
+                }
             }
             Fact::BusError { kind, text } => {
                 counter!(names::GST_BUS_ERRORS, "error_type" => kind).increment(1);

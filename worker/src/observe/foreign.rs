@@ -1,7 +1,8 @@
 //! What libraries say and what breaks, on the way into the log.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, OnceLock};
+use std::time::{Duration, Instant};
 
 use dub_media::MediaUrl;
 use dub_media::messages::Severity;
@@ -58,6 +59,34 @@ pub fn library_message(severity: Severity, source: &str, text: &str) {
     }
 }
 
+/// How long a warning that repeats itself is only counted.
+const QUIET: Duration = Duration::from_mins(1);
+
+/// Warnings of pipelines that were told: when, and how many more came since. Some come with every packet of a
+/// camera.
+#[derive(Debug, Default)]
+pub(super) struct Warned(BTreeMap<String, (Instant, u64)>);
+
+impl Warned {
+    /// How many of its kind were not told since the last that was; `None` if it is not told either.
+    pub(super) fn told(&mut self, text: &str, now: Instant) -> Option<u64> {
+        if let Some((last, more)) = self.0.get_mut(text) {
+            if now.duration_since(*last) < QUIET {
+                *more += 1;
+                return None;
+            }
+            *last = now;
+            return Some(std::mem::take(more));
+        }
+        self.0
+            .retain(|_, (last, _)| now.duration_since(*last) < QUIET);
+        (self.0.len() < DIFFERENT).then(|| {
+            self.0.insert(text.to_owned(), (now, 0));
+            0
+        })
+    }
+}
+
 /// GStreamer's own debug output, which somebody asked for with `GST_DEBUG`.
 pub fn debug_output(source: &str, text: &str) {
     let text = shown(text);
@@ -84,6 +113,24 @@ pub fn panicked(place: &str, message: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_warning_that_repeats_itself_is_told_once_a_minute_with_how_many_more_there_were() {
+        let (mut warned, start) = (Warned::default(), Instant::now());
+        let mut told =
+            |text: &str, seconds| warned.told(text, start + Duration::from_secs(seconds));
+        assert_eq!(told("odd packet", 0), Some(0));
+        for second in 1..60 {
+            assert_eq!(told("odd packet", second), None);
+        }
+        assert_eq!(told("another", 30), Some(0));
+        assert_eq!(told("odd packet", 60), Some(59));
+        assert_eq!(told("odd packet", 61), None);
+        // One that never repeats itself fills neither the log nor memory.
+        let all = (0..1_000).filter_map(|n| told(&n.to_string(), 62));
+        assert_eq!(all.count(), DIFFERENT - 2);
+        assert_eq!(told("later", 200), Some(0));
+    }
 
     /// One that repeats itself, and one that never does, fill no log.
     #[test]

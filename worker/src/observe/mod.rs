@@ -37,6 +37,8 @@ pub struct Observer {
     dropped: Arc<AtomicU64>,
     /// Of video and audio; looked up once, with the first unit, because every unit counts.
     flows: Arc<OnceLock<[Flow; 2]>>,
+    /// Warnings of pipelines.
+    warned: Arc<Mutex<foreign::Warned>>,
 }
 
 /// What comes and goes of a track.
@@ -79,6 +81,7 @@ impl Observer {
             log,
             dropped: Arc::default(),
             flows: Arc::default(),
+            warned: Arc::default(),
         }
     }
 
