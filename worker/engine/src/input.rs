@@ -19,8 +19,8 @@ const RETRIES: [Duration; 3] = [
 /// Silence after which a connection that had media is given up: RTSP over TCP has no
 /// other way to notice a peer that stops without closing.
 const SILENCE: Duration = Duration::from_secs(5);
-/// Without a picture for so long a connection is given up whatever else comes: viewers see a still. Cameras
-/// that watch a still scene send one every few seconds.
+/// Without a picture for so long a connection that had some is given up whatever else comes: viewers see a still.
+/// Cameras that watch a still scene send one every few seconds.
 const NO_PICTURE: Duration = Duration::from_secs(15);
 /// Patience with a server that has accepted PLAY but sends nothing yet: the stream may
 /// be announced long before its first frame.
@@ -217,9 +217,18 @@ impl InputLife {
         if track == Track::Video {
             self.picture = Some(at);
         }
-        let without = self.picture.map(|last| last + NO_PICTURE);
-        let until = without.map_or(at + SILENCE, |until| until.min(at + SILENCE));
-        self.phase = InputPhase::Receiving { until };
+        let (picture_due, _) = self.picture_due(at);
+        self.phase = InputPhase::Receiving {
+            until: picture_due.min(at + SILENCE),
+        };
+    }
+
+    /// When the next picture must have come, and after how long without one that is.
+    fn picture_due(&self, at: At) -> (At, Duration) {
+        match self.picture {
+            Some(last) => (last + NO_PICTURE, NO_PICTURE),
+            None => (self.first.unwrap_or(at) + FIRST_MEDIA, FIRST_MEDIA),
+        }
     }
 
     /// A picture found its place: the output can begin, or goes on.
@@ -300,9 +309,9 @@ impl InputLife {
                 self.lost(at, Loss::Passing, reason);
             }
             InputPhase::Receiving { until } if at >= until => {
-                let without = self.picture.is_some_and(|last| at >= last + NO_PICTURE);
+                let (picture_due, patience) = self.picture_due(at);
                 let reason = match self.first {
-                    Some(_) if without => format!("no video for {NO_PICTURE:?}"),
+                    Some(_) if at >= picture_due => format!("no video for {patience:?}"),
                     Some(_) => format!("no media for {SILENCE:?}"),
                     None => format!("no media for {FIRST_MEDIA:?}"),
                 };
@@ -488,10 +497,24 @@ mod tests {
             life.wake(at(second));
         }
         assert_eq!(life.connection(), None);
-        let lost = InputNews::Lost {
-            reason: "no video for 15s".to_owned(),
+        let lost = |reason: &str| {
+            InputOrder::Tell(InputNews::Lost {
+                reason: reason.to_owned(),
+            })
         };
-        assert!(orders(&mut life).contains(&InputOrder::Tell(lost)));
+        assert!(orders(&mut life).contains(&lost("no video for 15s")));
+
+        // One whose video never came is given as much time as any first media.
+        let mut life = InputLife::new();
+        life.start(at(0));
+        life.connected(at(0));
+        for second in 0..=60 {
+            assert_eq!(life.connection(), Some(1), "{second} s");
+            life.unit(at(second), Track::Audio);
+            life.wake(at(second));
+        }
+        assert_eq!(life.connection(), None);
+        assert!(orders(&mut life).contains(&lost("no video for 60s")));
     }
 
     #[test]

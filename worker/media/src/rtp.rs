@@ -56,7 +56,11 @@ pub enum H264Part {
     Picture,
     /// What stands in front of a picture: delimiter, parameter sets, information.
     Front,
-    /// Neither of the two.
+    /// A type without a meaning (RFC 6184, table 1), in which cameras put data of their own.
+    Private,
+    /// MTAP, the interleaved mode's, at which GStreamer ends the stream.
+    Interleaved,
+    /// None of these.
     Other,
 }
 
@@ -72,15 +76,10 @@ pub fn h264_part(payload: &[u8]) -> H264Part {
     match unit {
         Some(1..=5) => H264Part::Picture,
         Some(6..=9) => H264Part::Front,
+        Some(0 | 30 | 31) => H264Part::Private,
+        Some(26 | 27) => H264Part::Interleaved,
         _ => H264Part::Other,
     }
-}
-
-/// Whether such H.264 can be taken (RFC 6184, table 1): not the kinds without a meaning, in which cameras
-/// put data of their own, and not MTAP, at which GStreamer ends the stream.
-pub fn is_taken_h264(payload: &[u8]) -> bool {
-    let kind = payload.first().map(|first| first & 0x1f);
-    !matches!(kind, None | Some(0 | 26 | 27 | 30 | 31))
 }
 
 /// Whether a packet of AAC (RFC 3640, the usual mode AAC-hbr) holds whole frames, by the sizes it says.
@@ -262,18 +261,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_taken_is_told_by_the_payload() {
-        for (first, taken) in [
-            (0x67, true),
-            (0x7c, true),
-            (0x1f, false),
-            (0x1e, false),
-            (0, false),
-            (0x1a, false),
-        ] {
-            assert_eq!(is_taken_h264(&[first, 1]), taken, "{first:x}");
-        }
-        assert!(!is_taken_h264(&[]));
+    fn whole_frames_of_aac_are_told_by_the_sizes() {
         // One header of 16 bits: three bytes at index 0; then five, of which three are here.
         assert!(is_whole_aac(&[0, 16, 0, 24, 7, 7, 7]));
         assert!(!is_whole_aac(&[0, 16, 0, 40, 7, 7, 7]));
@@ -291,6 +279,11 @@ mod tests {
             (&[0x67, 1], H264Part::Front),
             (&[0x06, 1], H264Part::Front),
             (&[0x0c, 1], H264Part::Other),
+            (&[0x1f, 1], H264Part::Private),
+            (&[0x1e, 1], H264Part::Private),
+            (&[0, 1], H264Part::Private),
+            (&[0x1a, 1], H264Part::Interleaved),
+            (&[0x1b, 1], H264Part::Interleaved),
             (&[0x78], H264Part::Other),
             (&[], H264Part::Other),
         ] {

@@ -10,9 +10,7 @@ use dub_engine::Track;
 use dub_engine::timeline::{Markers, RtpTime};
 use gst::prelude::*;
 
-use super::super::rtp::{
-    H264Part, Numbers, RtpHeader, SenderReport, bye_at, h264_part, is_taken_h264,
-};
+use super::super::rtp::{H264Part, Numbers, RtpHeader, SenderReport, bye_at, h264_part};
 use super::IngestFact;
 use super::offer::Offer;
 use super::telling::{Telling, lock};
@@ -243,14 +241,23 @@ fn believe_order(manager: &gst::Element, session: u32, buffer: &gst::Element, h2
         let map = buffer.map_readable().ok();
         let read = map.and_then(|map| {
             let header = RtpHeader::parse(&map)?;
-            let none = header.payload == 0 || h264 && !is_taken_h264(header.payload_of(&map));
-            Some((header, none))
+            let part = if h264 {
+                h264_part(header.payload_of(&map))
+            } else {
+                H264Part::Other
+            };
+            Some((header, part))
         });
-        let Some((header, none)) = read else {
+        let Some((header, part)) = read else {
             return true;
         };
         let mut numbers = lock(&numbers);
-        let number = numbers.number(header.sequence, none);
+        let nothing = header.payload == 0 || part == H264Part::Private;
+        let number = numbers.number(header.sequence, nothing);
+        if part == H264Part::Interleaved {
+            // There were pictures in it: the gap that it leaves is counted.
+            return false;
+        }
         if let Some(number) = number.filter(|number| *number != header.sequence)
             && let Ok(mut map) = buffer.map_writable()
         {
