@@ -1,13 +1,13 @@
 //! What libraries say and what breaks, on the way into the log.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::{Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use dub_media::MediaUrl;
 use dub_media::messages::Severity;
 
-/// Different complaints that are told; later ones are only seen at `debug`.
+/// Different warnings that are told in that time; more are only seen at `debug`.
 const DIFFERENT: usize = 64;
 
 /// What no text from outside may show: libraries quote URLs as they were given.
@@ -24,46 +24,11 @@ fn shown(text: &str) -> String {
     urls.fold(text.to_owned(), |text, url| url.redact(&text))
 }
 
-/// Complaints that were told.
-#[derive(Debug)]
-struct Told(BTreeSet<String>);
-
-impl Told {
-    /// Whether it is to be told now.
-    fn is_new(&mut self, source: &str, text: &str) -> bool {
-        // The settings database has nothing to do with us; it complains where there is no home.
-        source != "dconf" && self.0.len() < DIFFERENT && self.0.insert(format!("{source}: {text}"))
-    }
-}
-
-/// A message of GLib or one of its users: each complaint once, everything else at `debug`.
-pub fn library_message(severity: Severity, source: &str, text: &str) {
-    static TOLD: Mutex<Told> = Mutex::new(Told(BTreeSet::new()));
-    let text = shown(text);
-    let new = severity == Severity::Warning
-        && TOLD.lock().is_ok_and(|mut told| told.is_new(source, &text));
-    if new {
-        tracing::warn!(
-            event = "library_message",
-            source,
-            text,
-            "a library complains"
-        );
-    } else {
-        tracing::debug!(
-            event = "library_message",
-            source,
-            text,
-            "a library says something"
-        );
-    }
-}
-
 /// How long a warning that repeats itself is only counted.
 const QUIET: Duration = Duration::from_mins(1);
 
-/// Warnings of pipelines that were told: when, and how many more came since. Some come with every packet of a
-/// camera.
+/// Warnings from outside that were told: when, and how many more came since. Some come with every packet of
+/// a camera.
 #[derive(Debug, Default)]
 pub(super) struct Warned(BTreeMap<String, (Instant, u64)>);
 
@@ -85,6 +50,38 @@ impl Warned {
             0
         })
     }
+}
+
+/// A message of GLib or one of its users: each warning once a minute, everything else at `debug`.
+pub fn library_message(severity: Severity, source: &str, text: &str) {
+    static WARNED: Mutex<Warned> = Mutex::new(Warned(BTreeMap::new()));
+    let text = shown(text);
+    let warned = complains(severity, source).then(|| WARNED.lock().ok());
+    let complaint = format!("{source}: {text}");
+    if let Some(more) = warned
+        .flatten()
+        .and_then(|mut it| it.told(&complaint, Instant::now()))
+    {
+        tracing::warn!(
+            event = "library_message",
+            source,
+            text,
+            more,
+            "a library complains"
+        );
+    } else {
+        tracing::debug!(
+            event = "library_message",
+            source,
+            text,
+            "a library says something"
+        );
+    }
+}
+
+/// The settings database has nothing to do with us; it warns where there is no home.
+fn complains(severity: Severity, source: &str) -> bool {
+    severity == Severity::Warning && source != "dconf"
 }
 
 /// GStreamer's own debug output, which somebody asked for with `GST_DEBUG`.
@@ -132,13 +129,10 @@ mod tests {
         assert_eq!(told("later", 200), Some(0));
     }
 
-    /// One that repeats itself, and one that never does, fill no log.
     #[test]
-    fn each_complaint_is_told_once_and_not_for_ever() {
-        let mut told = Told(BTreeSet::new());
-        assert!(!told.is_new("dconf", "no home"));
-        assert!(told.is_new("GLib", "odd") && !told.is_new("GLib", "odd"));
-        let more = (0..200).filter(|n| told.is_new("GLib", &n.to_string()));
-        assert_eq!(more.count(), DIFFERENT - 1);
+    fn only_warnings_of_libraries_that_matter_are_complaints() {
+        assert!(complains(Severity::Warning, "GLib"));
+        assert!(!complains(Severity::Detail, "GLib"));
+        assert!(!complains(Severity::Warning, "dconf"));
     }
 }
