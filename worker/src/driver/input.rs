@@ -112,8 +112,7 @@ impl Input {
     /// A complete segment, and whether its audio follows that of the segment before.
     pub(super) fn poll_segment(&mut self) -> Option<(Segment<VideoPayload, AacFrame>, bool)> {
         let segment = self.segmenter.poll()?;
-        let follows = !std::mem::replace(&mut self.broken, false);
-        Some((segment, follows))
+        Some((segment, !std::mem::replace(&mut self.broken, false)))
     }
 
     /// Whether all of a segment's sound is silence that was put where nothing came.
@@ -585,11 +584,8 @@ mod tests {
             input.life.start(At::ZERO);
             let connection = connection(&mut input);
             let mut tell = |rate, channels| {
-                let format = AacFormat::lc(rate, channels);
-                let fact = IngestFact::AudioFormat {
-                    format,
-                    bundled: None,
-                };
+                let (format, bundled) = (AacFormat::lc(rate, channels), None);
+                let fact = IngestFact::AudioFormat { format, bundled };
                 told(input.handle(At::ZERO, connection, fact, &observer))
             };
             assert_eq!(tell(48_000, 2), None);
