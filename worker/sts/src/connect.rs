@@ -33,7 +33,7 @@ const MAX_HEAD: usize = 16 * 1024;
 /// Characters of a refusal's text that are passed on.
 const WORDS: usize = 200;
 /// How long a refusal's text may come behind its head.
-const WORDS_PATIENCE: Duration = Duration::from_millis(200);
+const WORDS_PATIENCE: Duration = Duration::from_secs(1);
 const SOCKET_IO: &str = "socket.io";
 
 /// A byte stream, with or without TLS.
@@ -318,7 +318,7 @@ async fn upgrade(
             }
             // What a refusal says may come in a piece of its own.
             Ok(httparse::Status::Complete(len))
-                if response.code != Some(101) && input.len() == len && !waited =>
+                if input.len() == len && !waited && has_words(&response) =>
             {
                 waited = true;
                 let _ = timeout(WORDS_PATIENCE, stream.read_buf(&mut input)).await;
@@ -394,6 +394,14 @@ fn percent_decode(text: &str) -> Vec<u8> {
         bytes = if code.is_some() { &rest[2..] } else { rest };
     }
     out
+}
+
+/// Whether a refusal says in its body why.
+fn has_words(response: &httparse::Response<'_, '_>) -> bool {
+    let empty = |header: &httparse::Header<'_>| {
+        header.name.eq_ignore_ascii_case("Content-Length") && header.value == b"0"
+    };
+    response.code >= Some(400) && !response.headers.iter().any(empty)
 }
 
 /// What the answer to the request means.

@@ -180,6 +180,7 @@ async fn a_refusal_is_passed_on_in_its_words_and_early_hints_are_none() {
     let head = b"HTTP/1.1 402 Payment Required\r\nContent-Length: 300\r\n\r\n";
     stream.write_all(head).await.expect("head");
     stream.flush().await.expect("flush");
+    // Long enough to be a piece of its own, and a twentieth of what is waited for it.
     tokio::time::sleep(Duration::from_millis(50)).await;
     let words = format!("quota of {} exceeded", "x".repeat(100));
     stream.write_all(words.as_bytes()).await.expect("words");
