@@ -257,6 +257,8 @@ pub struct Packets {
     pub empty: u16,
     /// Are preceded by one of an H.264 type without a meaning, in which cameras put data of their own.
     pub private: u16,
+    /// Are preceded by one of the interleaved mode (MTAP).
+    pub interleaved: u16,
 }
 
 /// Goes on with the pictures of another clip of the same scene.

@@ -370,15 +370,17 @@ impl<'a> Plan<'a> {
         let before = track.timestamp.replace(timestamp).unwrap_or(timestamp);
         let (mut packets, mut lost) = (Vec::with_capacity(payloads.len()), 0);
         let odd = self.manner.packets;
-        let private = Payload {
-            bytes: vec![0x1f, 1, 2, 3],
+        let [private, interleaved] = [0x1f, 0x1a].map(|kind| Payload {
+            bytes: vec![kind, 1, 2, 3],
             marker: false,
-        };
+        });
         for payload in &payloads {
             let is = |one_in: u16| track.sequence.checked_rem(one_in) == Some(0);
             let (doubled, empty) = (is(odd.doubled), is(odd.empty));
-            let private = (track.kind == Kind::Video && is(odd.private)).then_some(Some(&private));
-            let is_set = track.kind == Kind::Video && payload::is_parameter_set(&payload.bytes);
+            let is_video = track.kind == Kind::Video;
+            let private = (is_video && is(odd.private)).then_some(Some(&private));
+            let interleaved = (is_video && is(odd.interleaved)).then_some(Some(&interleaved));
+            let is_set = is_video && payload::is_parameter_set(&payload.bytes);
             let early = self.manner.sets_early && is_set;
             let timestamp = if early { before } else { timestamp };
             let whole = Some(payload);
@@ -386,6 +388,7 @@ impl<'a> Plan<'a> {
                 .then_some(None)
                 .into_iter()
                 .chain(private)
+                .chain(interleaved)
                 .chain([whole])
             {
                 let mut packet = RtpPacketBuilder::<&[u8], &[u8]>::new()

@@ -475,6 +475,7 @@ fn every_fault_that_is_ordered_changes_what_is_sent() {
         r#"{"packets":{"doubled":7}}"#,
         r#"{"packets":{"empty":9}}"#,
         r#"{"packets":{"private":9}}"#,
+        r#"{"packets":{"interleaved":9}}"#,
         r#"{"audio":{"unmarked":true}}"#,
         r#"{"audio":{"byes":[2]}}"#,
         r#"{"one_ssrc":true}"#,

@@ -231,6 +231,7 @@ fn order() -> Result<Vec<Row>> {
                     swapped: 0,
                     empty: 9,
                     private: 11,
+                    interleaved: 0,
                 },
                 ..Manner::default()
             },

@@ -176,6 +176,7 @@ impl Ingest {
         source.set_property("latency", latency.as_millis() as u32);
         // Time stamps must step as RTP time does, not as packets arrive.
         source.set_property_from_str("buffer-mode", "none");
+        // Sources that are started on demand answer late; the engine's patience with a handshake is 15 s.
         source.set_property("tcp-timeout", 14_000_000_u64);
         source.set_property("teardown-timeout", 100_000_000_u64);
         source.set_property(
