@@ -40,6 +40,15 @@ fn format() -> AacFormat {
     AacFormat::lc(48_000, 2)
 }
 
+/// What a service says of sound of that format.
+fn label(format: &str) -> Label<'_> {
+    Label {
+        format,
+        rate: 48_000,
+        channels: 2,
+    }
+}
+
 fn gst_init() {
     dub_media::init().expect("the machine has the plugins: cargo xtask setup");
 }
@@ -104,11 +113,7 @@ fn lag(want: &[f32], got: &[f32], at: usize) -> i64 {
 fn a_wav_that_does_not_know_its_length_is_heard_whole() {
     let format = format();
     let sound = melody(PART);
-    let label = Label {
-        format: "wav",
-        rate: 48_000,
-        channels: 2,
-    };
+    let label = label("wav");
     let whole = answer(&sound, Codec::Wav, 48_000, 2);
     let expected = audio::decode(whole.clone(), label, &format, PART, budget()).unwrap();
     let data = whole.windows(4).position(|w| w == b"data").unwrap() + 4;
@@ -232,11 +237,7 @@ fn every_rate_of_every_kind_sits_in_place() {
 fn files_behind_one_another_are_heard_one_after_the_other() {
     let format = format();
     let sound = melody(PART);
-    let label = Label {
-        format: "wav",
-        rate: 48_000,
-        channels: 2,
-    };
+    let label = label("wav");
     let decode = |data| audio::decode(data, label, &format, PART, budget()).unwrap();
     for codec in [
         Codec::Wav,
@@ -272,11 +273,7 @@ fn usual_names_are_known() {
     let format = format();
     let sound = melody(PART);
     let decode = |codec, name| {
-        let label = Label {
-            format: name,
-            rate: 48_000,
-            channels: 2,
-        };
+        let label = label(name);
         audio::decode(
             answer(&sound, codec, 48_000, 2),
             label,
@@ -324,11 +321,7 @@ fn raw_samples_are_believed_as_labelled() {
 #[test]
 fn what_is_no_audio_is_refused_in_bounded_time() {
     let format = format();
-    let label = Label {
-        format: "m4a",
-        rate: 48_000,
-        channels: 2,
-    };
+    let label = label("m4a");
     let tone = answer(&melody(SEGMENT), Codec::M4a, 48_000, 2);
     let noise: Vec<u8> = (0..100_000_u32)
         .map(|n| (n.wrapping_mul(2_654_435_761) >> 13) as u8)
@@ -356,11 +349,7 @@ fn what_is_no_audio_is_refused_in_bounded_time() {
 #[test]
 fn samples_that_are_no_sound_are_refused() {
     let format = format();
-    let label = Label {
-        format: "wav",
-        rate: 48_000,
-        channels: 2,
-    };
+    let label = label("wav");
     let with = |sample: f32| {
         let mut sound = melody(PART);
         sound[10_000] = sample;
@@ -378,11 +367,7 @@ fn samples_that_are_no_sound_are_refused() {
 #[test]
 fn far_too_much_audio_stops_at_the_budget() {
     let format = format();
-    let label = Label {
-        format: "pcm_s16le",
-        rate: 48_000,
-        channels: 2,
-    };
+    let label = label("pcm_s16le");
     let small = Budget {
         time: Duration::from_secs(20),
         frames: 96_000,
@@ -394,11 +379,7 @@ fn far_too_much_audio_stops_at_the_budget() {
 #[test]
 fn a_decoder_that_takes_too_long_is_left_alone() {
     let format = format();
-    let label = Label {
-        format: "mp3",
-        rate: 48_000,
-        channels: 2,
-    };
+    let label = label("mp3");
     let minute = answer(&melody(60 * RATE), Codec::Mp3, 48_000, 2);
     let hasty = Budget {
         time: Duration::from_millis(5),
@@ -431,11 +412,7 @@ fn fragments_echoed_back_are_bit_for_bit_the_uninterrupted_stream() {
     for part in frames.chunks(281) {
         let slices: Vec<&[u8]> = part.iter().map(|frame| &frame[..]).collect();
         let file = m4a::write(&format, preroll.as_deref(), &slices);
-        let label = Label {
-            format: "m4a",
-            rate: 48_000,
-            channels: 2,
-        };
+        let label = label("m4a");
         let want = part.len() * 1024;
         let pcm = audio::decode(file, label, &format, want, budget()).unwrap();
         assert_eq!(pcm.frames(), want);
