@@ -455,6 +455,36 @@ fn input_errors_are_told_apart() {
     }
 }
 
+/// `LOG_LEVEL=${LOG_LEVEL:-}` of a compose file; a token that a template lost is no such thing.
+#[test]
+fn an_empty_variable_counts_as_not_set() {
+    let mut command = worker();
+    for name in [
+        "LOG_LEVEL",
+        "WORKER_CAPTIONS",
+        "WORKER_CONFIG",
+        "WORKER_INPUT_URL_FILE",
+        "WORKER_SEGMENT_CUT",
+        "WORKER_STS_SERVICE_URL",
+        "WORKER_STS_TIMEOUT_MS",
+        "WORKER_STREAM_ID",
+    ] {
+        command.env(name, "");
+    }
+    let mut running = start(command, free_port(), Stdio::null());
+    let status = page(&mut running, "/status", is_ok);
+    let body: serde_json::Value =
+        serde_json::from_str(status.split("\r\n\r\n").nth(1).unwrap()).unwrap();
+    assert_eq!(body["stream_id"], "stream", "{body}");
+
+    let mut command = worker();
+    command.env("WORKER_STS_TOKEN", "");
+    let refused = command.output().unwrap();
+    let told = String::from_utf8_lossy(&refused.stderr);
+    assert_eq!(refused.status.code(), Some(2), "{told}");
+    assert!(told.contains("[from WORKER_STS_TOKEN]"), "{told}");
+}
+
 /// What is wrong, said so that it can be fixed: option, value, what is allowed; exit code 2.
 #[test]
 fn wrong_inputs_are_refused() {

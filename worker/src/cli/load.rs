@@ -2,13 +2,14 @@
 //! a default; some of them through a file of their own. Whatever is said about them hides secrets.
 
 use std::collections::BTreeMap;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::path::Path;
 
+use clap::builder::Resettable;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::parser::ValueSource;
-use clap::{ArgMatches, Command, CommandFactory as _, FromArgMatches as _};
+use clap::{Arg, ArgMatches, Command, CommandFactory as _, FromArgMatches as _};
 use dub_media::MediaUrl;
 
 use super::{Cli, CutChoice, value};
@@ -35,7 +36,7 @@ pub struct Refused(pub String, pub u8);
 /// When a value is not allowed, or help was asked for.
 pub fn load(args: impl Iterator<Item = OsString>) -> Result<Loaded, Refused> {
     let args: Vec<OsString> = args.collect();
-    let mut command = Cli::command();
+    let mut command = Cli::command().mut_args(without_empty);
     let file = config_path(&command, &args);
     let mut in_file = BTreeMap::new();
     if let Some(path) = &file {
@@ -80,6 +81,16 @@ pub fn load(args: impl Iterator<Item = OsString>) -> Result<Loaded, Refused> {
             )
     })?;
     Ok(Loaded { cli, shown })
+}
+
+/// An empty variable is one that a template did not fill in: as if it were not set. An empty token would
+/// be none where one was meant, so it is refused.
+fn without_empty(arg: Arg) -> Arg {
+    let is_empty = |name: &OsStr| std::env::var_os(name).is_some_and(|value| value.is_empty());
+    if arg.get_id() != "sts_token" && arg.get_env().is_some_and(is_empty) {
+        return arg.env(Resettable::Reset);
+    }
+    arg
 }
 
 /// Checks that the lengths of segments rise. A default that does not matter offends nobody.
@@ -294,7 +305,7 @@ fn explain(
         .any(|word| text.contains(word));
     if error.kind() == ErrorKind::ValueValidation
         && !says_what
-        && let Some(help) = known.and_then(clap::Arg::get_help)
+        && let Some(help) = known.and_then(Arg::get_help)
     {
         // A number that is none is refused before anybody looks at its limits.
         text = text.replacen("\n\n", &format!("\n  [{help}]\n\n"), 1);
