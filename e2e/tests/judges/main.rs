@@ -64,18 +64,21 @@ fn sound(from: [usize; 3]) -> Vec<f32> {
         .collect()
 }
 
-/// Clip and recordings, rendered once.
+/// Clip and recordings, rendered once. What is static is never dropped, so they stay below `target`, until
+/// the next run.
 struct Files {
-    directory: tempfile::TempDir,
+    directory: PathBuf,
     clip: PathBuf,
     good: PathBuf,
 }
 
 static FILES: LazyLock<Files> = LazyLock::new(|| {
-    let directory = tempfile::tempdir().unwrap();
-    let clip = directory.path().join("clip.mp4");
+    let directory = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("judges");
+    let _ = std::fs::remove_dir_all(&directory);
+    std::fs::create_dir_all(&directory).unwrap();
+    let clip = directory.join("clip.mp4");
     render(&spec(), &clip).unwrap();
-    let good = directory.path().join("good.mp4");
+    let good = directory.join("good.mp4");
     let numbers: Vec<u32> = (0..spec().frames()).collect();
     render_edited(&spec(), &numbers, sound([0, 1, 2]), &good).unwrap();
     Files {
@@ -86,7 +89,7 @@ static FILES: LazyLock<Files> = LazyLock::new(|| {
 });
 
 fn recording(name: &str, numbers: &[u32], sound: Vec<f32>) -> PathBuf {
-    let path = FILES.directory.path().join(name);
+    let path = FILES.directory.join(name);
     render_edited(&spec(), numbers, sound, &path).unwrap();
     path
 }
@@ -191,7 +194,7 @@ fn run(
     };
     Evidence {
         kind: Kind::Default,
-        directory: FILES.directory.path().to_owned(),
+        directory: FILES.directory.clone(),
         clip: FILES.clip.clone(),
         recording: Ok(recording.to_owned()),
         journal: Journal::parse(&text(&entries)).unwrap(),
@@ -400,7 +403,7 @@ fn pictures_that_are_missing_doubled_or_swapped_are_named_with_their_place() {
 fn coded_frames_of_another_encoding_are_not_the_input() {
     let copy = run(&FILES.clip, |_| (), |_| (), |text| text);
     copy.require_every_coded_frame().unwrap();
-    let larger = FILES.directory.path().join("other.mp4");
+    let larger = FILES.directory.join("other.mp4");
     render(&ClipSpec { gop: 15, ..spec() }, &larger).unwrap();
     let other = run(&larger, |_| (), |_| (), |text| text);
     let error = other.require_every_coded_frame().unwrap_err().to_string();
