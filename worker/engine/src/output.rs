@@ -186,7 +186,11 @@ impl OutputLife {
     pub fn poll_timeout(&self) -> Option<At> {
         let link = match self.link {
             OutputLink::Connecting { until } | OutputLink::Waiting { until } => Some(until),
-            OutputLink::Open { since } => self.away.map(|_| since + PROOF),
+            // Without a keyframe nothing has resumed, and nothing is over.
+            OutputLink::Open { since } => {
+                let away = self.away.filter(|away| away.resumes.is_some());
+                away.map(|_| since + PROOF)
+            }
             OutputLink::Idle | OutputLink::Closed => None,
         };
         let ending = match self.ending {
@@ -210,6 +214,11 @@ impl OutputLife {
     /// Whether the mixer has given its last.
     pub fn is_flushed(&self) -> bool {
         self.ending == Ending::Flushed
+    }
+
+    /// Whether the sink has seen the end, and only its last bytes are on their way.
+    pub fn is_settling(&self) -> bool {
+        matches!(self.ending, Ending::Settling { .. })
     }
 
     /// Which connection is the newest.
@@ -274,10 +283,14 @@ impl OutputLife {
         if connection != self.connection || !waits {
             return;
         }
+        if self.is_settling() {
+            // The sink has said goodbye, and some servers hang up upon it.
+            return;
+        }
         reason.clone_into(&mut self.last_reason);
         let handed_over = matches!(
             self.ending,
-            Ending::Lingering { .. } | Ending::Closing { .. } | Ending::Settling { .. }
+            Ending::Lingering { .. } | Ending::Closing { .. }
         );
         let deadline = if handed_over {
             None
@@ -425,7 +438,7 @@ impl OutputLife {
 
     /// The last bytes are gone.
     pub fn settled(&mut self) {
-        if matches!(self.ending, Ending::Settling { .. }) {
+        if self.is_settling() {
             self.link = OutputLink::Closed;
             self.ending = Ending::Finished;
         }

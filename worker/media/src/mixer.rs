@@ -3,8 +3,9 @@
 //! A thread of its own, fed in batch order. How dubbed and original audio meet is arithmetic of
 //! its own: [`Splicer`] where the dub replaces the original, [`VoiceOver`] where it lies above it.
 
-use std::sync::mpsc::{self, SyncSender};
-use std::time::Duration;
+use std::collections::VecDeque;
+use std::sync::mpsc::{self, SyncSender, TrySendError};
+use std::time::{Duration, Instant};
 
 use dub_engine::{
     AvSync, AvSyncConfig, DubFit, DubFitConfig, DubLoudness, Event, Loudness, LoudnessGuard, Pts,
@@ -107,13 +108,19 @@ enum Task {
     Finish,
 }
 
-/// The mixer's thread.
+/// The mixer's thread, and what waits for it.
 pub struct Mixer {
     tasks: SyncSender<Task>,
+    /// When a service that was silent is given up, minutes of short segments are decided at once.
+    waiting: VecDeque<Task>,
+    /// Since when the thread has taken nothing.
+    full_since: Option<Instant>,
 }
 
-/// Segments that may wait: more than the playout ever buffers.
-const QUEUE: usize = 64;
+/// Segments in the thread's own queue.
+const QUEUE: usize = 8;
+/// A segment is mixed in a fraction of a second; a thread that takes nothing for so long is stuck.
+const STUCK: Duration = Duration::from_mins(1);
 
 impl Mixer {
     /// Starts the thread, and the encoder in it; each segment is answered by its begin and its end on
@@ -157,24 +164,48 @@ impl Mixer {
                 place: PLACE,
                 reason: error.to_string(),
             })?;
-        Ok(Self { tasks })
+        Ok(Self {
+            tasks,
+            waiting: VecDeque::new(),
+            full_since: None,
+        })
     }
 
     /// Hands over a segment; fails if the thread is stuck or gone.
-    pub fn mix(&self, job: MixJob) -> Result<(), MediaError> {
-        self.ask(Task::Mix(Box::new(job)))
+    pub fn mix(&mut self, job: MixJob) -> Result<(), MediaError> {
+        self.waiting.push_back(Task::Mix(Box::new(job)));
+        self.go_on()
     }
 
     /// Nothing follows: what is held back comes out.
-    pub fn finish(&self) -> Result<(), MediaError> {
-        self.ask(Task::Finish)
+    pub fn finish(&mut self) -> Result<(), MediaError> {
+        self.waiting.push_back(Task::Finish);
+        self.go_on()
     }
 
-    fn ask(&self, task: Task) -> Result<(), MediaError> {
-        self.tasks.try_send(task).map_err(|_| MediaError::Behind {
-            place: PLACE,
-            waiting: QUEUE,
-        })
+    /// Hands over what waits, as far as the thread takes it; to be called after each result.
+    pub fn go_on(&mut self) -> Result<(), MediaError> {
+        while let Some(task) = self.waiting.pop_front() {
+            let refused = match self.tasks.try_send(task) {
+                Ok(()) => {
+                    self.full_since = None;
+                    continue;
+                }
+                Err(refused) => refused,
+            };
+            let is_gone = matches!(refused, TrySendError::Disconnected(_));
+            let (TrySendError::Full(task) | TrySendError::Disconnected(task)) = refused;
+            self.waiting.push_front(task);
+            let since = *self.full_since.get_or_insert_with(Instant::now);
+            if is_gone || since.elapsed() > STUCK {
+                return Err(MediaError::Behind {
+                    place: PLACE,
+                    waiting: self.waiting.len(),
+                });
+            }
+            break;
+        }
+        Ok(())
     }
 }
 

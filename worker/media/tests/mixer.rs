@@ -11,7 +11,7 @@ mod bench;
 use bench::{Bench, PART, RATE, budget, encode, tone};
 use dub_engine::{DubFitHow, Event, Pts};
 use dub_media::audio::{self, Pcm};
-use dub_media::mixer::MixTrouble;
+use dub_media::mixer::{MixTrouble, Part};
 use dub_media::{AacFrame, fit};
 
 /// Residual after removing the tone, in dB, per block of 20 ms.
@@ -249,6 +249,27 @@ fn a_segment_without_audio_is_silent_and_as_long_as_its_video() {
     }
     frames += bench.finish().frames.len();
     assert!(frames.abs_diff(3 * PART) <= 2, "{frames}");
+}
+
+/// A service that was silent for two minutes is given up for all its segments in one moment.
+#[test]
+fn segments_that_are_decided_at_once_are_mixed_in_turn() {
+    const LENGTH: usize = 10;
+    const SEGMENTS: usize = 200;
+    let mut bench = Bench::new(None);
+    let all = encode(&bench.format, &tone((LENGTH + 2) * 1024, 997.0, 0.5));
+    let job = |batch: usize| {
+        let mut job = bench.job_at(batch, 0, &all[..LENGTH], &all);
+        let length = job.end.since(job.start) * batch as u32;
+        (job.start, job.end) = (job.start + length, job.end + length);
+        job.audio_start = Some(job.start);
+        job
+    };
+    let jobs: Vec<_> = (0..SEGMENTS).map(job).collect();
+    let parts = bench.mix_at_once(jobs.into_iter());
+    let each = (0..SEGMENTS as u64).flat_map(|batch| [Part::Begin(batch), Part::End(batch)]);
+    let wanted: Vec<_> = each.chain([Part::Last]).collect();
+    assert_eq!(parts, wanted);
 }
 
 #[test]

@@ -4,6 +4,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use dub_engine::timeline::DropReason;
 use dub_engine::{
     Admission, At, AvSyncConfig, CopyGrid, Event, HandedOver, Leaving, OutputLife, OutputOrder,
     Pair, Playout, PlayoutConfig, Pts, Segment, Track,
@@ -174,7 +175,7 @@ impl Publisher {
         dubbed: Option<Pcm>,
         observer: &Observer,
     ) -> Result<(), WorkerError> {
-        if let Some(mixer) = &self.mixer {
+        if let Some(mixer) = &mut self.mixer {
             let keep = self.config.segment_root.is_some();
             if let Some(job) = self.segments.decided(at, batch, dubbed, keep) {
                 mixer.mix(job)?;
@@ -183,7 +184,10 @@ impl Publisher {
         }
         let mut delta = 0_i64;
         for frame in self.segments.copied(at, batch).unwrap_or_default() {
-            let place = self.copy_grid.place(frame.pts, frame.duration);
+            let Some(place) = self.copy_grid.place(frame.pts, frame.duration) else {
+                observer.dropped(DropReason::Late, 1);
+                continue;
+            };
             let off = place.offset_from(frame.pts);
             if off.abs() > delta.abs() {
                 delta = off;
@@ -203,6 +207,9 @@ impl Publisher {
     ) -> Result<Option<(u64, Vec<u8>)>, WorkerError> {
         for event in &mixed.events {
             observer.event(event);
+        }
+        if let Some(mixer) = &mut self.mixer {
+            mixer.go_on()?;
         }
         let dubbed = mixed.is_dubbed();
         let batch = match mixed.part {
@@ -379,7 +386,7 @@ impl Publisher {
                         self.kept.clear();
                     }
                 }
-                OutputOrder::Flush => match &self.mixer {
+                OutputOrder::Flush => match &mut self.mixer {
                     Some(mixer) => mixer.finish()?,
                     None => self.life.flushed(),
                 },
@@ -461,6 +468,7 @@ impl Publisher {
             return; // A connection that was given up has last words.
         }
         match fact {
+            EgressFact::Failed(_) if self.life.is_settling() => {}
             EgressFact::Failed(error) => {
                 observer.fact(&Fact::BusError {
                     kind: error.kind,

@@ -90,6 +90,27 @@ fn from_the_first_pair_to_the_last_byte() {
 }
 
 #[test]
+fn a_server_that_hangs_up_upon_the_goodbye_has_everything() {
+    for (said_goodbye, told) in [(true, "Look"), (false, "Fail(\"closed\")")] {
+        let mut life = working(0);
+        life.input_over();
+        life.flushed();
+        life.emptied(at(200));
+        life.handle_timeout(at(500));
+        assert_eq!(orders(&mut life), ["Flush", "Finish"]);
+        if said_goodbye {
+            life.finished(at(510), 1);
+        }
+        life.failed(at(515), 1, false, "closed");
+        life.handle_timeout(at(560));
+        assert_eq!(orders(&mut life), [told]);
+        life.settled();
+        assert!(life.is_finished());
+        assert_eq!(life.poll_timeout(), None);
+    }
+}
+
+#[test]
 fn without_a_pair_there_is_nothing_to_close() {
     let mut life = OutputLife::new(Duration::ZERO);
     life.input_over();
@@ -283,6 +304,27 @@ fn accepting_alone_is_no_recovery() {
     }
     assert!(now <= 30_100, "given up at {now}");
     assert!(connections <= 11, "{connections} connections in 10 s");
+}
+
+/// Encoders make groups of ten seconds and more; a deadline in the past would be a busy loop until then.
+#[test]
+fn until_the_next_keyframe_nothing_is_due() {
+    let mut life = working(60);
+    life.failed(at(10_000), 1, false, "closed");
+    life.handle_timeout(at(10_000));
+    life.accepted(at(10_100), 2);
+    orders(&mut life);
+    for now in (10_500..20_000).step_by(500) {
+        life.leaves(at(now), video(false, now as i64));
+        assert_eq!(life.poll_timeout(), None, "{now}");
+    }
+    life.leaves(at(20_000), video(true, 20_000));
+    assert_eq!(
+        orders(&mut life),
+        ["output_reconnected away_ms=10000 skipped_video=19 skipped_audio=0"]
+    );
+    assert!(run(&mut life, 20_500, 30_000).is_empty());
+    assert_eq!(life.poll_timeout(), None);
 }
 
 #[test]

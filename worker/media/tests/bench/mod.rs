@@ -109,6 +109,20 @@ impl Bench {
         mixed
     }
 
+    /// All at once, and what comes of them in turn.
+    pub fn mix_at_once(&mut self, jobs: impl Iterator<Item = MixJob>) -> Vec<Part> {
+        for job in jobs {
+            self.mixer.mix(job).unwrap();
+        }
+        self.mixer.finish().unwrap();
+        let mut parts = Vec::new();
+        while parts.last() != Some(&Part::Last) {
+            parts.push(self.next().part);
+            self.mixer.go_on().unwrap();
+        }
+        parts
+    }
+
     fn next(&mut self) -> Mixed {
         self.results.blocking_recv().unwrap()
     }
