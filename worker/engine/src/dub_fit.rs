@@ -256,6 +256,17 @@ impl DubFit {
                 if whole + allowed < want {
                     return Err(self.misfit(frames, want, MisfitRule::Tolerance));
                 }
+                if rest > want && begin > carry {
+                    // Speech would be cut off behind while silence is kept in front.
+                    let take = speech.min(want.saturating_sub(carry));
+                    return Ok(Placement {
+                        how: DubFitHow::Trimmed,
+                        at: (want - take).max(carry),
+                        from: head,
+                        take,
+                        frames: take,
+                    });
+                }
                 let take = (frames - lead).min(want.saturating_sub(carry));
                 return Ok(untouched(carry, lead, take, frames - lead, want));
             }

@@ -31,6 +31,7 @@ mod socket_queue;
 pub mod splice;
 pub mod tempo;
 mod url;
+mod wav;
 
 use std::sync::Arc;
 

@@ -15,7 +15,7 @@ const PERIOD: Duration = Duration::from_millis(5);
 /// The longest sleep charged at once: whoever asks waits no longer, so what is more is the machine's.
 const LONGEST: Duration = Duration::from_millis(40);
 /// However late the machine is, after this many times its budget a decoder is given up.
-const PATIENCE: u32 = 4;
+pub(crate) const PATIENCE: u32 = 4;
 
 /// The thread that decodes, once it runs.
 pub(crate) type Thread = Arc<OnceLock<Running>>;

@@ -212,6 +212,26 @@ fn silence_at_the_ends_gives_way_first_and_speech_starts_where_it_did() {
 }
 
 #[test]
+fn no_speech_is_cut_while_silence_is_kept_in_front_of_it() {
+    for (mode, length, head, at, from, take) in [
+        (DubFitMode::Refuse, 1.08, 0.08, 0, 80, 1000),
+        (DubFitMode::Refuse, 1.08, 0.2, 120, 200, 880),
+        (DubFitMode::Refuse, 1.09, 0.05, 0, 50, 1000),
+        (DubFitMode::Stretch, 1.02, 0.1, 80, 100, 920),
+        (DubFitMode::Stretch, 1.03, 0.01, 0, 10, 1000),
+    ] {
+        let placed = place(&mut fit(mode, 0), answer(length, head, 0.0)).unwrap();
+        assert_eq!(
+            [placed.at, placed.from, placed.take, placed.frames]
+                .map(|samples| samples * 1_000 / SLOT),
+            [at, from, take, take],
+            "{length} {head}"
+        );
+        assert_eq!(placed.how, DubFitHow::Trimmed);
+    }
+}
+
+#[test]
 fn what_runs_on_delays_the_next_only_as_far_as_it_must() {
     let long = answer(1.6, 0.0, 0.0);
     for (next, expected) in [
