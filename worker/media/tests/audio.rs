@@ -134,6 +134,27 @@ fn a_wav_that_does_not_know_its_length_is_heard_whole() {
     }
 }
 
+/// A template's bytes a second and a frame, and a label that says raw samples.
+#[test]
+fn a_wav_whose_header_is_wrong_about_itself_is_heard_all_the_same() {
+    gst_init();
+    let (format, sound) = (format(), melody(PART));
+    let good = answer(&sound, Codec::Wav, 48_000, 1);
+    let decoded = |wav: Vec<u8>, name| {
+        audio::decode(wav, label(name), &format, PART, budget()).map(|pcm| pcm.samples)
+    };
+    let wanted = decoded(good.clone(), "wav").unwrap();
+    for (second, frame) in [(0, 0), (u32::MAX, 2), (192_000, 4), (48_000, 1)] {
+        let mut wav = good.clone();
+        wav[28..32].copy_from_slice(&second.to_le_bytes());
+        wav[32..34].copy_from_slice(&u16::to_le_bytes(frame));
+        for name in ["wav", "pcm_s16le"] {
+            let got = decoded(wav.clone(), name);
+            assert!(got.as_ref() == Ok(&wanted), "{second} {frame} {name}");
+        }
+    }
+}
+
 #[test]
 fn every_usual_kind_of_answer_is_decoded_and_sits_in_place() {
     let format = format();
