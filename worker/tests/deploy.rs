@@ -154,42 +154,105 @@ fn nomads_file_is_read_and_its_command_drains_and_waits_for_a_person() {
     let text = read("nomad/dub-worker.nomad.hcl");
     let (_, script) = text.split_once("<<-EOF\n").unwrap();
     let (script, _) = script.split_once("EOF\n").unwrap();
-    let dir = tempfile::tempdir().unwrap();
-    let fake = dir.path().join("worker");
-    let installed = script
-        .split_whitespace()
-        .find(|word| word.ends_with("/worker"))
-        .unwrap();
-    let script = script.replace(installed, fake.to_str().unwrap());
-    let run = |body: &str| {
-        program(&fake, body);
-        timeout(Command::new("sh").args(["-c", &script]), 1, To::One)
-    };
+    let shell = Shell::of(script);
     for code in [0, 10, 12, 13] {
-        assert_eq!(run(&format!("exit {code}")), code);
+        assert_eq!(shell.run(&format!("exit {code}"), 1).0, code);
     }
     for code in [2, 11, 14] {
-        assert_eq!(
-            run(&format!("exit {code}")),
-            124,
-            "{code} waits for a person"
-        );
+        let (code_then, _) = shell.run(&format!("exit {code}"), 1);
+        assert_eq!(code_then, 124, "{code} waits for a person");
     }
-    program(&fake, DRAINS);
-    let ended = stopped(Command::new("sh").args(["-c", &script]), &fake, To::One, 1);
-    assert_eq!(ended, (Some(0), "drained\n".to_owned()));
+    assert_eq!(shell.stopped(), (Some(0), "drained\n".to_owned()));
 
     // Whenever the signal comes, it is the end: behind a line of the script while the worker runs, and later.
-    let behind = |text: &str| script.find(text).unwrap() + text.len();
     for (body, told) in [
         ("exec sleep 60", ["TERM\n", "/worker &\n"]),
         ("sleep 0.1; exit 2", ["; done\n", "sleep infinity & "]),
     ] {
-        program(&fake, body);
         for text in told {
-            let code = timeout(&told_at(&script, behind(text)), 5, To::One);
+            let code = shell.told(body, text);
             assert!([2, 143].contains(&code), "{code} when told behind {text}");
         }
+    }
+}
+
+/// What a pod runs: tried again inside it, or told to Kubernetes, and the drain of a node is no end of the Job.
+#[test]
+fn a_pod_goes_on_until_it_is_told_and_never_completes_its_job() {
+    let text = read("kubernetes/dub-worker.yaml");
+    let (_, script) = text.split_once("- |\n").unwrap();
+    let lines = script.lines().map_while(|line| line.strip_prefix("              "));
+    let shell = Shell::of(&lines.collect::<Vec<_>>().join("\n"));
+    for code in [0, 10, 12, 13] {
+        let (ended, tries) = shell.run(&format!("exit {code}"), 2);
+        assert!(ended == 124 && tries >= 2, "{code}: {ended} after {tries}");
+    }
+    for code in [1, 2, 11, 14, 139] {
+        assert_eq!(shell.run(&format!("exit {code}"), 2), (code, 1));
+    }
+    assert_eq!(shell.stopped(), (Some(143), "drained\n".to_owned()));
+    for (body, told) in [
+        (
+            "exec sleep 60",
+            ["TERM\n", "/worker &\n", "pid=$!\n", "|| tell\n"].as_slice(),
+        ),
+        (
+            "exit 10",
+            &["code=$?\n", "; done\n", "pid=\n", "[ \"$stop\" ] || { ", "sleep 0.2 & "],
+        ),
+    ] {
+        for text in told {
+            assert_eq!(shell.told(body, text), 143, "told behind {text:?}");
+        }
+    }
+}
+
+/// A shell script that runs a worker, with one that does as the test says, and shorter waits.
+struct Shell {
+    dir: tempfile::TempDir,
+    script: String,
+}
+
+impl Shell {
+    fn of(script: &str) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let fake = dir.path().join("worker").display().to_string();
+        let script = script.replace("/usr/local/bin/worker", &fake);
+        let script = script.replace("sleep 5", "sleep 0.2");
+        Self { dir, script }
+    }
+
+    fn fake(&self) -> PathBuf {
+        self.dir.path().join("worker")
+    }
+
+    fn command(script: &str) -> Command {
+        let mut command = Command::new("sh");
+        command.args(["-c", script]);
+        command
+    }
+
+    /// For so many seconds at most, with a worker that does this: the exit code, and how often it was started.
+    fn run(&self, body: &str, seconds: u32) -> (i32, usize) {
+        let tried = self.dir.path().join("tried");
+        let _ = fs::remove_file(&tried);
+        let note = format!("echo >> {}", tried.display());
+        program(&self.fake(), &format!("{note}\n{body}"));
+        let code = timeout(&Self::command(&self.script), seconds, To::One);
+        (code, fs::read_to_string(&tried).unwrap().len())
+    }
+
+    /// Told once, while its worker runs.
+    fn stopped(&self) -> (Option<i32>, String) {
+        program(&self.fake(), DRAINS);
+        stopped(&mut Self::command(&self.script), &self.fake(), To::One, 1)
+    }
+
+    /// The exit code when it is told behind `text`, 124 if that is lost.
+    fn told(&self, body: &str, text: &str) -> i32 {
+        program(&self.fake(), body);
+        let place = self.script.find(text).expect(text) + text.len();
+        timeout(&told_at(&self.script, place), 5, To::One)
     }
 }
 
@@ -313,7 +376,7 @@ fn stopped(script: &mut Command, fake: &Path, to: To, signals: u32) -> (Option<i
 }
 
 /// Runs a command for so many seconds at most, then sends SIGTERM: its exit code, 124 if that was needed.
-fn timeout(command: &Command, seconds: u64, to: To) -> i32 {
+fn timeout(command: &Command, seconds: u32, to: To) -> i32 {
     let mut limited = Command::new("timeout");
     if to == To::One {
         limited.arg("--foreground");
