@@ -1,9 +1,12 @@
-# One job a stream: nomad job run -var stream=news dub-worker.nomad.hcl
+# One job a stream: nomad job run -var stream=news dub-worker.nomad.hcl. The URL with the stream key is the Nomad variable
+# nomad/jobs/dub-news. A drain may take a minute, which a client allows only with `client { max_kill_timeout = "60s" }`: 30 s otherwise.
 variable "stream" {
   type = string
 }
 
 job "dub-worker" {
+  # Without it the label above is the job's ID, and the second stream would take the place of the first.
+  id   = "dub-${var.stream}"
   name = "dub-${var.stream}"
   type = "service"
 
@@ -14,8 +17,9 @@ job "dub-worker" {
     network {
       port "metrics" {}
     }
+    # A worker ends once in 5 s at most: never too often.
     restart {
-      attempts = 10
+      attempts = 100
       interval = "5m"
       delay    = "5s"
       mode     = "delay"
@@ -35,7 +39,7 @@ job "dub-worker" {
           /usr/local/bin/worker &
           wait $!; code=$?
           while kill -0 $! 2>/dev/null; do wait $!; code=$?; done
-          case $code in 2 | 11 | 14) [ "$stop" ] || { sleep infinity & wait $!; } ;; esac
+          case $code in 2 | 11 | 14) while [ -z "$stop" ]; do sleep 5 & wait $!; done ;; esac
           exit $code
         EOF
         ]

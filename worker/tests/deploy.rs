@@ -146,8 +146,16 @@ fn nomads_file_is_read_and_its_command_drains_and_waits_for_a_person() {
         // What it says on standard error comes behind it.
         let mut values = serde_json::Deserializer::from_str(&said).into_iter();
         let job: serde_json::Value = values.next().expect("a job").unwrap();
-        let task = job["job"][0].pointer("/\"dub-worker\"/group/0/\"worker\"/task/0/\"worker\"");
-        let task = task.unwrap_or_else(|| panic!("there is no task in {job}"));
+        let job = &job["job"][0]["\"dub-worker\""];
+        // Another stream is another job, and reads its own variable.
+        let id = "dub-${var.stream}";
+        assert_eq!(job["id"], format!("\"{id}\""));
+        let group = &job["group"][0]["\"worker\""];
+        // A worker that is refused at once ends every 5 s.
+        assert!(group["restart"][0]["attempts"].as_u64() > Some(60), "{group}");
+        let task = &group["task"][0]["\"worker\""];
+        let data = task["template"][0]["data"].as_str().unwrap_or_default();
+        assert!(data.contains(&format!("nomad/jobs/{id}\\\"")), "{data}");
         assert_eq!(task["kill_signal"], "\"SIGTERM\"");
     }
 
@@ -166,8 +174,8 @@ fn nomads_file_is_read_and_its_command_drains_and_waits_for_a_person() {
 
     // Whenever the signal comes, it is the end: behind a line of the script while the worker runs, and later.
     for (body, told) in [
-        ("exec sleep 60", ["TERM\n", "/worker &\n"]),
-        ("sleep 0.1; exit 2", ["; done\n", "sleep infinity & "]),
+        ("exec sleep 60", ["TERM\n", "/worker &\n"].as_slice()),
+        ("exit 2", &["; done\n", "\"$stop\" ]; do ", "sleep 0.2 & "]),
     ] {
         for text in told {
             let code = shell.told(body, text);
