@@ -170,7 +170,7 @@ fn nomads_file_is_read_and_its_command_drains_and_waits_for_a_person() {
         let (code_then, _) = shell.run(&format!("exit {code}"), 1);
         assert_eq!(code_then, 124, "{code} waits for a person");
     }
-    assert_eq!(shell.stopped(), (Some(0), "drained\n".to_owned()));
+    assert_eq!(shell.stopped(To::One, 1), (Some(0), "drained\n".to_owned()));
 
     // Whenever the signal comes, it is the end: behind a line of the script while the worker runs, and later.
     for (body, told) in [
@@ -198,7 +198,7 @@ fn a_pod_goes_on_until_it_is_told_and_never_completes_its_job() {
     for code in [1, 2, 11, 14, 139] {
         assert_eq!(shell.run(&format!("exit {code}"), 2), (code, 1));
     }
-    assert_eq!(shell.stopped(), (Some(143), "drained\n".to_owned()));
+    assert_eq!(shell.stopped(To::One, 1), (Some(143), "drained\n".to_owned()));
     for (body, told) in [
         (
             "exec sleep 60",
@@ -250,10 +250,11 @@ impl Shell {
         (code, fs::read_to_string(&tried).unwrap().len())
     }
 
-    /// Told once, while its worker runs.
-    fn stopped(&self) -> (Option<i32>, String) {
+    /// Told to stop while its worker runs.
+    fn stopped(&self, to: To, signals: u32) -> (Option<i32>, String) {
         program(&self.fake(), DRAINS);
-        stopped(&mut Self::command(&self.script), &self.fake(), To::One, 1)
+        let mut command = Self::command(&self.script);
+        stopped(&mut command, &self.fake(), to, signals)
     }
 
     /// The exit code when it is told behind `text`, 124 if that is lost.
@@ -274,7 +275,7 @@ fn told_at(script: &str, at: usize) -> Command {
 
 #[test]
 fn every_place_treats_exit_codes_the_same() {
-    use worker::exit::{INPUT, OUTPUT, STS_GONE, STS_REFUSED, UNSUITABLE_INPUT, USAGE};
+    use worker::exit::{INPUT, OK, OUTPUT, STS_GONE, STS_REFUSED, UNSUITABLE_INPUT, USAGE};
     let again = [INPUT, OUTPUT, STS_GONE];
     let person = [USAGE, UNSUITABLE_INPUT, STS_REFUSED];
     let list = |codes: [u8; 3], between: &str| codes.map(|code| code.to_string()).join(between);
@@ -282,6 +283,28 @@ fn every_place_treats_exit_codes_the_same() {
         (
             "systemd/dub-worker@.service",
             format!("RestartPreventExitStatus={}\n", list(person, " ")),
+        ),
+        // No publisher for a while ends with 0, and a permanent stream comes back all the same.
+        (
+            "systemd/dub-worker@.service",
+            "Restart=always\n".to_owned(),
+        ),
+        // Its publisher starts it again.
+        (
+            "mediamtx/dub-worker-on-ready",
+            format!("{OK}) exit {OK} ;;"),
+        ),
+        (
+            "nomad/dub-worker.nomad.hcl",
+            "type = \"service\"\n".to_owned(),
+        ),
+        (
+            "kubernetes/dub-worker.yaml",
+            format!("{OK} | {}) [", list(again, " | ")),
+        ),
+        (
+            "slurm/dub-worker.sbatch",
+            format!("[ \"$code\" = {OK} ] || exit"),
         ),
         (
             "mediamtx/dub-worker-on-ready",
@@ -440,4 +463,34 @@ fn the_mediamtx_script_tries_again_only_what_may_recover() {
         124,
         "waits for its next try until it is stopped"
     );
+}
+
+/// Slurm signals the shell alone (`scancel --batch`) or all processes of the job.
+#[test]
+fn a_job_of_slurm_waits_for_its_publisher_and_drains_once_whoever_is_told() {
+    let shell = Shell::of(&read("slurm/dub-worker.sbatch"));
+    for (code, tries) in [(1, 1), (2, 1), (10, 1), (14, 1)] {
+        assert_eq!(shell.run(&format!("exit {code}"), 2), (code, tries));
+    }
+    let (ended, tries) = shell.run("exit 0", 2);
+    assert!(ended == 124 && tries >= 2, "{ended} after {tries}");
+    for (to, signals) in [(To::One, 1), (To::One, 2), (To::Group, 1)] {
+        let ended = shell.stopped(to, signals);
+        let drained = (Some(0), "drained\n".to_owned());
+        assert_eq!(ended, drained, "{to:?}, {signals}");
+    }
+    for (body, told) in [
+        (
+            "exec sleep 60",
+            ["TERM\n", "stop\" ]; do\n", "toml\" &\n", "pid=$!\n"].as_slice(),
+        ),
+        (
+            "exit 0",
+            &["code=$?\n", "; done\n", "|| exit 0\n", "sleep 0.2 & "],
+        ),
+    ] {
+        for text in told {
+            assert_eq!(shell.told(body, text), 0, "told behind {text:?}");
+        }
+    }
 }

@@ -234,7 +234,7 @@ impl Fleet {
     pub fn lose(&self, node: &str, streams: bool) -> Result<Vec<i32>> {
         let jobs = self.workers(node)?;
         let keepers = jobs.iter().filter_map(|pid| parent(*pid));
-        let mut doomed: Vec<_> = keepers.collect();
+        let mut doomed: Vec<_> = keepers.filter(|pid| !jobs.contains(pid)).collect();
         if streams {
             doomed.extend(&jobs);
         }
