@@ -252,7 +252,8 @@ impl Shell {
 
     /// Told to stop while its worker runs.
     fn stopped(&self, to: To, signals: u32) -> (Option<i32>, String) {
-        program(&self.fake(), DRAINS);
+        // Longer than the script takes to pass a signal on.
+        program(&self.fake(), &DRAINS.replace("sleep 0.4", "sleep 2"));
         let mut command = Self::command(&self.script);
         stopped(&mut command, &self.fake(), to, signals)
     }
@@ -347,6 +348,57 @@ fn systemd_accepts_its_unit_and_finds_it_hardened() {
         let hardened = ["security", "--offline=true", "--threshold=20", path];
         accepts("systemd-analyze", &hardened, false);
     }
+}
+
+/// The unit's directives.
+fn directives() -> Vec<(String, String)> {
+    let unit = read("systemd/dub-worker@.service");
+    let lines = unit.lines().filter(|line| !line.starts_with('#'));
+    let pairs = lines.filter_map(|line| line.split_once('='));
+    pairs.map(|(name, value)| (name.into(), value.into())).collect()
+}
+
+/// A server that refuses for an hour is no reason to give up.
+#[test]
+fn systemd_starts_a_worker_again_however_often() {
+    let limit = ("StartLimitIntervalSec".to_owned(), "0".to_owned());
+    assert!(directives().contains(&limit));
+}
+
+/// `process_start_time_seconds` comes from `/proc/stat`.
+#[test]
+fn systemd_leaves_the_worker_what_it_tells_of_itself() {
+    let subset = directives().into_iter().find(|it| it.0 == "ProcSubset");
+    assert!(subset.is_none_or(|it| it.1 == "all"));
+}
+
+/// With the default address the second stream of a host would answer under the first one's.
+#[test]
+fn each_stream_of_a_host_has_a_metrics_address_of_its_own_or_does_not_start() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = dir.path().join("news.toml");
+    fs::write(&config, "stream-id = 'news'\n").unwrap();
+    let unit = directives();
+    let (_, start) = unit.iter().find(|it| it.0 == "ExecStart").unwrap();
+    let variable = "${WORKER_METRICS_ADDR}";
+    let arguments = start.split(' ').skip(1).map(|word| match word {
+        // What systemd makes of a variable that nobody set.
+        word if word == variable => "",
+        "/etc/dub-worker/%i.toml" => config.to_str().unwrap(),
+        word => word,
+    });
+    let mut worker = Command::new(env!("CARGO_BIN_EXE_worker"));
+    let refused = worker.args(arguments).output().unwrap();
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert_eq!(refused.status.code(), Some(2), "{said}");
+    assert!(said.contains("--metrics-addr"), "{said}");
+
+    let scraped = read("prometheus/prometheus.yml");
+    let targets: BTreeSet<_> = scraped
+        .split('"')
+        .filter(|word| word.starts_with("127.0.0.1:"))
+        .collect();
+    assert!(targets.len() >= 2, "{targets:?}");
 }
 
 /// Makes a program of a shell script, by a process of its own: a file that this one has open for writing is
