@@ -63,6 +63,11 @@ impl StsClient {
         self.init = init;
     }
 
+    /// What later `init`s ask for.
+    pub fn asks(&self) -> &InitParams {
+        &self.init
+    }
+
     /// Starts attempt `link`. One that is still there is ended first.
     pub fn connect(&mut self, link: LinkId) {
         // Reap what has ended.

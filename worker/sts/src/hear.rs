@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use dub_engine::{AckStatus, BackpressureAction, LinkId, Outcome, ProtocolErrorKind, SessionFact};
 use sts_protocol::heard::{self, BrokenRule, Fact};
-use sts_protocol::{BackpressureAction as Asked, StsAckStatus};
+use sts_protocol::{BackpressureAction as Asked, ErrorCode, StsAckStatus};
 
 use super::config::StsClientConfig;
 use super::fact::StsFact;
@@ -34,14 +34,15 @@ pub(crate) fn event(
     facts.into_iter().map(move |fact| told(link, fact, config))
 }
 
-/// A service may quote a secret back at us, so its words are looked through.
+/// A service may quote a secret back at us, so its words are looked through, ids, codes and formats too: what
+/// is unknown is logged.
 pub(crate) fn told(link: LinkId, fact: Fact, config: &StsClientConfig) -> StsFact {
     let mut audio = None;
     let input = match fact {
         Fact::Ready { max_inflight, .. } => SessionFact::Ready { link, max_inflight },
         Fact::Acked { id, status } => SessionFact::Acked {
             link,
-            id,
+            id: config.redact(&id),
             status: match status {
                 StsAckStatus::Queued => AckStatus::Queued,
                 StsAckStatus::Processing => AckStatus::Processing,
@@ -53,11 +54,12 @@ pub(crate) fn told(link: LinkId, fact: Fact, config: &StsClientConfig) -> StsFac
             outcome,
         } => SessionFact::Processed {
             link,
-            id,
+            id: config.redact(&id),
             sequence,
             outcome: match outcome {
-                heard::Outcome::Audio(bytes) => {
-                    audio = Some(Ok(bytes));
+                heard::Outcome::Audio(mut answer) => {
+                    answer.format = config.redact(&answer.format);
+                    audio = Some(Ok(answer));
                     Outcome::Audio
                 }
                 heard::Outcome::BadAudio { reason } => {
@@ -69,7 +71,7 @@ pub(crate) fn told(link: LinkId, fact: Fact, config: &StsClientConfig) -> StsFac
                     message,
                     retryable,
                 } => Outcome::Failed {
-                    code,
+                    code: shown(code, config),
                     retryable,
                     message: config.redact(&message),
                 },
@@ -92,10 +94,10 @@ pub(crate) fn told(link: LinkId, fact: Fact, config: &StsClientConfig) -> StsFac
             message,
         } => SessionFact::StsError {
             link,
-            code,
+            code: shown(code, config),
             retryable,
             fatal,
-            id,
+            id: id.map(|id| config.redact(&id)),
             message: config.redact(&message),
         },
         Fact::Complete { .. } => SessionFact::StreamComplete { link },
@@ -114,4 +116,46 @@ pub(crate) fn told(link: LinkId, fact: Fact, config: &StsClientConfig) -> StsFac
         },
     };
     StsFact { input, audio }
+}
+
+/// A code without secrets. The protocol's own are none, whatever a secret is called: they decide.
+fn shown(code: String, config: &StsClientConfig) -> String {
+    if ErrorCode::KNOWN.iter().any(|known| known.as_str() == code) {
+        code
+    } else {
+        config.redact(&code)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Secret;
+
+    /// No answer quotes anything there today; it is looked through all the same.
+    #[test]
+    fn why_there_is_no_audio_is_told_without_secrets() {
+        let mut config = StsClientConfig::new("http://h", "s", "w");
+        config.token = Some(Secret::new("s3cret-t0ken"));
+        let outcome = heard::Outcome::BadAudio {
+            reason: "what is s3cret-t0ken?".to_owned(),
+        };
+        let (id, sequence) = (String::new(), None);
+        let processed = Fact::Processed {
+            id,
+            sequence,
+            outcome,
+        };
+        let reason = told(1, processed, &config).audio;
+        assert_eq!(reason, Some(Err("what is [redacted]?".to_owned())));
+    }
+
+    /// What follows from them depends on their words.
+    #[test]
+    fn the_protocols_own_codes_are_no_secrets() {
+        let config = StsClientConfig::new("http://h/?mode=TIMEOUT&key=ODDS", "s", "w");
+        for (code, expected) in [("TIMEOUT", "TIMEOUT"), ("ODDS", "[redacted]")] {
+            assert_eq!(shown(code.to_owned(), &config), expected);
+        }
+    }
 }

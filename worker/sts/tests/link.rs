@@ -8,6 +8,8 @@ use dub_engine::{AckStatus, Outcome, SessionFact};
 use serde_json::{Value, json};
 use sts_client::{InitParams, Secret, StsClient, StsClientConfig, StsConfigError};
 use support::{Peer, STREAM, WORKER, Worker, config, fragment, listen};
+use tokio_tungstenite::tungstenite::protocol::CloseFrame;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 
 /// Takes the only value that no test can know.
 fn without_time(mut payload: Value) -> Value {
@@ -151,6 +153,29 @@ async fn a_stream_from_init_to_complete() {
         .within(Duration::from_millis(600), "the service ended the session");
 }
 
+/// The input is known after the client is made.
+#[tokio::test]
+async fn an_init_asks_for_what_was_set_last() {
+    let (listener, url) = listen().await;
+    let mut worker = Worker::connect(config(&url));
+    let mut peer = Peer::joined(&listener).await;
+    worker.connected(1).await;
+    let init = InitParams {
+        rate: 44_100,
+        channels: 1,
+        ..InitParams::default()
+    };
+    assert_ne!(*worker.client.asks(), init);
+    worker.client.set_init(init.clone());
+    assert_eq!(*worker.client.asks(), init);
+    worker.client.init(1);
+    let asked = peer.received().await.1["config"].take();
+    assert_eq!(
+        (&asked["sample_rate_hz"], &asked["channels"]),
+        (&json!(44_100), &json!(1))
+    );
+}
+
 #[tokio::test]
 async fn orders_keep_their_order() {
     let (listener, url) = listen().await;
@@ -223,8 +248,40 @@ async fn the_token_goes_to_the_service_and_nowhere_else() {
     said.push(format!("{:?}", worker.kind(1).await));
     peer.event(&format!("odd {TOKEN}"), &json!({})).await;
     said.push(format!("{:?}", worker.kind(1).await));
+    for (name, payload) in [
+        (
+            "error",
+            json!({ "code": TOKEN, "fragment_id": TOKEN, "message": "no" }),
+        ),
+        (
+            "fragment:ack",
+            json!({ "fragment_id": TOKEN, "status": "queued" }),
+        ),
+        (
+            "fragment:processed",
+            json!({ "fragment_id": TOKEN, "status": "failed",
+                    "error": { "code": format!("OUT_OF {TOKEN}"), "message": format!("{TOKEN}: quota") } }),
+        ),
+    ] {
+        peer.event(name, &payload).await;
+        said.push(format!("{:?}", worker.kind(1).await));
+    }
+    // What no decoder knows is logged.
+    let audio = json!({ "format": TOKEN, "data_base64": "//E=" });
+    peer.event(
+        "fragment:processed",
+        &json!({ "fragment_id": "f", "status": "success", "dubbed_audio": audio }),
+    )
+    .await;
+    said.push(format!("{:?}", worker.kind(1).await));
+    said.push(format!("{:?}", worker.audio.take().expect("audio")));
+    let frame = CloseFrame {
+        code: CloseCode::Library(4000),
+        reason: format!("{TOKEN} has had its day").into(),
+    };
+    peer.socket.close(Some(frame)).await.expect("close");
+    said.push(format!("{:?}", worker.kind(1).await));
     worker.client.connect(2);
-    said.push(format!("{:?}", worker.fact().await));
     let mut second = Peer::accept(&listener, (25_000, 10_000)).await;
     second
         .raw(format!("44{{\"message\":\"AUTH_FAILED: {TOKEN} is bad\"}}"))
@@ -241,6 +298,8 @@ async fn the_token_goes_to_the_service_and_nowhere_else() {
             "{secret} in {said:?}"
         );
     }
+    let close = "[redacted] has had its day";
+    assert!(said.iter().any(|said| said.contains(close)), "{said:?}");
 }
 
 #[tokio::test]

@@ -40,7 +40,7 @@ pub(super) fn read(o: &mut Object, attachments: &[Bytes]) -> Result<DubbedAudio,
         Some(_) => "",
         None => required(text(&audio, "format")?, "dubbed_audio.format")?,
     };
-    let format = clip(format, 32).to_ascii_lowercase();
+    let format = clip(format, 32);
     let sample_rate = match integer(&audio, "sample_rate_hz")? {
         None => None,
         Some(rate) => Some(
@@ -57,7 +57,8 @@ pub(super) fn read(o: &mut Object, attachments: &[Bytes]) -> Result<DubbedAudio,
         Some(other) => return Err(bad_value("dubbed_audio.channels", &other.to_string())),
     };
     // Raw samples do not say what they are.
-    if format.starts_with("pcm") && (sample_rate.is_none() || channels.is_none()) {
+    let raw = format.to_ascii_lowercase().starts_with("pcm");
+    if raw && (sample_rate.is_none() || channels.is_none()) {
         return Err(missing("dubbed_audio.sample_rate_hz or channels"));
     }
     // Only a label: the real length is measured when it is decoded.

@@ -29,7 +29,7 @@ fn audio_comes_out_as_bytes() {
     assert_eq!(id, ID);
     assert_eq!(
         (audio.format.as_str(), &audio.bytes[..]),
-        ("wav", &b"RIFF"[..])
+        ("WAV", &b"RIFF"[..])
     );
     assert_eq!(
         (audio.sample_rate, audio.channels, audio.duration_ms),
@@ -37,7 +37,7 @@ fn audio_comes_out_as_bytes() {
     );
     assert_eq!(
         format!("{audio:?}"),
-        "DubbedAudio { format: \"wav\", sample_rate: Some(24000), channels: Some(1), \
+        "DubbedAudio { format: \"WAV\", sample_rate: Some(24000), channels: Some(1), \
          duration_ms: Some(6016), bytes: <4 bytes> }"
     );
 }
