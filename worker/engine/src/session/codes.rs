@@ -9,6 +9,9 @@ pub enum Consequence {
     BadConfig,
     /// The server no longer knows our session.
     SessionLost,
+    /// The server counts otherwise than we do. It never counts again what it did not count once, so
+    /// a second one in a row is a session lost. Does not count for the breaker.
+    OutOfStep,
     /// Counts for the breaker.
     Retryable,
     /// Does not count for the breaker.
@@ -24,7 +27,8 @@ pub fn classify(code: &str, retryable: bool) -> Consequence {
         "TIMEOUT" | "MODEL_ERROR" | "GPU_OOM" | "QUEUE_FULL" | "RATE_LIMIT" => {
             Consequence::Retryable
         }
-        "FRAGMENT_TOO_LARGE" | "INVALID_SEQUENCE" => Consequence::Permanent,
+        "INVALID_SEQUENCE" => Consequence::OutOfStep,
+        "FRAGMENT_TOO_LARGE" => Consequence::Permanent,
         _ if retryable => Consequence::Retryable,
         _ => Consequence::Permanent,
     }
@@ -32,8 +36,7 @@ pub fn classify(code: &str, retryable: bool) -> Consequence {
 
 /// Whether the protocol's table knows the code, so that flags sent with it do not matter.
 pub(super) fn is_known(code: &str) -> bool {
-    classify(code, false) != Consequence::Permanent
-        || matches!(code, "FRAGMENT_TOO_LARGE" | "INVALID_SEQUENCE")
+    classify(code, false) != Consequence::Permanent || code == "FRAGMENT_TOO_LARGE"
 }
 
 #[cfg(test)]
@@ -47,7 +50,7 @@ mod tests {
             ("STREAM_NOT_FOUND", true, Consequence::SessionLost),
             ("INVALID_CONFIG", true, Consequence::BadConfig),
             ("FRAGMENT_TOO_LARGE", true, Consequence::Permanent),
-            ("INVALID_SEQUENCE", true, Consequence::Permanent),
+            ("INVALID_SEQUENCE", true, Consequence::OutOfStep),
             ("TIMEOUT", false, Consequence::Retryable),
             ("MODEL_ERROR", false, Consequence::Retryable),
             ("GPU_OOM", false, Consequence::Retryable),

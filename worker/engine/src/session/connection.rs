@@ -145,6 +145,10 @@ impl Session {
                     |id| (ProtocolErrorKind::UnknownFragment, id.to_owned()),
                 );
                 self.complain(kind, &detail);
+                let ours = self.phase == Phase::Active && self.next_sequence > 0 && id.is_none();
+                if severity == Consequence::OutOfStep && ours {
+                    self.fall_out_of_step();
+                }
             }
         }
     }
@@ -188,6 +192,15 @@ impl Session {
             self.unproven = true;
             self.hold = true;
             self.init();
+        }
+    }
+
+    /// One fragment out of sequence may be that fragment's trouble; where the next is too, all will
+    /// be until both sides count from 0 again. A fragment without an answer in between says nothing.
+    pub(super) fn fall_out_of_step(&mut self) {
+        self.out_of_step += 1;
+        if self.out_of_step == 2 {
+            self.lose_session();
         }
     }
 
@@ -344,6 +357,7 @@ impl Session {
         self.inits += 1;
         self.next_sequence = 0;
         self.answered = None;
+        self.out_of_step = 0;
         self.pressure = Backpressure::default();
         self.phase_deadline = Some(self.now + self.config.ready_timeout);
         self.orders

@@ -195,6 +195,7 @@ impl Session {
         let (batch, sent, session) = (fragment.batch, fragment.sequence, fragment.session);
         let rtt = self.now.since(fragment.sent_at);
         self.message_limit.answered(fragment.bytes);
+        self.out_of_step = 0;
         // The id is what counts; a sequence that disagrees is only worth a note.
         if sequence.is_some_and(|told| told != sent) {
             self.complain(
@@ -229,7 +230,9 @@ impl Session {
             let told = self.fragments.settled(id).map(|settled| settled.state);
             let trailing = match told {
                 Some(FragmentState::Failed) => true,
-                Some(FragmentState::Forgotten) => severity == Consequence::SessionLost,
+                Some(FragmentState::Forgotten) => {
+                    matches!(severity, Consequence::SessionLost | Consequence::OutOfStep)
+                }
                 _ => false,
             };
             if !trailing {
@@ -258,8 +261,10 @@ impl Session {
             verdict,
             Some(OriginalReason::Error),
         );
-        if severity == Consequence::SessionLost {
-            self.lose_session();
+        match severity {
+            Consequence::SessionLost => self.lose_session(),
+            Consequence::OutOfStep => self.fall_out_of_step(),
+            _ => self.out_of_step = 0,
         }
     }
 

@@ -27,7 +27,8 @@
 //!   ready is the probe; it is subject to backpressure like any other.
 //! - A segment that waits in vain falls back as `disconnected` without a session, as `backpressure`
 //!   while paused or slowed down, and as `timeout` when the in-flight limit held it.
-//! - Sent fragments whose session is lost (`STREAM_NOT_FOUND`) fall back as `error`.
+//! - Sent fragments whose session is lost (`STREAM_NOT_FOUND`, or `INVALID_SEQUENCE` twice in a row)
+//!   fall back as `error`.
 //! - A new init starts with a free pace and with the limit the server then confirms.
 //! - Returned audio must be checked within `fragment_timeout`, else it counts as bad.
 
@@ -113,8 +114,10 @@ pub struct Session {
     next_sequence: u64,
     /// The highest sequence number that audio came back for since the last init.
     answered: Option<u64>,
+    /// Answers in a row since the last init that a fragment is out of sequence.
+    out_of_step: u32,
     limit: u32,
-    /// The session stems from a `STREAM_NOT_FOUND` and no fragment has come back on it yet.
+    /// The session stems from one that was lost, and no fragment has come back on it yet.
     unproven: bool,
 
     waiting: VecDeque<Waiting>,
@@ -159,6 +162,7 @@ impl Session {
             inits: 0,
             next_sequence: 0,
             answered: None,
+            out_of_step: 0,
             limit,
             unproven: false,
             waiting: VecDeque::new(),

@@ -70,6 +70,12 @@ pub(crate) struct Sts {
     pub(crate) amnesia: bool,
     /// Even after an init.
     pub(crate) incurable: bool,
+    /// A batch whose handler fails before it is counted: nothing is said of it, and every fragment
+    /// after it is out of sequence until the next init.
+    pub(crate) uncounted: Option<u64>,
+    /// Its complaints do not say which fragment they are about.
+    pub(crate) vague: bool,
+    pub(crate) gap: bool,
     pub(crate) up: Option<LinkId>,
     pub(crate) sent: Vec<(LinkId, FragmentId, u64, u64)>,
     pub(crate) newest_answer: At,
@@ -90,6 +96,9 @@ impl Default for Sts {
             completes: true,
             amnesia: false,
             incurable: false,
+            uncounted: None,
+            vague: false,
+            gap: false,
             up: None,
             sent: Vec::new(),
             newest_answer: At::ZERO,
@@ -125,6 +134,21 @@ impl Sts {
         let (link, batch, id, sequence) = (*link, *batch, *id, *sequence);
         self.sent.push((link, id, batch, sequence));
         let text = id.to_string();
+        if self.uncounted == Some(batch) {
+            self.gap = true;
+            return;
+        }
+        if self.gap {
+            let gap = SessionFact::StsError {
+                link,
+                code: "INVALID_SEQUENCE".to_owned(),
+                retryable: false,
+                fatal: false,
+                id: (!self.vague).then_some(text),
+                message: "gap".to_owned(),
+            };
+            return agenda.wire(at + ms(10), link, gap);
+        }
         let ack = SessionFact::Acked {
             link,
             id: text.clone(),
@@ -239,7 +263,7 @@ impl Peer for Sts {
             }
             SessionOrder::Init { link } => {
                 let link = *link;
-                self.amnesia = false;
+                (self.amnesia, self.gap) = (false, false);
                 match self.welcome {
                     Welcome::Ready(max_inflight) => {
                         agenda.wire(at + ms(30), link, SessionFact::Ready { link, max_inflight });

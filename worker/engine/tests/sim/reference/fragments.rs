@@ -83,6 +83,7 @@ impl Reference {
             return;
         };
         sent.deadline = at + self.config.fragment_timeout;
+        self.gaps = 0;
         self.checking.insert(id, sent);
     }
 

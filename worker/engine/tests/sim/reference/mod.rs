@@ -52,6 +52,8 @@ pub(crate) struct Reference {
     limit: usize,
     hold: bool,
     unproven: bool,
+    /// Fragments in a row that were out of sequence.
+    gaps: u32,
     /// This connection's session was ready.
     ready: bool,
     /// A session before this one was ready, or a fragment was dubbed.
@@ -105,6 +107,7 @@ impl Reference {
             limit: config.max_inflight as usize,
             hold: true,
             unproven: false,
+            gaps: 0,
             ready: false,
             worked: false,
             proof: None,
@@ -283,7 +286,7 @@ impl Reference {
                     self.unproven = false;
                 }
                 self.inits += 1;
-                self.sequence = 0;
+                (self.sequence, self.gaps) = (0, 0);
                 (self.paused, self.slowed, self.last_sent) = (false, None, At::ZERO);
                 self.enter(Stage::Init, Some(at + self.config.ready_timeout));
             }
@@ -443,7 +446,7 @@ impl Reference {
         if code == "INVALID_CONFIG" && self.stage == Stage::Init && !ours {
             return self.refuse_or_leave();
         }
-        let lost_session = code == "STREAM_NOT_FOUND" && self.stage == Stage::Up;
+        let mut lost_session = code == "STREAM_NOT_FOUND" && self.stage == Stage::Up;
         let known = COUNTED.contains(&code) || UNCOUNTED.contains(&code);
         let counts = COUNTED.contains(&code) || (!known && flag);
         let sent = parsed.and_then(|id| self.out.remove(&id));
@@ -455,7 +458,14 @@ impl Reference {
                 self.breaker.neutral(sent.era);
             }
         }
-        if lost_session && (sent.is_some() || (id.is_none() && self.sequence > 0)) {
+        let about_session = id.is_none() && self.sequence > 0 && self.stage == Stage::Up;
+        if code == "INVALID_SEQUENCE" && (sent.is_some() || about_session) {
+            self.gaps += 1;
+            lost_session = self.gaps == 2;
+        } else if sent.is_some() {
+            self.gaps = 0;
+        }
+        if lost_session && (sent.is_some() || about_session) {
             if self.unproven {
                 self.must_disconnect = true;
             } else {

@@ -85,6 +85,47 @@ fn a_session_that_is_lost_again_at_once_does_not_turn_in_circles() {
     tell("session_lost_again", world);
 }
 
+/// A service that did not count a fragment refuses all that follow, and would do so for ever.
+#[test]
+fn a_service_that_lost_count_gets_a_fresh_init() {
+    for vague in [false, true] {
+        let mut world = world(Sts {
+            uncounted: Some(2),
+            vague,
+            ..Sts::default()
+        });
+        world.segments(7, SEGMENT);
+        let name = if vague {
+            "lost_count_vague"
+        } else {
+            "lost_count"
+        };
+        let world = tell(name, world);
+        assert_eq!(
+            reasons(&world),
+            [
+                "dubbed", "dubbed", "timeout", "error", "error", "dubbed", "dubbed"
+            ]
+        );
+        assert_eq!(world.reference.reinits, 1);
+        let sequences: Vec<_> = world.peer.sent.iter().map(|s| s.3).collect();
+        assert_eq!(sequences, [0, 1, 2, 3, 4, 0, 1]);
+    }
+}
+
+/// One that counts from another number never takes any.
+#[test]
+fn a_service_that_never_counts_as_we_do_does_not_turn_in_circles() {
+    let mut world = world(Sts {
+        reply: Reply::Fail("INVALID_SEQUENCE", false),
+        ..Sts::default()
+    });
+    world.segments(40, SEGMENT);
+    world.run();
+    world.reference.finish();
+    assert_eq!(schedule(&world), (vec![2, 4, 8, 16, 32], true));
+}
+
 #[test]
 fn input_that_ends_while_away_ends_the_session_at_once() {
     let mut world = world(Sts::default());
