@@ -42,6 +42,8 @@ pub(super) struct Sound {
     taken: bool,
     /// Silence put since the audio went missing.
     filled: Option<i64>,
+    /// It comes again, still too late for its place: silence lets it catch up.
+    returning: bool,
     silence: VecDeque<i64>,
 }
 
@@ -54,6 +56,7 @@ impl Sound {
             moved: 0,
             taken: false,
             filled: None,
+            returning: false,
             silence: VecDeque::new(),
         }
     }
@@ -92,6 +95,7 @@ impl Sound {
         }
         if self.taken {
             if media < end - self.frame / 2 {
+                self.returning = self.filled.is_some();
                 return Fit::Late;
             }
             self.taken = false;
@@ -110,9 +114,11 @@ impl Sound {
     /// or if audio is missing already, silence takes its place; tells when that begins.
     pub(super) fn keep_up(&mut self, media: i64, overdue: Option<i64>) -> bool {
         let end = self.end.unwrap_or(0);
-        if self.filled.is_none() && overdue.is_none_or(|overdue| overdue < end) {
+        let waited_for = self.filled.is_none() || self.returning;
+        if waited_for && overdue.is_none_or(|overdue| overdue < end) {
             return false;
         }
+        self.returning = false;
         let begins = self.filled.is_none();
         let frames = (media - end) / self.frame;
         if frames > 0 {
@@ -125,6 +131,7 @@ impl Sound {
     }
 
     fn joined(&mut self) -> Option<Duration> {
+        self.returning = false;
         let filled = self.filled.take()?;
         Some(Duration::from_nanos(filled.unsigned_abs()))
     }

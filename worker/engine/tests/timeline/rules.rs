@@ -429,6 +429,41 @@ fn video_waits_for_missing_audio_no_longer_than_its_patience() {
     }
 }
 
+/// By bundling or by a slow encoder; pictures that are decoded early lie ahead of it too.
+#[test]
+fn audio_that_comes_back_joins_though_it_lies_behind_the_video() {
+    for (bundle, reordered_from, audio_late) in [
+        (vec![5], Some(0), 0),
+        (vec![1], Some(0), 0),
+        (vec![1], None, 150 * MS),
+        (vec![5], Some(0), 150 * MS),
+        (vec![1], None, SECOND),
+    ] {
+        for (from, to) in [(-SECOND, 15 * SECOND), (10 * SECOND, 22 * SECOND)] {
+            let sender = Sender {
+                audio_within: vec![(i64::MIN, from), (to, i64::MAX)],
+                seconds: 40,
+                bundle: bundle.clone(),
+                reordered_from,
+                audio_late,
+                report_every: SECOND,
+                ..Sender::default()
+            };
+            let name = format!("{bundle:?}, {audio_late} ns late, away from {from}");
+            let run = in_sync(&name, &sender, &[], 1.0);
+            let sound = run.of('a');
+            let back = sound.iter().find(|out| out.truth >= to).expect(&name);
+            let after = back.truth - to - audio_late;
+            assert!(after < 2 * SECOND, "{name}: {} ms", after / MS);
+            // And stays.
+            let rest = (40 * SECOND - back.truth) / FRAME;
+            let stayed = sound.iter().filter(|out| out.truth >= to).count() as i64;
+            assert!(rest - stayed < 10, "{name}: {stayed} of {rest}");
+            assert_eq!(run.noted("audio_missing"), 1, "{name}");
+        }
+    }
+}
+
 #[test]
 fn holes_of_a_frame_and_more_are_placed_by_their_timestamps() {
     // Speech of 1 s, silence of 437 ms, as G.711 with silence suppression sends it.
