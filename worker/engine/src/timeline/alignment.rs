@@ -75,6 +75,8 @@ pub(super) struct Alignment {
     steps: [Option<(At, i64)>; 2],
     look_at: At,
     wandered: Option<i64>,
+    /// What reports would have moved the audio by when that was last told to be refused.
+    refused: Option<i64>,
     /// How long video waits for audio: audio that lies further behind could never go out with it.
     patience: i64,
 }
@@ -96,6 +98,7 @@ impl Alignment {
             steps: [None; 2],
             look_at: At::ZERO,
             wandered: None,
+            refused: None,
             patience,
         }
     }
@@ -180,7 +183,7 @@ impl Alignment {
         }
         let by = claim.saturating_sub(offset);
         if by.saturating_abs() > BELIEVED {
-            verdict.notes[1] = Some(Note::ReportRefused { by });
+            self.refuse(by, verdict);
             return;
         }
         if let Some(estimate) = estimate {
@@ -189,6 +192,15 @@ impl Alignment {
         self.by = Some(AlignedBy::Reports);
         self.suspect = false;
         self.move_to(claim, verdict);
+    }
+
+    /// Told once for all reports that are off alike: some senders make two a second.
+    fn refuse(&mut self, by: i64, verdict: &mut Finding) {
+        let alike = |last: i64| by.saturating_sub(last).saturating_abs() <= SET;
+        if !self.refused.is_some_and(alike) {
+            self.refused = Some(by);
+            verdict.notes[1] = Some(Note::ReportRefused { by });
+        }
     }
 
     /// Whether a claim is what arrival says when it is taken for the time of capture; `None` while that
@@ -280,7 +292,7 @@ impl Alignment {
             self.kind = kind;
             verdict.notes[1] = Some(Note::ReportsByArrival { late: by });
         } else if !plausible {
-            verdict.notes[1] = Some(Note::ReportRefused { by });
+            self.refuse(by, verdict);
         }
         self.start(estimate.offset, AlignedBy::Arrival, verdict);
     }

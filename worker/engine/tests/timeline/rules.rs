@@ -465,6 +465,22 @@ fn audio_that_comes_back_joins_though_it_lies_behind_the_video() {
 }
 
 #[test]
+fn reports_that_are_refused_are_told_once_for_each_amount() {
+    let off = |steps: Vec<Step>| {
+        let sender = Sender {
+            audio_wall: steps,
+            report_every: SECOND / 2,
+            seconds: 60,
+            ..Sender::default()
+        };
+        in_sync("off", &sender, &[], 5.0).noted("report_refused")
+    };
+    let hour = 3_600 * SECOND;
+    assert_eq!(off(step(0, hour)), 1);
+    assert_eq!(off([step(0, hour), step(30, hour)].concat()), 2);
+}
+
+#[test]
 fn holes_of_a_frame_and_more_are_placed_by_their_timestamps() {
     // Speech of 1 s, silence of 437 ms, as G.711 with silence suppression sends it.
     let within: Vec<_> = (0..16)

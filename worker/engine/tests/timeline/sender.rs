@@ -50,6 +50,8 @@ pub(crate) struct Sender {
     /// Reports do not know of the steps.
     pub(crate) reports_plain: bool,
     pub(crate) wall_steps: Vec<Step>,
+    /// The same in the audio's reports only.
+    pub(crate) audio_wall: Vec<Step>,
     /// One video timestamp a second is off by this.
     pub(crate) stray: i64,
     /// Audio is sent only within these true times.
@@ -85,6 +87,7 @@ impl Default for Sender {
             audio_steps: Vec::new(),
             reports_plain: false,
             wall_steps: Vec::new(),
+            audio_wall: Vec::new(),
             stray: 0,
             audio_within: vec![(i64::MIN, i64::MAX)],
             audio_late: 0,
@@ -312,6 +315,7 @@ impl Sender {
                 let wall: i64 = self
                     .wall_steps
                     .iter()
+                    .chain(self.audio_wall.iter().filter(|_| track == Track::Audio))
                     .filter(|step| truth >= step.at)
                     .map(|step| step.by)
                     .sum();
