@@ -152,7 +152,10 @@ fn nomads_file_is_read_and_its_command_drains_and_waits_for_a_person() {
         assert_eq!(job["id"], format!("\"{id}\""));
         let group = &job["group"][0]["\"worker\""];
         // A worker that is refused at once ends every 5 s.
-        assert!(group["restart"][0]["attempts"].as_u64() > Some(60), "{group}");
+        assert!(
+            group["restart"][0]["attempts"].as_u64() > Some(60),
+            "{group}"
+        );
         let task = &group["task"][0]["\"worker\""];
         let data = task["template"][0]["data"].as_str().unwrap_or_default();
         assert!(data.contains(&format!("nomad/jobs/{id}\\\"")), "{data}");
@@ -189,7 +192,9 @@ fn nomads_file_is_read_and_its_command_drains_and_waits_for_a_person() {
 fn a_pod_goes_on_until_it_is_told_and_never_completes_its_job() {
     let text = read("kubernetes/dub-worker.yaml");
     let (_, script) = text.split_once("- |\n").unwrap();
-    let lines = script.lines().map_while(|line| line.strip_prefix("              "));
+    let lines = script
+        .lines()
+        .map_while(|line| line.strip_prefix("              "));
     let shell = Shell::of(&lines.collect::<Vec<_>>().join("\n"));
     for code in [0, 10, 12, 13] {
         let (ended, tries) = shell.run(&format!("exit {code}"), 2);
@@ -198,7 +203,10 @@ fn a_pod_goes_on_until_it_is_told_and_never_completes_its_job() {
     for code in [1, 2, 11, 14, 139] {
         assert_eq!(shell.run(&format!("exit {code}"), 2), (code, 1));
     }
-    assert_eq!(shell.stopped(To::One, 1), (Some(143), "drained\n".to_owned()));
+    assert_eq!(
+        shell.stopped(To::One, 1),
+        (Some(143), "drained\n".to_owned())
+    );
     for (body, told) in [
         (
             "exec sleep 60",
@@ -206,7 +214,13 @@ fn a_pod_goes_on_until_it_is_told_and_never_completes_its_job() {
         ),
         (
             "exit 10",
-            &["code=$?\n", "; done\n", "pid=\n", "[ \"$stop\" ] || { ", "sleep 0.2 & "],
+            &[
+                "code=$?\n",
+                "; done\n",
+                "pid=\n",
+                "[ \"$stop\" ] || { ",
+                "sleep 0.2 & ",
+            ],
         ),
     ] {
         for text in told {
@@ -286,10 +300,7 @@ fn every_place_treats_exit_codes_the_same() {
             format!("RestartPreventExitStatus={}\n", list(person, " ")),
         ),
         // No publisher for a while ends with 0, and a permanent stream comes back all the same.
-        (
-            "systemd/dub-worker@.service",
-            "Restart=always\n".to_owned(),
-        ),
+        ("systemd/dub-worker@.service", "Restart=always\n".to_owned()),
         // Its publisher starts it again.
         (
             "mediamtx/dub-worker-on-ready",
@@ -355,7 +366,9 @@ fn directives() -> Vec<(String, String)> {
     let unit = read("systemd/dub-worker@.service");
     let lines = unit.lines().filter(|line| !line.starts_with('#'));
     let pairs = lines.filter_map(|line| line.split_once('='));
-    pairs.map(|(name, value)| (name.into(), value.into())).collect()
+    pairs
+        .map(|(name, value)| (name.into(), value.into()))
+        .collect()
 }
 
 /// A server that refuses for an hour is no reason to give up.

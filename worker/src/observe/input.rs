@@ -51,6 +51,10 @@ impl Observer {
                 self, warn, "rtp_step", "RTP time stepped, the length of the gap is taken from arrival times",
                 track = track.label(), by_ms = millis(by)
             },
+            Note::Paced { track, by } => line! {
+                self, warn, "rtp_pace", "RTP time does not go on as time does and is multiplied from here on",
+                track = track.label(), times = f64::from(by) / 1e3
+            },
             Note::ClockSet { track, by } => line! {
                 self, info, "clock_set", "the sender's wall clock was set, waiting for both reports",
                 track = track.label(), by_ms = millis(by)

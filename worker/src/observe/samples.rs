@@ -222,6 +222,7 @@ fn anomalies(observer: &Observer, told: &mut dyn FnMut(String)) {
             track,
             by: 120_000_000_000,
         },
+        Note::Paced { track, by: 2_000 },
         Note::ClockSet {
             track,
             by: 3_600_000_000_000,

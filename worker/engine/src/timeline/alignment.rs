@@ -303,6 +303,19 @@ impl Alignment {
         verdict.notes[0] = Some(Note::Aligned(by));
     }
 
+    /// A track's time went on at the wrong pace until now: it lies anywhere, and its reports say nothing
+    /// until the next one.
+    pub(super) fn doubt(&mut self, track: Track) {
+        let own = usize::from(track == Track::Audio);
+        self.mappings[own] = None;
+        self.valid[own] = false;
+        self.ahead[own] = None;
+        self.steps = [None; 2];
+        self.kind = None;
+        self.by = self.by.map(|_| AlignedBy::Arrival);
+        (self.wandered, self.bias, self.suspect) = (None, 0, true);
+    }
+
     /// A track's line has been moved by `by` against its RTP time.
     pub(super) fn stepped(&mut self, at: At, track: Track, by: i64) {
         let (own, other) = match track {

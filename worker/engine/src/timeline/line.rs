@@ -82,6 +82,12 @@ impl Line {
         place.saturating_sub(self.transit.place_of(at, place))
     }
 
+    /// Time goes on at another pace from here on: what went by before says nothing.
+    pub(super) fn forget(&mut self) {
+        self.previous = None;
+        self.transit = Recent::default();
+    }
+
     /// Places the next picture in decoding order.
     pub(super) fn picture(&mut self, at: At, time: Option<i64>, picture: Picture) -> Located {
         let Some(highest) = self.highest else {

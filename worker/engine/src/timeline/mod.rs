@@ -20,6 +20,7 @@ mod alignment;
 mod evidence;
 mod line;
 mod markers;
+mod pace;
 mod rtp_time;
 mod sound;
 
@@ -31,6 +32,7 @@ use self::alignment::{Alignment, Finding};
 use self::evidence::Evidence;
 use self::line::Line;
 pub use self::markers::Markers;
+use self::pace::Pace;
 pub use self::rtp_time::RtpTime;
 use self::sound::{Fit, Sound};
 use crate::time::{At, Pts, nanos_of};
@@ -143,6 +145,13 @@ pub enum Note {
         /// By how much.
         by: i64,
     },
+    /// RTP time goes on otherwise than time does, and is multiplied from here on.
+    Paced {
+        /// Whose.
+        track: Track,
+        /// By so many thousandths.
+        by: u32,
+    },
     /// The sender's wall clock was set, by its reports.
     ClockSet {
         /// Whose reports say so.
@@ -186,8 +195,9 @@ pub enum Note {
 
 impl Note {
     /// Label values of `worker_input_anomalies_total`; packet loss is seen by ingest.
-    pub const ANOMALIES: [&'static str; 8] = [
+    pub const ANOMALIES: [&'static str; 9] = [
         "rtp_step",
+        "rtp_pace",
         "clock_set",
         "report_refused",
         "reports_by_arrival",
@@ -201,6 +211,7 @@ impl Note {
     pub const fn anomaly(&self) -> Option<&'static str> {
         match self {
             Self::Stepped { .. } => Some("rtp_step"),
+            Self::Paced { .. } => Some("rtp_pace"),
             Self::ClockSet { .. } => Some("clock_set"),
             Self::ReportRefused { .. } => Some("report_refused"),
             Self::ReportsByArrival { .. } => Some("reports_by_arrival"),
@@ -228,6 +239,8 @@ pub struct Timeline<V, A> {
     origin: Option<i64>,
     video: Line,
     audio: Line,
+    video_pace: Pace,
+    audio_pace: Pace,
     evidence: Evidence,
     alignment: Alignment,
     sound: Sound,
@@ -252,6 +265,8 @@ impl<V, A> Timeline<V, A> {
         Self {
             video: Line::video(),
             audio: Line::audio(frame),
+            video_pace: Pace::new(),
+            audio_pace: Pace::new(),
             evidence: Evidence::new(config.bundled.map(nanos_of)),
             alignment: Alignment::new(nanos_of(config.patience)),
             sound: Sound::new(frame),
@@ -274,6 +289,16 @@ impl<V, A> Timeline<V, A> {
     /// unit without one follows the one before.
     pub fn video(&mut self, at: At, time: Option<i64>, picture: Picture, payload: V) {
         let keyframe = picture == Picture::Key;
+        let time = time.map(|rtp| {
+            let time = self.video_pace.time(rtp);
+            if self.video_pace.note(at, time)
+                && let Some(ratio) = self.video_pace.put_right(&self.audio_pace, rtp)
+            {
+                self.video.forget();
+                self.paced(Track::Video, ratio);
+            }
+            time
+        });
         let located = self.video.picture(at, time, picture);
         if self.origin.is_none() {
             if !keyframe {
@@ -296,6 +321,14 @@ impl<V, A> Timeline<V, A> {
     /// An audio packet came, before the frames in it; `time` is its RTP time.
     pub fn packet(&mut self, at: At, time: i64) {
         self.heard.get_or_insert(at);
+        let rtp = time;
+        let time = self.audio_pace.time(rtp);
+        if self.audio_pace.note(at, time)
+            && let Some(ratio) = self.audio_pace.put_right(&self.video_pace, rtp)
+        {
+            self.audio.forget();
+            self.paced(Track::Audio, ratio);
+        }
         self.evidence.packet(at, self.audio.on_line(time));
     }
 
@@ -303,6 +336,7 @@ impl<V, A> Timeline<V, A> {
     pub fn audio(&mut self, at: At, time: Option<i64>, payload: A) {
         self.heard.get_or_insert(at);
         self.first_arrival.get_or_insert(at);
+        let time = time.map(|rtp| self.audio_pace.time(rtp));
         let located = self.audio.frame(at, time);
         self.stepped(at, Track::Audio, located.stepped);
         if self.audio_waiting.len() == MOST_WAITING {
@@ -321,11 +355,11 @@ impl<V, A> Timeline<V, A> {
     /// A sender report came: `time` on the track's RTP clock is `ntp` on the sender's. It is `named` if
     /// a source description came with it.
     pub fn report(&mut self, at: At, track: Track, time: i64, ntp: i64, named: bool) {
-        let line = match track {
-            Track::Video => &self.video,
-            Track::Audio => &self.audio,
+        let (line, pace) = match track {
+            Track::Video => (&self.video, &self.video_pace),
+            Track::Audio => (&self.audio, &self.audio_pace),
         };
-        let time = line.on_line(time);
+        let time = line.on_line(pace.time(time));
         let ahead = line.ahead(at, time);
         let verdict = self
             .alignment
@@ -380,6 +414,14 @@ impl<V, A> Timeline<V, A> {
         self.evidence.forget(track);
         self.alignment.stepped(at, track, by);
         self.notes.push_back(Note::Stepped { track, by: -by });
+    }
+
+    /// What was learnt of where the track lies is void.
+    fn paced(&mut self, track: Track, ratio: f64) {
+        self.evidence.forget(track);
+        self.alignment.doubt(track);
+        let by = (ratio * 1_000.0).round() as u32;
+        self.notes.push_back(Note::Paced { track, by });
     }
 
     fn apply(&mut self, verdict: Finding) {

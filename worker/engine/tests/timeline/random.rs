@@ -79,6 +79,8 @@ fn check(seed: u64) -> Result<(), String> {
     let (sender, over) = sender(&mut StdRng::seed_from_u64(seed));
     let run = sender.run();
     run.is_sane();
+    // Whatever else goes wrong, the clocks of these senders go on as time does.
+    assert_eq!(run.noted("rtp_pace"), 0);
     let lost = run.dropped(dub_engine::Track::Video);
     ensure(lost == 0, || format!("{lost} pictures lost"))?;
     ensure(run.most_waiting < 1_200, || {

@@ -480,6 +480,57 @@ fn reports_that_are_refused_are_told_once_for_each_amount() {
     assert_eq!(off([step(0, hour), step(30, hour)].concat()), 2);
 }
 
+/// Cameras that count pictures, and audio whose description has another rate than its clock.
+#[test]
+fn a_clock_of_another_pace_is_put_right_and_lips_match_again() {
+    for reports in [Reports::None, Reports::Honest] {
+        for ppm in [-600_000, -500_000, -100_000, 200_000, 1_000_000] {
+            for video in [true, false] {
+                let sender = Sender {
+                    seconds: 90,
+                    reports,
+                    video_ppm: vec![(0, i64::MAX, ppm)].repeat(usize::from(video)),
+                    drift_ppm: if video { 0 } else { ppm },
+                    ..Sender::default()
+                };
+                let name = format!("{ppm} {video}");
+                let run = sender.run();
+                run.is_sane();
+                assert_eq!(run.noted("rtp_pace"), 1, "{name}");
+                let skew = run.skew(30 * SECOND, i64::MAX);
+                assert!(skew.abs() < 40.0, "{name}: {skew} ms");
+            }
+        }
+    }
+}
+
+/// At dusk and at dawn.
+#[test]
+fn a_clock_that_changes_its_pace_is_followed() {
+    let sender = Sender {
+        seconds: 120,
+        video_ppm: vec![(40 * SECOND, 80 * SECOND, -500_000)],
+        ..Sender::default()
+    };
+    let run = sender.run();
+    assert_eq!(run.noted("rtp_pace"), 2);
+    for (from, to) in [(0, 40), (60, 80), (100, 120)] {
+        let skew = run.skew(from * SECOND, to * SECOND);
+        assert!(skew.abs() < 40.0, "{from}: {skew} ms");
+    }
+}
+
+/// A network that takes less than is sent is no clock: both tracks come later and later.
+#[test]
+fn a_congested_network_is_no_clock() {
+    let sender = Sender {
+        seconds: 60,
+        jitter: |n| n as i64 * 2 * MS,
+        ..Sender::default()
+    };
+    assert_eq!(sender.run().noted("rtp_pace"), 0);
+}
+
 #[test]
 fn holes_of_a_frame_and_more_are_placed_by_their_timestamps() {
     // Speech of 1 s, silence of 437 ms, as G.711 with silence suppression sends it.

@@ -69,6 +69,8 @@ pub(crate) struct Sender {
     pub(crate) audio_base: u32,
     /// Audio runs fast by so many parts per million.
     pub(crate) drift_ppm: i64,
+    /// The same of video, within these true times: cameras that count pictures.
+    pub(crate) video_ppm: Vec<(i64, i64, i64)>,
     pub(crate) slices_as_pictures: bool,
 }
 
@@ -98,6 +100,7 @@ impl Default for Sender {
             video_base: 1_000,
             audio_base: 77_000,
             drift_ppm: 0,
+            video_ppm: Vec::new(),
             slices_as_pictures: false,
         }
     }
@@ -170,7 +173,11 @@ impl Sender {
             .filter(|step| !plain && truth >= step.at)
             .map(|step| step.by)
             .sum();
-        let drifted = truth + (i128::from(truth) * i128::from(ppm) / 1_000_000) as i64;
+        let mut drifted = truth + (i128::from(truth) * i128::from(ppm) / 1_000_000) as i64;
+        for (from, to, ppm) in self.video_ppm.iter().filter(|_| track == Track::Video) {
+            let within = truth.clamp(*from, *to) - from;
+            drifted += (i128::from(within) * i128::from(*ppm) / 1_000_000) as i64;
+        }
         let time = i128::from(drifted + by) * i128::from(clock) / i128::from(SECOND);
         base.wrapping_add(time as u32)
     }
