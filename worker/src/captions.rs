@@ -6,7 +6,7 @@
 
 use std::collections::VecDeque;
 use std::fs;
-use std::io::Write as _;
+use std::io::{ErrorKind, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, SyncSender};
@@ -16,6 +16,7 @@ use std::time::Duration;
 use dub_engine::captions::{Cue, VTT_HEADER, cues, vtt};
 
 use crate::config::Config;
+use crate::error::WorkerError;
 use crate::observe::{Fact, Observer};
 
 /// Cues that are kept, whatever the retention is.
@@ -66,22 +67,32 @@ enum Write {
 }
 
 impl Captions {
-    /// Captions that are written where `config` says, if it does.
+    /// Captions that are written where `config` says, if it does. A disk that is full or read-only for now
+    /// is told, and tried again with every segment.
     ///
     /// # Errors
-    /// When the directory cannot be made or the file not be written.
-    pub fn new(config: &Config, observer: &Observer) -> Result<Self, String> {
+    /// When the directory is one that only a person can put right.
+    pub fn new(config: &Config, observer: &Observer) -> Result<Self, WorkerError> {
         let lost = Arc::new(AtomicBool::new(false));
         let writer = match &config.captions_dir {
             None => None,
             Some(dir) => {
                 let path = dir.join(format!("{}.vtt", config.stream_id));
-                let text = |error: std::io::Error| format!("{}: {error}", path.display());
-                fs::create_dir_all(dir).map_err(text)?;
-                replace(&path, VTT_HEADER).map_err(text)?;
-                let writer =
-                    CaptionWriter::start(path.clone(), observer.clone(), Arc::clone(&lost));
-                Some(writer.map_err(text)?)
+                if let Err(error) = replace(&path, VTT_HEADER) {
+                    if is_for_a_person(error.kind()) {
+                        return Err(WorkerError::Usage(format!(
+                            "--captions {}: {error}; allowed: a directory that can be written",
+                            path.display()
+                        )));
+                    }
+                    lost.store(true, Ordering::Relaxed);
+                    tell(observer, &path, &error);
+                }
+                let writer = CaptionWriter::start(path, observer.clone(), Arc::clone(&lost));
+                let writer = writer.map_err(|error| {
+                    WorkerError::Unexpected(format!("no thread for captions: {error}"))
+                })?;
+                Some(writer)
             }
         };
         let state = CaptionState {
@@ -195,7 +206,7 @@ impl CaptionWriter {
         std::thread::Builder::new()
             .name("captions".to_owned())
             .spawn(move || {
-                let mut failed = false;
+                let mut failed = lost.load(Ordering::Relaxed);
                 for write in queue {
                     let result = match write {
                         Write::Append(text) => append(&path, &text),
@@ -208,16 +219,32 @@ impl CaptionWriter {
                     // The file was moved away, the disk is full: once is said, and all is tried again.
                     lost.store(true, Ordering::Relaxed);
                     if !std::mem::replace(&mut failed, true) {
-                        observer.fact(&Fact::CaptionsFailed {
-                            path: &path,
-                            error: &error.to_string(),
-                        });
+                        tell(&observer, &path, &error);
                     }
                 }
                 let _ = finished.send(());
             })?;
         Ok(Self { orders, done })
     }
+}
+
+fn tell(observer: &Observer, path: &Path, error: &std::io::Error) {
+    let error = &error.to_string();
+    observer.fact(&Fact::CaptionsFailed { path, error });
+}
+
+/// What no disk gets over by itself.
+fn is_for_a_person(kind: ErrorKind) -> bool {
+    matches!(
+        kind,
+        ErrorKind::AlreadyExists
+            | ErrorKind::InvalidFilename
+            | ErrorKind::InvalidInput
+            | ErrorKind::IsADirectory
+            | ErrorKind::NotADirectory
+            | ErrorKind::NotFound
+            | ErrorKind::PermissionDenied
+    )
 }
 
 fn append(path: &Path, text: &str) -> std::io::Result<()> {
@@ -229,6 +256,7 @@ fn append(path: &Path, text: &str) -> std::io::Result<()> {
 
 /// Whoever reads sees the old file or the new one.
 fn replace(path: &Path, text: &str) -> std::io::Result<()> {
+    path.parent().map_or(Ok(()), fs::create_dir_all)?;
     let part = path.with_extension("vtt.part");
     fs::write(&part, text)?;
     fs::rename(part, path)
@@ -253,7 +281,7 @@ mod tests {
         open(&args).unwrap()
     }
 
-    fn open(args: &[&str]) -> Result<Captions, String> {
+    fn open(args: &[&str]) -> Result<Captions, WorkerError> {
         let config = Config::from(&Cli::try_parse_from(args).unwrap());
         Captions::new(&config, &Observer::new(Status::default(), None))
     }
@@ -311,20 +339,42 @@ mod tests {
         assert!(matches!(queue.try_recv(), Ok(Write::Append(_))));
     }
 
+    /// Waits until so many cues are in the file.
+    fn written(file: &Path, cues: usize) {
+        let deadline = Instant::now() + Duration::from_secs(10);
+        let found = || fs::read_to_string(file).map_or(0, |text| text.matches(" --> ").count());
+        while found() != cues {
+            assert!(Instant::now() < deadline, "{} instead of {cues}", found());
+            std::thread::yield_now();
+        }
+    }
+
+    #[test]
+    fn a_disk_that_is_full_at_the_start_is_no_reason_not_to_start() {
+        let dir = tempfile::tempdir().unwrap();
+        // Every write to it says that no space is left.
+        let part = dir.path().join("stream.vtt.part");
+        std::os::unix::fs::symlink("/dev/full", &part).unwrap();
+        let captions = captions(dir.path());
+        fs::remove_file(part).unwrap();
+        say(&captions, 0);
+        written(&dir.path().join("stream.vtt"), 1);
+        for kind in [
+            ErrorKind::QuotaExceeded,
+            ErrorKind::ReadOnlyFilesystem,
+            ErrorKind::StorageFull,
+            ErrorKind::Other,
+        ] {
+            assert!(!is_for_a_person(kind), "{kind}");
+        }
+    }
+
     #[test]
     fn a_file_that_was_moved_away_or_not_written_is_whole_again_with_the_next() {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("stream.vtt");
         let captions = captions(dir.path());
-        let written = |cues: usize| {
-            let deadline = Instant::now() + Duration::from_secs(10);
-            let found =
-                || fs::read_to_string(&file).map_or(0, |text| text.matches(" --> ").count());
-            while found() != cues {
-                assert!(Instant::now() < deadline, "{} instead of {cues}", found());
-                std::thread::yield_now();
-            }
-        };
+        let written = |cues| written(&file, cues);
         say(&captions, 0);
         written(1);
         fs::rename(&file, dir.path().join("rotated")).unwrap();
@@ -386,6 +436,8 @@ mod tests {
         let file = dir.path().join("file");
         fs::write(&file, "").unwrap();
         let refused = open(&["worker", "--captions", file.to_str().unwrap()]);
-        assert!(refused.unwrap_err().contains("file"));
+        let refused = refused.unwrap_err();
+        assert_eq!(refused.exit_code(), crate::exit::USAGE, "{refused}");
+        assert!(refused.to_string().contains("file/stream.vtt"), "{refused}");
     }
 }

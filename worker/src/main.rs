@@ -132,17 +132,13 @@ fn start(config: Config, observer: &Observer) -> Result<(), WorkerError> {
     dub_media::init()?;
     let run = async {
         let handle = metrics::install(&config.stream_id).map_err(WorkerError::Unexpected)?;
-        let captions = Captions::new(&config, observer).map_err(|error| {
-            WorkerError::Usage(format!(
-                "--captions {error}; allowed: a directory that can be written"
-            ))
-        })?;
         observer.started();
+        let captions = Captions::new(&config, observer)?;
         http::serve(config.metrics_addr, handle, observer.clone(), captions.clone())
             .await
             .map_err(|error| {
                 WorkerError::Usage(format!(
-                    "--metrics-addr {}: {error}; allowed: an address of this machine, port 0 picks a free port",
+                    "--metrics-addr {}: {error}; allowed: a port that this user may have, 0 picks a free one",
                     config.metrics_addr
                 ))
             })?;

@@ -234,6 +234,19 @@ fn a_port_in_use_is_waited_for() {
 }
 
 #[test]
+fn an_address_that_is_not_there_yet_is_waited_for() {
+    // Of a network for documentation: nobody has it.
+    let nowhere = SocketAddr::from(([192, 0, 2, 1], 8000));
+    let mut running = start(worker(), nowhere, Stdio::piped());
+    let stderr = BufReader::new(running.child.stderr.take().unwrap());
+    let mut lines = stderr.lines().map_while(Result::ok);
+    let warned = lines.find(|line| line.contains("metrics_unavailable"));
+    let warned = warned.unwrap();
+    assert!(warned.contains("Cannot assign requested address"), "{warned}");
+    assert_eq!(ends_by(&mut running, Signal::SIGTERM), Some(0));
+}
+
+#[test]
 fn idle_scrapers_take_nothing_from_the_stream() {
     let mut command = Command::new("sh");
     command.args([
@@ -525,7 +538,6 @@ fn wrong_inputs_are_refused() {
         "--av-sync-threshold-ms=0".to_owned(),
         "--rtsp-latency-ms=10001".to_owned(),
         "--metrics-addr=8000".to_owned(),
-        "--metrics-addr=192.0.2.1:8000".to_owned(),
         "--log-format=xml".to_owned(),
         "--log-level=verbose".to_owned(),
         "--log-level=worker=loud".to_owned(),

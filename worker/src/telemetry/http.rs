@@ -26,7 +26,7 @@ use crate::observe::{Board, Fact, Observer};
 const CONNECTIONS: usize = 16;
 /// From accepting a connection to the last byte of its one answer.
 const LONGEST_REQUEST: Duration = Duration::from_secs(10);
-/// Between two tries to get a port that is in use, or a descriptor.
+/// Between two tries to get an address that cannot be had yet, or a descriptor.
 const RETRY: Duration = Duration::from_secs(1);
 /// Between two times that the recorder tidies up.
 const UPKEEP: Duration = Duration::from_secs(5);
@@ -40,10 +40,11 @@ struct Pages {
 }
 
 /// Serves in the background until the process ends. A port that is taken is asked for again every
-/// second, so that a successor gets it when its predecessor has left.
+/// second, so that a successor gets it when its predecessor has left; so is an address that this
+/// machine does not have, which DHCP or VRRP may bring.
 ///
 /// # Errors
-/// When the address can never be had on this machine.
+/// When this user may not have the port.
 pub async fn serve(
     addr: SocketAddr,
     metrics: PrometheusHandle,
@@ -68,10 +69,7 @@ pub async fn serve(
     });
     let first = TcpListener::bind(addr).await;
     if let Err(error) = &first
-        && matches!(
-            error.kind(),
-            ErrorKind::AddrNotAvailable | ErrorKind::PermissionDenied
-        )
+        && error.kind() == ErrorKind::PermissionDenied
     {
         return first.map(drop);
     }
