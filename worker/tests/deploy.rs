@@ -108,12 +108,18 @@ fn the_dashboard_is_json_and_every_panel_asks_for_something() {
     let board: serde_json::Value = serde_json::from_str(&read("grafana/dub-worker.json")).unwrap();
     let panels = board["panels"].as_array().unwrap();
     assert!(panels.len() >= 8);
+    let heard = panels.iter().find(|it| it["title"] == "Segments by what is heard");
+    let heard = heard.unwrap()["targets"][0]["expr"].as_str().unwrap();
+    // Answers of the service are not heard yet.
+    assert!(heard.contains(names::ON_AIR), "{heard}");
     for panel in panels {
         let targets = panel["targets"].as_array().unwrap();
         assert!(!targets.is_empty(), "{}", panel["title"]);
         for target in targets {
             let query = target["expr"].as_str().unwrap();
             assert!(query.contains("stream_id=~\"$stream_id\""), "{query}");
+            // Empty where a worker is scraped once a minute.
+            assert!(!query.contains("[1m]"), "{query}");
         }
     }
 }
