@@ -344,6 +344,20 @@ mod tests {
     }
 
     #[test]
+    fn help_shows_no_secret_of_the_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("news.toml");
+        let secrets = "input-url = 'rtsp://u:geheim@cam/x'\noutput-url = 'rtmp://cdn/live/geheim'\n\
+            sts-service-url = 'https://u:geheim@sts'\nsts-token = 'geheim'\ntarget-lang = 'eo'\n";
+        std::fs::write(&path, secrets).unwrap();
+        for flag in ["--help", "-h"] {
+            let help = refusal(&["--config", path.to_str().unwrap(), flag]);
+            assert!(!help.contains("geheim"), "{help}");
+            assert!(help.contains("[default: eo]"), "the file is not read: {help}");
+        }
+    }
+
+    #[test]
     fn a_bad_value_is_refused_with_option_value_and_what_is_allowed() {
         for (args, parts) in [
             (

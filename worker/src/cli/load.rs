@@ -43,7 +43,11 @@ pub fn load(args: impl Iterator<Item = OsString>) -> Result<Loaded, Refused> {
         let refused = |message: String| refuse(&format!("{}: {message}", path.display()));
         in_file = read_config(&command, path).map_err(refused)?;
         for (name, value) in in_file.clone() {
-            command = command.mut_arg(name.replace('-', "_"), |arg| arg.default_value(value));
+            command = command.mut_arg(name.replace('-', "_"), |arg| {
+                // As if it were the environment's, --help shows no secret of the file.
+                let hidden = arg.is_hide_env_values_set();
+                arg.default_value(value).hide_default_value(hidden)
+            });
         }
     }
     let matches = command
