@@ -11,7 +11,7 @@ use sts_protocol::limits;
 use url::Url;
 
 /// What stands where a secret was.
-const HIDDEN: &str = "[redacted]";
+pub(super) const HIDDEN: &str = "[redacted]";
 /// A token is a secret wherever it stands, also within a word; a shorter one protects nothing.
 const SHORTEST_TOKEN: usize = 3;
 /// So much of a secret's beginning is hidden where a text is cut off within it.
@@ -304,6 +304,10 @@ mod tests {
             ("unknown key abcd-1234", "unknown key [redacted]"),
             ("user, v=2, t0ken7", "user, v=2, [redacted]7"),
             ("p@ssing by", "p@ssing by"),
+            // Escaped, for a URL and in JSON.
+            ("key%3Dabcd-1234%26", "key%3D[redacted]%26"),
+            (r"\u0027abcd-1234\u0027", r"\u0027[redacted]\u0027"),
+            (r"\u003cabcd-1234\u003e", r"\u003c[redacted]\u003e"),
         ] {
             assert_eq!(config.redact(text), hidden, "{text}");
         }

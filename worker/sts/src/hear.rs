@@ -5,7 +5,7 @@ use dub_engine::{AckStatus, BackpressureAction, LinkId, Outcome, ProtocolErrorKi
 use sts_protocol::heard::{self, BrokenRule, Fact};
 use sts_protocol::{BackpressureAction as Asked, ErrorCode, StsAckStatus};
 
-use super::config::StsClientConfig;
+use super::config::{HIDDEN, StsClientConfig};
 use super::fact::StsFact;
 
 /// Something odd that no event can be blamed for.
@@ -42,7 +42,7 @@ pub(crate) fn told(link: LinkId, fact: Fact, config: &StsClientConfig) -> StsFac
         Fact::Ready { max_inflight, .. } => SessionFact::Ready { link, max_inflight },
         Fact::Acked { id, status } => SessionFact::Acked {
             link,
-            id: config.redact(&id),
+            id: shown_id(id, config),
             status: match status {
                 StsAckStatus::Queued => AckStatus::Queued,
                 StsAckStatus::Processing => AckStatus::Processing,
@@ -54,7 +54,7 @@ pub(crate) fn told(link: LinkId, fact: Fact, config: &StsClientConfig) -> StsFac
             outcome,
         } => SessionFact::Processed {
             link,
-            id: config.redact(&id),
+            id: shown_id(id, config),
             sequence,
             outcome: match outcome {
                 heard::Outcome::Audio(mut answer) => {
@@ -71,7 +71,7 @@ pub(crate) fn told(link: LinkId, fact: Fact, config: &StsClientConfig) -> StsFac
                     message,
                     retryable,
                 } => Outcome::Failed {
-                    code: shown(code, config),
+                    code: shown_code(code, config),
                     retryable,
                     message: config.redact(&message),
                 },
@@ -94,10 +94,10 @@ pub(crate) fn told(link: LinkId, fact: Fact, config: &StsClientConfig) -> StsFac
             message,
         } => SessionFact::StsError {
             link,
-            code: shown(code, config),
+            code: shown_code(code, config),
             retryable,
             fatal,
-            id: id.map(|id| config.redact(&id)),
+            id: id.map(|id| shown_id(id, config)),
             message: config.redact(&message),
         },
         Fact::Complete { .. } => SessionFact::StreamComplete { link },
@@ -118,8 +118,17 @@ pub(crate) fn told(link: LinkId, fact: Fact, config: &StsClientConfig) -> StsFac
     StsFact { input, audio }
 }
 
+/// An id is told in the log where it is none of ours. A part of one that is may look like a secret.
+fn shown_id(id: String, config: &StsClientConfig) -> String {
+    let hidden = config.redact(&id);
+    if hidden != HIDDEN && uuid::Uuid::try_parse(&id).is_ok() {
+        return id;
+    }
+    hidden
+}
+
 /// A code without secrets. The protocol's own are none, whatever a secret is called: they decide.
-fn shown(code: String, config: &StsClientConfig) -> String {
+fn shown_code(code: String, config: &StsClientConfig) -> String {
     if ErrorCode::KNOWN.iter().any(|known| known.as_str() == code) {
         code
     } else {
@@ -155,7 +164,7 @@ mod tests {
     fn the_protocols_own_codes_are_no_secrets() {
         let config = StsClientConfig::new("http://h/?mode=TIMEOUT&key=ODDS", "s", "w");
         for (code, expected) in [("TIMEOUT", "TIMEOUT"), ("ODDS", "[redacted]")] {
-            assert_eq!(shown(code.to_owned(), &config), expected);
+            assert_eq!(shown_code(code.to_owned(), &config), expected);
         }
     }
 }

@@ -248,6 +248,11 @@ async fn the_token_goes_to_the_service_and_nowhere_else() {
     said.push(format!("{:?}", worker.kind(1).await));
     peer.event(&format!("odd {TOKEN}"), &json!({})).await;
     said.push(format!("{:?}", worker.kind(1).await));
+    let status = json!({ "fragment_id": format!("id={TOKEN}"), "status": "queued" });
+    peer.event("fragment:ack", &status).await;
+    said.push(format!("{:?}", worker.kind(1).await));
+    let last = said.last().expect("said");
+    assert!(last.contains("id=[redacted]"), "{last}");
     for (name, payload) in [
         (
             "error",
