@@ -214,6 +214,17 @@ fn refusals_are_told_apart() {
     let error = Connection::error(&url(&forgotten));
     assert!(matches!(error, IngestError::NotFound(_)), "{error:?}");
 
+    // Of nothing that it has is there anything to set up.
+    let foreign = camera(
+        r#"{"audio": {"off": true}, "sdp": [{"find": "H264/90000", "replace": "H265/90000"}]}"#,
+    );
+    let error = Connection::error(&url(&foreign));
+    let words = "H.264 video track required, the input has H265";
+    assert!(
+        matches!(&error, IngestError::Unsuitable(said) if said == words),
+        "{error:?}"
+    );
+
     let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr();
     let error = Connection::error(&format!("rtsp://{}/live/x/in", nobody.unwrap()));
     assert!(matches!(error, IngestError::Broken(_)), "{error:?}");

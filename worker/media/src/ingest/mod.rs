@@ -253,9 +253,13 @@ fn watch_bus(pipeline: &gst::Pipeline, url: &MediaUrl, offer: &Offer, telling: &
         BusFact::Error { text, .. } if text.contains(texts::CLOSED) => {
             telling.fail_after_units(classify(text));
         }
-        BusFact::Error { text, .. } => telling.end(IngestFact::Failed {
-            error: classify(text),
-        }),
+        BusFact::Error { text, .. } => {
+            // Where nothing is taken `rtspsrc` only says that there is nothing to set up.
+            let error = offer.refused().map(IngestError::Unsuitable);
+            telling.end(IngestFact::Failed {
+                error: error.unwrap_or_else(|| classify(text)),
+            });
+        }
         BusFact::Warning { text }
             if text.contains(texts::CLOSED) || text.contains(texts::UNHEARD) => {}
         BusFact::Warning { text } => telling.tell(IngestFact::Warning { text }),

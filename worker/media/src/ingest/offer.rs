@@ -110,6 +110,13 @@ impl Offer {
         missing_track(&self.lock().media)
     }
 
+    /// What it lacks, if nothing of what there is is taken.
+    pub(super) fn refused(&self) -> Option<String> {
+        let offered = self.lock();
+        let refused = offered.taken.is_empty() && !offered.media.is_empty();
+        refused.then(|| missing_track(&offered.media)).flatten()
+    }
+
     fn read(&self, description: &SDPMessageRef) {
         let media: Vec<_> = description.medias().map(Medium::new).collect();
         let mut offered = self.lock();
