@@ -91,8 +91,8 @@ fn url(camera: &Camera) -> String {
 
 #[test]
 fn a_camera_that_closes_is_no_trouble_whatever_was_being_asked() {
-    let close = |end: &str| {
-        let camera = camera(&format!(r#"{{"end_at": 0.5, "end": "{end}"}}"#));
+    let close = |manner: &str| {
+        let camera = camera(manner);
         let mut connection = Connection::to(&url(&camera));
         let end = connection.end();
         let asked = camera.sent().requests.get("GET_PARAMETER").copied();
@@ -100,10 +100,15 @@ fn a_camera_that_closes_is_no_trouble_whatever_was_being_asked() {
     };
     // Whether the request or the end is first is a matter of luck, so several.
     let ends = std::thread::scope(|scope| {
-        let all = ["bye", "close"].repeat(12);
+        let all = [
+            r#"{"end_at": 0.5}"#,
+            r#"{"end_at": 0.5, "end": "close"}"#,
+            r#"{"faults": [{"at": 0.5, "how": "reset"}]}"#,
+        ];
         let all: Vec<_> = all
+            .repeat(8)
             .into_iter()
-            .map(|end| scope.spawn(move || close(end)))
+            .map(|manner| scope.spawn(move || close(manner)))
             .collect();
         all.into_iter()
             .map(|it| it.join().unwrap())
@@ -120,6 +125,18 @@ fn a_camera_that_closes_is_no_trouble_whatever_was_being_asked() {
         );
         assert_eq!(warnings, Vec::<String>::new());
     }
+}
+
+#[test]
+fn a_camera_that_closes_before_any_media_is_not_waited_for() {
+    let camera = camera(
+        r#"{"video": {"from": 99}, "audio": {"from": 99}, "reports": {"kind": "absent"},
+            "faults": [{"at": 0.2, "how": "close"}]}"#,
+    );
+    let mut connection = Connection::to(&url(&camera));
+    let end = connection.end();
+    assert!(matches!(&end, IngestFact::Ended { .. }), "{end:?}");
+    assert_eq!(connection.warnings, Vec::<String>::new());
 }
 
 /// What came up to the ninetieth picture.

@@ -402,7 +402,6 @@ fn on_stream(
         return;
     };
     sink.set_property("sync", false);
-    telling.chain_begins();
     let telling = telling.clone();
     sink.set_callbacks(
         gst_app::AppSinkCallbacks::builder()

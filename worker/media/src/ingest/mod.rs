@@ -24,7 +24,7 @@ use tokio::sync::mpsc;
 
 use self::offer::Offer;
 use self::stamp::Stamps;
-use self::telling::{Telling, lock};
+use self::telling::{Telling, last_word, lock};
 use super::aac::AacFormat;
 use super::bus::{self, BusFact};
 use super::element::{Element, make};
@@ -148,8 +148,10 @@ pub mod texts {
     pub const NO_SESSION: &str = "(454)";
     /// The credentials are wrong or missing.
     pub const UNAUTHORIZED: &str = "(401)";
-    /// The server has closed the connection: a warning of a healthy life, or an error.
+    /// The server has closed the connection, or something else is odd: a warning of a healthy life, or an error.
     pub const CLOSED: &str = "Could not read from resource";
+    /// Of those warnings the one that says that it has.
+    pub const HUNG_UP: &str = "The server closed the connection";
     /// It has, and did not wait for a request of ours.
     pub const UNHEARD: &str = "Could not write to resource";
     /// No element takes what comes.
@@ -241,41 +243,52 @@ impl Drop for Ingest {
 fn watch_bus(pipeline: &gst::Pipeline, url: &MediaUrl, offer: &Offer, telling: &Telling) {
     let (offer, telling) = (offer.clone(), telling.clone());
     let secret = url.secret().to_owned();
-    bus::watch(pipeline, url, move |fact| match fact {
+    bus::watch(pipeline, url, move |fact| {
+        hear(fact, &secret, &offer, &telling);
+    });
+}
+
+fn hear(fact: BusFact, secret: &str, offer: &Offer, telling: &Telling) {
+    let failed = |error| IngestFact::Failed { error };
+    match fact {
+        // `rtspsrc` says of every loss that its streaming has stopped, too.
+        BusFact::Error { .. } if telling.is_ending() => {}
         BusFact::Error { text, .. } if text.contains(texts::NO_CONNECTION) => {
             let telling = telling.clone();
-            reason::find(&secret, text, move |reason| {
-                let error = IngestError::Broken(reason);
-                telling.end(IngestFact::Failed { error });
+            reason::find(secret, text, move |reason| {
+                telling.end(failed(IngestError::Broken(reason)));
             });
         }
         // The connection is gone, what came over it is not.
-        BusFact::Error { text, .. } if text.contains(texts::CLOSED) => {
-            telling.fail_after_units(classify(text));
+        BusFact::Error { text, .. }
+            if text.contains(texts::CLOSED) || text.contains(texts::UNHEARD) =>
+        {
+            telling.end_after_units(Some(classify(text)));
         }
         BusFact::Error { text, .. } => {
             // Where nothing is taken `rtspsrc` only says that there is nothing to set up.
             let error = offer.refused().map(IngestError::Unsuitable);
-            telling.end(IngestFact::Failed {
-                error: error.unwrap_or_else(|| classify(text)),
-            });
+            telling.end(failed(error.unwrap_or_else(|| classify(text))));
+        }
+        // The end comes through the chains, if there are any.
+        BusFact::Warning { text } if text.contains(texts::HUNG_UP) => {
+            if !telling.has_chains() {
+                telling.end(last_word(None));
+            }
         }
         BusFact::Warning { text }
             if text.contains(texts::CLOSED) || text.contains(texts::UNHEARD) => {}
         BusFact::Warning { text } => telling.tell(IngestFact::Warning { text }),
-        BusFact::Eos => telling.end(IngestFact::Ended {
-            reason: "the server closed the stream".to_owned(),
-        }),
+        // Through every chain that is linked by now, that is.
+        BusFact::Eos => telling.end_after_units(None),
         BusFact::Progress { code } if code == "open" => {
             if let Some(reason) = offer.lacks() {
-                telling.end(IngestFact::Failed {
-                    error: IngestError::Unsuitable(reason),
-                });
+                telling.end(failed(IngestError::Unsuitable(reason)));
             }
         }
         BusFact::Progress { code } if code == "request" => telling.tell(IngestFact::Connected),
         BusFact::Progress { .. } => {}
-    });
+    }
 }
 
 fn classify(text: String) -> IngestError {
@@ -296,6 +309,57 @@ mod tests {
     use std::sync::mpsc;
 
     use super::*;
+
+    /// Whatever happens first: GStreamer's threads decide that.
+    #[test]
+    fn a_connection_that_is_gone_ends_behind_what_it_brought() {
+        let error = |text: &str| BusFact::Error {
+            kind: "resource",
+            text: text.to_owned(),
+        };
+        let warning = |text: &str| BusFact::Warning {
+            text: text.to_owned(),
+        };
+        let read = "Could not read from resource. (Could not receive message. (End-of-file))";
+        let write = "Could not write to resource. (Could not send message. (Broken pipe))";
+        let closed = "Could not read from resource. (The server closed the connection.)";
+        let short = "Could not read from resource. (Short message received, ignoring.)";
+        let stopped = "Internal data stream error: streaming stopped, reason error (-5)";
+        for (facts, chains, failed) in [
+            (vec![error(read), error(stopped)], 2, true),
+            (vec![error(write)], 2, true),
+            // One was linked when the end came, the other was not.
+            (vec![BusFact::Eos], 1, false),
+            (vec![warning(closed)], 0, false),
+            (vec![warning(closed), BusFact::Eos], 2, false),
+            (vec![warning(short), error(write)], 2, true),
+        ] {
+            let (sender, mut told) = tokio::sync::mpsc::channel(8);
+            let telling = Telling::new(sender, 1);
+            let about = format!("{facts:?}");
+            for _ in 0..chains {
+                telling.chain_begins();
+            }
+            let hear = |fact| hear(fact, "", &Offer::default(), &telling);
+            facts.into_iter().for_each(hear);
+            if chains > 0 {
+                telling.tell(IngestFact::Connected);
+            }
+            for _ in 0..chains {
+                telling.chain_ended();
+            }
+            drop(telling);
+            let heard: Vec<_> = std::iter::from_fn(|| told.blocking_recv()).collect();
+            assert_eq!(heard.len(), 1 + usize::from(chains > 0), "{about}");
+            let (_, last) = heard.last().unwrap();
+            let as_expected = match last {
+                IngestFact::Failed { .. } => failed,
+                IngestFact::Ended { .. } => !failed,
+                _ => false,
+            };
+            assert!(as_expected, "{about}: {last:?}");
+        }
+    }
 
     /// What an input is taken for that has such media, for such elements.
     fn refused(caps: &str, elements: &str) -> IngestError {

@@ -111,6 +111,8 @@ impl Stamps {
                 let track = offer.track(session);
                 believe_order(&manager, session, &buffer, track == Some(Track::Video));
                 let track = track?;
+                // The packet that it is made for is on its way, before anything is linked to take it.
+                telling.chain_begins();
                 let (stamp, telling) = (stamps.of(track).clone(), telling.clone());
                 buffer.connect("handle-sync", false, move |args| {
                     let structure = args.get(1)?.get::<gst::Structure>().ok()?;

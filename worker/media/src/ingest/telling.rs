@@ -29,6 +29,8 @@ struct OpenChains {
     open: usize,
     /// Facts told so far.
     told: u64,
+    /// The connection is over and waits for them.
+    ending: bool,
 }
 
 impl Telling {
@@ -55,6 +57,16 @@ impl Telling {
         self.chains.1.notify_all();
     }
 
+    /// Whether the connection is over and only what it brought is waited for.
+    pub(super) fn is_ending(&self) -> bool {
+        lock(&self.chains.0).ending
+    }
+
+    /// Whether some chain may still give units.
+    pub(super) fn has_chains(&self) -> bool {
+        lock(&self.chains.0).open > 0
+    }
+
     pub(super) fn tell(&self, fact: IngestFact) {
         let over = lock(&self.last_word).is_none();
         if over {
@@ -77,18 +89,21 @@ impl Telling {
         }
     }
 
-    /// The connection has failed, which is its last word once what it brought before has come through the
-    /// chains. Does not block.
-    pub(super) fn fail_after_units(&self, error: IngestError) {
+    /// The connection is over, which is its last word once what it brought before has come through the
+    /// chains: it has failed, or the server has closed it. Does not block. The first such end counts.
+    pub(super) fn end_after_units(&self, error: Option<IngestError>) {
+        if std::mem::replace(&mut lock(&self.chains.0).ending, true) {
+            return;
+        }
         let telling = self.clone();
         let last = error.clone();
         let drain = move || {
             telling.drained();
-            telling.end(IngestFact::Failed { error: last });
+            telling.end(last_word(last));
         };
         let thread = std::thread::Builder::new().name("input-drain".to_owned());
         if thread.spawn(drain).is_err() {
-            self.end(IngestFact::Failed { error });
+            self.end(last_word(error));
         }
     }
 
@@ -107,6 +122,16 @@ impl Telling {
                 .unwrap_or_else(PoisonError::into_inner)
                 .0;
         }
+    }
+}
+
+/// What is told of an end, with or without an error.
+pub(super) fn last_word(error: Option<IngestError>) -> IngestFact {
+    match error {
+        Some(error) => IngestFact::Failed { error },
+        None => IngestFact::Ended {
+            reason: "the server closed the stream".to_owned(),
+        },
     }
 }
 
@@ -151,7 +176,7 @@ mod tests {
         let telling = Telling::new(sender, 1);
         telling.chain_begins();
         telling.chain_begins();
-        telling.fail_after_units(IngestError::Broken("closed".to_owned()));
+        telling.end_after_units(Some(IngestError::Broken("closed".to_owned())));
         telling.tell(IngestFact::Connected);
         telling.chain_ended();
         telling.chain_ended();
