@@ -125,6 +125,10 @@ impl Clip {
                 let copy = encode(path, CameraSound::Opus)?;
                 clip.audio = Self::from_mp4(&copy)?.audio;
             }
+            Some(AudioCodec::Aac32k) => {
+                let copy = encode(path, CameraSound::Aac32k)?;
+                clip.audio = Self::from_mp4(&copy)?.audio;
+            }
             Some(AudioCodec::Mp3) => clip.audio = Some(mpeg(&encode(path, CameraSound::Mp3)?)?),
             Some(AudioCodec::Pcmu) => {
                 clip.audio = Some(pcm(path, Codec::Pcmu, CameraSound::Pcmu, 8_000, 1)?);

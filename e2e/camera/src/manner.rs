@@ -223,6 +223,8 @@ pub enum AudioCodec {
     G722,
     /// G.726 of 32 kbit/s, 8 kHz mono.
     G726,
+    /// AAC-LC of 32 kHz.
+    Aac32k,
     /// The clip's AAC frames, the LATM way.
     Latm,
     /// The clip's AAC frames, each with an ADTS header.

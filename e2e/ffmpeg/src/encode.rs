@@ -317,6 +317,8 @@ pub fn encode_answer(codec: Codec, rate: u32, channels: u32, to: &Path) -> Call 
 pub enum CameraSound {
     /// Opus in MP4.
     Opus,
+    /// AAC of 32 kHz in MP4.
+    Aac32k,
     /// Bare MPEG frames, 48 kHz stereo.
     Mp3,
     /// G.711 µ-law, 8 kHz mono.
@@ -335,6 +337,7 @@ pub enum CameraSound {
 pub fn encode_for_camera(from: &Path, sound: CameraSound, to: &Path) -> Call {
     let how = match sound {
         CameraSound::Opus => "-c:a libopus -b:a 96k -ar 48000 -f mp4",
+        CameraSound::Aac32k => "-c:a aac -b:a 96k -ar 32000 -f mp4",
         CameraSound::Mp3 => {
             "-c:a libmp3lame -b:a 128k -ar 48000 -ac 2 -write_xing 0 -id3v2_version 0 -f mp3"
         }

@@ -22,10 +22,11 @@ const OFTEN: Duration = Duration::from_millis(10);
 
 fn camera(manner: &str) -> Camera {
     let clip = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/clock-60s.mp4");
+    let manner = serde_json::from_str::<Manner>(manner).unwrap();
     Camera::start(
         "127.0.0.1:0".parse().unwrap(),
-        Clip::open(&clip, None).unwrap(),
-        serde_json::from_str::<Manner>(manner).unwrap(),
+        Clip::open(&clip, manner.audio_codec).unwrap(),
+        manner,
         Arc::new(|_| ()),
     )
     .unwrap()
@@ -179,11 +180,17 @@ fn what_cameras_leave_out_or_put_in_costs_nothing() {
     let without = |what: &str| format!(r#"{{"sdp": [{{"find": "{what}", "replace": ""}}]}}"#);
     // AAC without its mode, and without any description but its rate.
     let [bare, barer] = [" ?mode=AAC-hbr;", "a=fmtp:97.*\\n"].map(without);
+    let with_32k = |manner: &str| manner.replacen('{', r#"{"audio_codec": "aac32k", "#, 1);
     let manners = [
         "{}",
         &bare,
         &barer,
         r#"{"audio": {"unmarked": true}}"#,
+        // The same where it is not copied.
+        r#"{"audio_codec": "aac32k"}"#,
+        &with_32k(&bare),
+        &with_32k(&barer),
+        r#"{"audio_codec": "aac32k", "audio": {"unmarked": true}}"#,
         r#"{"audio": {"unmarked": true}, "frames_per_packet": 4}"#,
         r#"{"audio": {"byes": [1, 1.5]}}"#,
         r#"{"video": {"byes": [1]}, "audio": {"byes": [1.2]}}"#,

@@ -125,12 +125,12 @@ impl Chains<'_> {
     }
 
     fn audio(&self, encoding: &str, caps: &gst::Caps) -> Result<(), MediaError> {
+        if encoding == "MPEG4-GENERIC" {
+            complete_caps(self.pad);
+            mark_whole_frames(self.pad);
+        }
         match (encoding, copied_format(encoding, caps)) {
-            ("MPEG4-GENERIC", Some(_)) => {
-                complete_caps(self.pad);
-                mark_whole_frames(self.pad);
-                self.copied(Element::Rtpmp4gdepay, false)
-            }
+            ("MPEG4-GENERIC", Some(_)) => self.copied(Element::Rtpmp4gdepay, false),
             ("MP4A-LATM", _) if is_found_out(encoding, caps) => {
                 self.copied(Element::Rtpmp4adepay, true)
             }

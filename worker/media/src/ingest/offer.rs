@@ -9,7 +9,7 @@ use dub_engine::Track;
 use gst::prelude::*;
 use gst_sdp::{SDPMediaRef, SDPMessage, SDPMessageRef};
 
-use super::super::aac::{AacFormat, FRAME_SAMPLES, RATES};
+use super::super::aac::{AacFormat, FRAME_SAMPLES, SAMPLING_FREQUENCIES};
 use super::telling::Telling;
 use super::{IngestFact, chain};
 
@@ -175,10 +175,7 @@ pub(super) fn format_of(encoding: &str, caps: &gst::Caps) -> IngestFact {
 pub(super) fn copied_format(encoding: &str, caps: &gst::Caps) -> Option<AacFormat> {
     (encoding == "MPEG4-GENERIC").then_some(())?;
     let structure = caps.structure(0)?;
-    match configuration(structure) {
-        Some(config) => AacFormat::from_config(&config),
-        None => described_format(structure),
-    }
+    AacFormat::from_config(&configuration(structure).or_else(|| described(structure))?)
 }
 
 /// The bytes of `config`, if there are any.
@@ -204,12 +201,13 @@ fn is_other_latm(structure: &gst::StructureRef) -> bool {
     AacFormat::from_config(&config).is_none()
 }
 
-/// AAC without `config`: LC of the rate and channels that its `rtpmap` says.
-fn described_format(structure: &gst::StructureRef) -> Option<AacFormat> {
+/// What stands for a missing `config`: AAC-LC of the rate and channels that the `rtpmap` says.
+fn described(structure: &gst::StructureRef) -> Option<Vec<u8>> {
     let rate = structure.get::<i32>("clock-rate").ok()?.unsigned_abs();
     let channels = structure.get::<String>("encoding-params").ok();
     let channels = channels.map_or(Some(1), |text| text.parse().ok())?;
-    (RATES.contains(&rate) && (1..=2).contains(&channels)).then(|| AacFormat::lc(rate, channels))
+    let known = SAMPLING_FREQUENCIES.contains(&rate) && (1..=6).contains(&channels);
+    known.then(|| AacFormat::lc(rate, channels).config)
 }
 
 /// Adds what `rtpmp4gdepay` needs to caps that came without it.
@@ -217,7 +215,7 @@ pub(super) fn completed(caps: &gst::Caps) -> Option<gst::Caps> {
     let structure = caps.structure(0)?;
     let mut missing = Vec::new();
     if configuration(structure).is_none() {
-        let config = described_format(structure)?.config;
+        let config = described(structure)?;
         let config = config.iter().map(|byte| format!("{byte:02x}"));
         missing.push(("config", config.collect::<String>()));
     }
@@ -446,6 +444,27 @@ mod tests {
             Some(AacFormat::lc(48_000, 2))
         );
         assert_eq!(super::completed(&completed), None);
+    }
+
+    /// What is not copied needs it no less.
+    #[test]
+    fn aac_of_any_rate_gets_the_configuration_of_its_rtpmap() {
+        for (rate, channels, config) in [
+            (8_000, None, "1588"),
+            (24_000, Some("1"), "1308"),
+            (32_000, Some("2"), "1290"),
+            (48_000, Some("6"), "11b0"),
+        ] {
+            let mut caps = aac("MPEG4-GENERIC", None);
+            let structure = caps.get_mut().unwrap().structure_mut(0).unwrap();
+            structure.set("clock-rate", rate);
+            structure.remove_field("encoding-params");
+            structure.set_if_some("encoding-params", channels);
+            let completed = completed(&caps).unwrap();
+            let found = completed.structure(0).unwrap().get::<String>("config");
+            assert_eq!(found.unwrap(), config);
+            assert_eq!(copied_format("MPEG4-GENERIC", &caps), None, "{rate}");
+        }
     }
 
     /// The depayloader takes no caps without a mode, and knows it in these letters only.
