@@ -18,6 +18,10 @@ use super::error::MediaError;
 
 /// Segments that may wait for the disk: half a minute of stream.
 const QUEUE: usize = 16;
+/// Directories of other streams that are looked through at a time, and files that are in each: the live
+/// stream's next file waits for it.
+const AT_ONCE: usize = 8;
+const FILES_AT_ONCE: usize = 500;
 
 /// One file to write.
 #[expect(missing_docs, reason = "the fields say what they are")]
@@ -107,6 +111,8 @@ pub struct SegmentFiles {
 impl SegmentFiles {
     /// How long the end of the worker waits for the disk.
     pub const LAST_WORDS: Duration = Duration::from_secs(2);
+    /// The longest that any stream's files may be kept; what other streams have set is not known here.
+    pub const LONGEST_RETENTION: Duration = Duration::from_hours(7 * 24);
 
     /// Starts writing. Files of earlier runs are moved aside and go when they are old.
     pub fn start(place: Place) -> std::io::Result<Self> {
@@ -225,6 +231,8 @@ struct FileWriter {
     written: VecDeque<(Instant, PathBuf)>,
     /// When directories of earlier runs were last looked through.
     swept: Option<Instant>,
+    /// Directories of other streams that are still to be looked through.
+    others: Vec<PathBuf>,
 }
 
 impl FileWriter {
@@ -234,6 +242,7 @@ impl FileWriter {
             dir: None,
             written: VecDeque::new(),
             swept: None,
+            others: Vec::new(),
         }
     }
 
@@ -285,7 +294,25 @@ impl FileWriter {
         if self.swept.is_none_or(|at| at.elapsed() > pause) {
             self.swept = Some(Instant::now());
             let own = self.dir.as_ref().map(|(dir, _)| dir.as_path());
-            sweep(&self.place.root.join(&self.place.stream_id), own, retention);
+            let dir = self.place.root.join(&self.place.stream_id);
+            sweep(&dir, own, retention, usize::MAX);
+            self.sweep_others();
+        }
+    }
+
+    /// Streams that never come back have nobody else to tidy up after them.
+    fn sweep_others(&mut self) {
+        if self.others.is_empty() {
+            let entries = fs::read_dir(&self.place.root).into_iter().flatten();
+            let others = entries.flatten().filter(|entry| {
+                let ours = entry.file_name() == *self.place.stream_id;
+                !ours && entry.file_type().is_ok_and(|kind| kind.is_dir())
+            });
+            self.others = others.map(|entry| entry.path()).collect();
+        }
+        let left = self.others.len().saturating_sub(AT_ONCE);
+        for other in self.others.drain(left..) {
+            sweep_abandoned(&other);
         }
     }
 }
@@ -339,30 +366,52 @@ fn set_aside(dir: &Path) -> std::io::Result<()> {
     Ok(())
 }
 
-/// Removes what other runs have left in `dir` and is older than `retention`.
-fn sweep(dir: &Path, own: Option<&Path>, retention: Duration) {
+/// Removes what other runs have left in `dir` and is older than `retention`; looks at so many runs, and files
+/// of each.
+fn sweep(dir: &Path, own: Option<&Path>, retention: Duration, most: usize) {
     let entries = fs::read_dir(dir).into_iter().flatten().flatten();
-    let runs = entries.map(|entry| entry.path()).filter(|path| {
-        let name = path
-            .file_name()
-            .and_then(|name| name.to_str())
-            .unwrap_or_default();
-        (name.starts_with("earlier-") || name.starts_with("run-")) && own != Some(path)
-    });
-    let old = |path: &Path| {
-        let modified = fs::symlink_metadata(path).and_then(|found| found.modified());
-        modified.is_ok_and(|at| at.elapsed().is_ok_and(|age| age > retention))
-    };
-    for run in runs {
-        let was_old = old(&run);
-        for path in files_of(&run).filter(|path| old(path)) {
-            let _ = fs::remove_file(path);
-        }
+    let runs = entries.map(|entry| entry.path());
+    let runs = runs.filter(|path| is_run(path) && own != Some(path));
+    for run in runs.take(most) {
+        let was_old = is_older(&run, retention);
+        remove_old(&run, retention, most);
         if was_old {
             // Fails where something is left.
             let _ = fs::remove_dir(&run);
         }
     }
+}
+
+/// Removes what no setting of another stream's can want any more from its directory, if nobody writes there.
+fn sweep_abandoned(dir: &Path) {
+    let retention = SegmentFiles::LONGEST_RETENTION;
+    let mut files = files_of(dir).take(FILES_AT_ONCE);
+    // A lock sends a worker that starts just then elsewhere, so it is taken for a reason only.
+    if !is_older(dir, retention) && !files.any(|path| is_older(&path, retention)) {
+        return;
+    }
+    let Ok(lock) = fs::File::open(dir) else {
+        return;
+    };
+    if lock.try_lock().is_err() {
+        return;
+    }
+    sweep(dir, None, retention, FILES_AT_ONCE);
+    if remove_old(dir, retention, FILES_AT_ONCE) {
+        let _ = fs::remove_dir(dir);
+    }
+}
+
+/// Removes those of our files in a directory that are older, of so many; whether there were any.
+fn remove_old(dir: &Path, age: Duration, most: usize) -> bool {
+    let files = files_of(dir).take(most);
+    let removed = files.filter(|path| is_older(path, age) && fs::remove_file(path).is_ok());
+    removed.count() > 0
+}
+
+fn is_older(path: &Path, age: Duration) -> bool {
+    let modified = fs::symlink_metadata(path).and_then(|found| found.modified());
+    modified.is_ok_and(|at| at.elapsed().is_ok_and(|it| it > age))
 }
 
 fn files_of(dir: &Path) -> impl Iterator<Item = PathBuf> {
@@ -377,15 +426,34 @@ fn now() -> u64 {
     since.unwrap_or_default().as_secs()
 }
 
+/// A directory of a run, as [`set_aside`] and [`open`] name them.
+fn is_run(path: &Path) -> bool {
+    let name = name(path);
+    name.strip_prefix("earlier-").is_some_and(is_number)
+        || name
+            .strip_prefix("run-")
+            .and_then(|rest| rest.split_once('-'))
+            .is_some_and(|(at, process)| is_number(at) && is_number(process))
+}
+
+fn is_number(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit())
+}
+
+fn name(path: &Path) -> &str {
+    let name = path.file_name().and_then(|name| name.to_str());
+    name.unwrap_or_default()
+}
+
 fn is_ours(path: &Path) -> bool {
-    let name = path
-        .file_name()
-        .and_then(|name| name.to_str())
-        .unwrap_or_default();
-    let (batch, rest) = name.split_once('_').unwrap_or_default();
+    let (batch, rest) = name(path).split_once('_').unwrap_or_default();
+    let kind = rest.split_once('.').unwrap_or_default();
     batch.len() >= 6
-        && batch.bytes().all(|b| b.is_ascii_digit())
-        && (rest.starts_with("video.") || rest.starts_with("audio"))
+        && is_number(batch)
+        && matches!(
+            kind,
+            ("video", "mp4" | "tmp") | ("audio" | "audio_dubbed", "m4a" | "tmp")
+        )
 }
 
 fn has_extension(path: &Path, extension: &str) -> bool {

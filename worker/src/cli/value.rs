@@ -98,7 +98,11 @@ pub(super) fn segment_duration(value: &str) -> Result<Duration, String> {
 }
 
 pub(super) fn retention(value: &str) -> Result<Duration, String> {
-    duration_in(value, Duration::ZERO, Duration::from_hours(7 * 24))
+    duration_in(
+        value,
+        Duration::ZERO,
+        dub_media::segment_files::SegmentFiles::LONGEST_RETENTION,
+    )
 }
 
 pub(super) fn output_retry(value: &str) -> Result<Duration, String> {

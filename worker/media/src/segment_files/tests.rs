@@ -30,8 +30,12 @@ fn names(dir: &Path) -> Vec<String> {
 fn plant(path: &Path, age: u64) {
     fs::create_dir_all(path.parent().unwrap()).unwrap();
     fs::write(path, "old").unwrap();
+    make_old(path, age);
+}
+
+fn make_old(path: &Path, age: u64) {
     let then = SystemTime::now() - Duration::from_secs(age);
-    let file = fs::File::options().write(true).open(path).unwrap();
+    let file = fs::File::open(path).unwrap();
     file.set_times(FileTimes::new().set_modified(then)).unwrap();
 }
 
@@ -67,6 +71,64 @@ fn runs_are_never_mixed_and_old_files_go() {
         ["000000_audio.m4a", "000001_audio_dubbed.m4a"]
     );
     assert_eq!(names(&dir.join("earlier-5")), ["000010_video.mp4"]);
+}
+
+#[test]
+fn what_streams_that_never_come_back_have_left_goes_when_nobody_can_want_it() {
+    const WEEK: u64 = 7 * 24 * 3600;
+    let root = tempfile::tempdir().unwrap();
+    let dir = |name: &str| root.path().join(name);
+    for (name, age) in [
+        ("gone/000001_audio.m4a", WEEK + 60),
+        ("gone/earlier-5/000002_video.mp4", WEEK + 60),
+        ("kept/000001_audio.m4a", WEEK + 60),
+        // Its stream may keep files for a week, whatever this one does.
+        ("kept/000002_audio.m4a", WEEK - 60),
+        ("locked/000001_audio.m4a", WEEK + 60),
+        ("foreign/000001_audio.wav", WEEK + 60),
+        ("foreign/run-1/000002_audio.m4a", WEEK + 60),
+        ("000003_audio.m4a", WEEK + 60),
+    ] {
+        plant(&dir(name), age);
+    }
+    fs::create_dir(dir("empty")).unwrap();
+    for name in ["gone/earlier-5", "empty", "foreign", "foreign/run-1"] {
+        make_old(&dir(name), WEEK + 60);
+    }
+    let lock = fs::File::open(dir("locked")).unwrap();
+    lock.lock().unwrap();
+    let mut writer = FileWriter::new(place(root.path()));
+    writer.write(audio(0), |dir| panic!("busy: {dir}")).unwrap();
+    let left = "000003_audio.m4a empty foreign kept locked news";
+    assert_eq!(names(root.path()).join(" "), left);
+    assert_eq!(names(&dir("kept")), ["000002_audio.m4a"]);
+    assert_eq!(names(&dir("locked")), ["000001_audio.m4a"]);
+    assert_eq!(names(&dir("foreign")), ["000001_audio.wav", "run-1"]);
+    assert_eq!(names(&dir("foreign/run-1")), ["000002_audio.m4a"]);
+}
+
+/// The file that the live stream writes next waits for it.
+#[test]
+fn other_streams_are_swept_a_few_at_a_time_and_each_in_turn() {
+    let root = tempfile::tempdir().unwrap();
+    let age = 8 * 24 * 3600;
+    for stream in 0..AT_ONCE * 2 {
+        let name = format!("s{stream}/000000_audio.m4a");
+        plant(&root.path().join(name), age);
+    }
+    let mut writer = FileWriter::new(place(root.path()));
+    for left in [AT_ONCE, 0] {
+        writer.swept = None;
+        writer.write(audio(0), |_| ()).unwrap();
+        assert_eq!(names(root.path()).len(), left + 1);
+    }
+    let many = root.path().join("many");
+    for batch in 0..=FILES_AT_ONCE {
+        plant(&many.join(format!("{batch:06}_audio.m4a")), age);
+    }
+    writer.swept = None;
+    writer.write(audio(0), |_| ()).unwrap();
+    assert_eq!(names(&many).len(), 1);
 }
 
 #[test]
