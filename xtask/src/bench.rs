@@ -14,7 +14,7 @@ use std::time::Duration;
 use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::time::TimeVal;
 
-use crate::flags::Bench;
+use crate::flags::{Bench, MediaOptions, MediaServer};
 use crate::programs::{self, Profile};
 use crate::say::{say, tell};
 use crate::{preflight, process};
@@ -32,10 +32,14 @@ const BEHIND_SECONDS: f64 = 0.2;
 
 /// `cargo xtask bench`.
 pub(crate) fn command(options: &Bench) -> anyhow::Result<()> {
-    preflight::ensure_media(&options.media)?;
+    // It takes and gives the streams of all peers alike.
+    preflight::ensure_media(&MediaOptions {
+        media_server: Some(MediaServer::Mediamtx),
+        fixture: options.fixture.clone(),
+    })?;
     programs::build(Profile::Release)?;
     let seconds = Duration::from_secs(options.seconds.into());
-    let fixture = options.media.fixture.as_deref();
+    let fixture = options.fixture.as_deref();
     let mut report = Report::new()?;
     report.engine_seconds = Some(engine()?);
     for &megabits in &options.megabits {

@@ -46,7 +46,7 @@ pub(crate) struct Setup {
     pub(crate) dry_run: bool,
 }
 
-/// What `demo`, `e2e`, `soak` and `bench` have in common.
+/// What `demo`, `e2e` and `soak` have in common.
 #[derive(Debug, Clone, Default, Args)]
 pub(crate) struct MediaOptions {
     /// Media server to use [default: mediamtx where it is installed, else default]
@@ -146,8 +146,9 @@ pub(crate) struct Fixtures {
 
 #[derive(Debug, Args)]
 pub(crate) struct Bench {
-    #[command(flatten)]
-    pub(crate) media: MediaOptions,
+    /// Clip to stream instead of fixtures/clock-60s.mp4
+    #[arg(long, value_name = "PATH")]
+    pub(crate) fixture: Option<PathBuf>,
     /// Bit rates to compare at, in Mbit/s; 0 is the clip as it is
     #[arg(long, value_name = "MBIT", value_delimiter = ',', default_values_t = [0, 8, 100])]
     pub(crate) megabits: Vec<u32>,

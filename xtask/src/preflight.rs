@@ -24,9 +24,7 @@ pub(crate) fn ensure(needs: &[Need]) -> anyhow::Result<()> {
     if absent.is_empty() {
         return Ok(());
     }
-    if setup::packages(&absent).is_empty() {
-        return Err(CannotRun(advice(&host, &absent, "no Debian package has it")).into());
-    }
+    installable(&host, &absent)?;
     match setup::permission(&host) {
         setup::Permission::Granted(privilege) => {
             crate::say::tell!("missing here, to be installed:\n{}", table(&absent));
@@ -43,6 +41,17 @@ pub(crate) fn ensure(needs: &[Need]) -> anyhow::Result<()> {
         }
         setup::Permission::Denied(reason) => Err(CannotRun(advice(&host, &absent, &reason)).into()),
     }
+}
+
+/// Nothing is installed for a run that cannot be all the same.
+fn installable(host: &Host, absent: &[&Requirement]) -> anyhow::Result<()> {
+    if absent
+        .iter()
+        .all(|requirement| requirement.debian.is_some())
+    {
+        return Ok(());
+    }
+    Err(CannotRun(advice(host, absent, "no Debian package has all of it")).into())
 }
 
 /// Makes sure that the needs are met where they can be; `otherwise` says what becomes of it where they
@@ -113,7 +122,7 @@ pub(crate) fn advice(host: &Host, absent: &[&Requirement], reason: &str) -> Stri
     {
         text.push_str(
             "\nmediamtx has no Debian package: take it from `nix develop`, put it on PATH or \
-             set MEDIAMTX_BIN, or use --media-server default",
+             set MEDIAMTX_BIN (demo, e2e and soak go without: --media-server default)",
         );
     }
     if !host.in_nix_shell() {
@@ -156,6 +165,16 @@ mod tests {
                 .iter()
                 .all(|r| r.need == Need::Build)
         );
+    }
+
+    #[test]
+    fn nothing_is_installed_where_mediamtx_is_missing_too() {
+        let host = FakeMachine::bare_debian().host();
+        let absent = missing(&host, &[Need::Build, Need::Run, Need::MediaMtx]);
+        let error = installable(&host, &absent).expect_err("refused");
+        assert_eq!(exit_code(&error), 3);
+        assert!(error.to_string().contains("MEDIAMTX_BIN"), "{error}");
+        assert!(installable(&host, &missing(&host, &[Need::Build])).is_ok());
     }
 
     #[test]

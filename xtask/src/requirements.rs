@@ -33,7 +33,7 @@ pub(crate) enum Need {
     Run,
     /// Only when the default media server stands in for MediaMTX.
     DefaultServer,
-    /// Only when MediaMTX was asked for by name.
+    /// Only when MediaMTX was asked for by name, and for the bench.
     MediaMtx,
     /// To test against an STS service written in Python; see `python`.
     Python,
