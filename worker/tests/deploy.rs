@@ -391,6 +391,14 @@ fn systemd_leaves_the_worker_what_it_tells_of_itself() {
     assert!(subset.is_none_or(|it| it.1 == "all"));
 }
 
+/// systemd hands a directory that several units name to the user of each that starts, with all that is in it.
+#[test]
+fn streams_of_a_host_that_share_a_directory_share_its_owner() {
+    let unit = directives();
+    let has = |name: &str, value: &str| unit.contains(&(name.to_owned(), value.to_owned()));
+    assert!(has("CacheDirectory", "dub-worker") && has("User", "dub-worker"));
+}
+
 /// With the default address the second stream of a host would answer under the first one's.
 #[test]
 fn each_stream_of_a_host_has_a_metrics_address_of_its_own_or_does_not_start() {
