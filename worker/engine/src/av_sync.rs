@@ -34,7 +34,7 @@ const DRIFT_CEILING_PPM: i64 = 20_000;
 const SHORTEST_TELLING: Duration = Duration::from_secs(1);
 
 /// The rules of fitting.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct AvSyncConfig {
     /// Samples per second of the output grid.
     pub rate: u32,

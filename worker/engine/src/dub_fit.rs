@@ -43,7 +43,7 @@ pub enum DubFitMode {
 }
 
 /// The rules of fitting.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct DubFitConfig {
     /// What to do with speech of another length.
     pub mode: DubFitMode,

@@ -43,7 +43,7 @@ pub enum SegmentCut {
 }
 
 /// The rules of cutting.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Eq, PartialEq)]
 pub struct SegmenterConfig {
     /// Length of a full segment; about that with [`SegmentCut::Pause`].
     pub duration: Duration,

@@ -53,6 +53,28 @@ impl AccessUnit {
     pub fn size(&self) -> usize {
         self.buffer.size()
     }
+
+    /// One that no camera sent, for tests of this crate and of those above: a NAL unit of `size` bytes that
+    /// nobody decodes, with parameter sets that tell this level.
+    #[doc(hidden)]
+    pub fn made_up(level: u8, keyframe: bool, size: usize) -> Self {
+        let mut data = (size as u32).to_be_bytes().to_vec();
+        data.push(if keyframe { 0x65 } else { 0x41 });
+        data.resize(4 + size, 0x11);
+        let mut buffer = gst::Buffer::from_slice(data);
+        if !keyframe {
+            buffer.make_mut().set_flags(gst::BufferFlags::DELTA_UNIT);
+        }
+        let codec_data = gst::Buffer::from_slice([1_u8, 0x42, 0, level, 0xff, 0xe1, 0, 0, 1, 0, 0]);
+        let caps = gst::Caps::builder("video/x-h264")
+            .field("stream-format", "avc")
+            .field("alignment", "au")
+            .field("codec_data", codec_data)
+            .field("width", 1280)
+            .field("height", 720)
+            .build();
+        Self { buffer, caps }
+    }
 }
 
 /// One raw AAC frame (1024 samples per channel), without ADTS header.

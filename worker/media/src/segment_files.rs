@@ -88,7 +88,7 @@ impl FileError {
 }
 
 /// Where segment files go.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Place {
     /// Directory of all streams.
     pub root: PathBuf,

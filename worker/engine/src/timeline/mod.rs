@@ -68,7 +68,7 @@ pub enum Picture {
 }
 
 /// What the timeline needs to know.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TimelineConfig {
     /// How long the start waits for sender reports before arrival times must do.
     pub report_wait: Duration,

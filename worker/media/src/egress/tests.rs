@@ -96,28 +96,7 @@ impl Bench {
 }
 
 pub(crate) fn unit(keyframe: bool, size: usize) -> AccessUnit {
-    unit_of(30, keyframe, size)
-}
-
-/// A unit whose parameter sets tell this level.
-fn unit_of(level: u8, keyframe: bool, size: usize) -> AccessUnit {
-    // One NAL unit with its length before it; nobody decodes it.
-    let mut data = (size as u32).to_be_bytes().to_vec();
-    data.push(if keyframe { 0x65 } else { 0x41 });
-    data.resize(4 + size, 0x11);
-    let mut buffer = gst::Buffer::from_slice(data);
-    if !keyframe {
-        buffer.make_mut().set_flags(gst::BufferFlags::DELTA_UNIT);
-    }
-    let codec_data = gst::Buffer::from_slice([1_u8, 0x42, 0, level, 0xff, 0xe1, 0, 0, 1, 0, 0]);
-    let caps = gst::Caps::builder("video/x-h264")
-        .field("stream-format", "avc")
-        .field("alignment", "au")
-        .field("codec_data", codec_data)
-        .field("width", 1280)
-        .field("height", 720)
-        .build();
-    AccessUnit { buffer, caps }
+    AccessUnit::made_up(30, keyframe, size)
 }
 
 /// FLV video tags: sequence headers (packet type 0) and pictures (1).
@@ -164,7 +143,7 @@ fn parameter_sets_that_change_are_sent_before_the_first_picture_that_needs_them(
     bench.push(0, 50, 1_000, 2_000);
     for n in 50..100 {
         let at = n * 40_000_000;
-        let unit = unit_of(31, n % 25 == 0, 1_000);
+        let unit = AccessUnit::made_up(31, n % 25 == 0, 1_000);
         bench.egress.video(&unit, at, at);
         bench.egress.audio(&AacFrame::from([7_u8; 200]), at);
     }

@@ -410,4 +410,16 @@ mod tests {
         // A picture that never came leaves the time as it is.
         assert_eq!(unit(&[(240, 0x67)]), 240);
     }
+
+    #[test]
+    fn packets_that_are_missing_are_all_counted() {
+        crate::init().unwrap();
+        let stamps = Stamps::default();
+        let stamp = stamps.of(Track::Video);
+        lock(stamp).clock = Some(RtpTime::new(1_000));
+        let lost = [1, 5, 6, 8].map(|sequence| {
+            note(stamp, Track::Video, &packet(sequence, 0, 0x41)).map(|noted| noted.lost)
+        });
+        assert_eq!(lost, [0, 3, 0, 1].map(Some));
+    }
 }
