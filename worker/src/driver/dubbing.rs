@@ -293,18 +293,7 @@ impl Dubbing {
         let (Some(fragment), Some(format)) = (self.fragments.get_mut(&batch), &self.format) else {
             return;
         };
-        let outgoing = OutgoingFragment {
-            id: id.to_string(),
-            sequence,
-            pts_ns: fragment.pts,
-            source_pts_ns: fragment.pts,
-            duration_ms: fragment.frames as u64 * u64::from(FRAME_SAMPLES) * 1000
-                / u64::from(format.rate),
-            sample_rate: format.rate,
-            channels: format.channels,
-            // A segment is sent at most once.
-            m4a: std::mem::take(&mut fragment.m4a).into(),
-        };
+        let outgoing = outgoing(fragment, format, id, sequence);
         self.with_client(|client| client.send(link, outgoing));
     }
 
@@ -352,6 +341,26 @@ impl Dubbing {
                 );
             }
         }
+    }
+}
+
+/// A segment's audio as it is sent, at most once: it is taken out of `fragment`.
+fn outgoing(
+    fragment: &mut FragmentAudio,
+    format: &AacFormat,
+    id: FragmentId,
+    sequence: u64,
+) -> OutgoingFragment {
+    let samples = fragment.frames as u64 * u64::from(FRAME_SAMPLES);
+    OutgoingFragment {
+        id: id.to_string(),
+        sequence,
+        pts_ns: fragment.pts,
+        source_pts_ns: fragment.pts,
+        duration_ms: samples * 1000 / u64::from(format.rate),
+        sample_rate: format.rate,
+        channels: format.channels,
+        m4a: std::mem::take(&mut fragment.m4a).into(),
     }
 }
 

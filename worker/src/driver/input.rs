@@ -18,7 +18,7 @@ use crate::error::WorkerError;
 use crate::observe::{Fact, Observer};
 use dub_media::aac::{AacFormat, FRAME_SAMPLES};
 use dub_media::ingest::{CHANNEL_CAPACITY, Ingest, IngestError, IngestFact};
-use dub_media::{AacFrame, AccessUnit, encoder};
+use dub_media::{AacFrame, AccessUnit, MediaUrl, encoder};
 
 /// Sender reports come every five seconds at the latest from the usual senders; waiting
 /// costs nothing as long as the first segment is not complete.
@@ -36,6 +36,32 @@ pub(super) type VideoPayload = (AccessUnit, At);
 
 /// An audio frame with its level.
 type AudioPayload = (AacFrame, Option<FrameLevel>);
+
+/// How segments are cut.
+fn segmenter_config(config: &Config) -> SegmenterConfig {
+    SegmenterConfig {
+        duration: config.segment_duration,
+        cut: config.segment_cut,
+        min_remainder: Duration::from_secs(1),
+        max_wait: AUDIO_WAIT,
+    }
+}
+
+/// How both tracks of a connection come onto one timeline.
+fn timeline_config(config: &Config, frame: Duration, bundled: Option<Duration>) -> TimelineConfig {
+    TimelineConfig {
+        report_wait: REPORT_WAIT.min(config.segment_duration * 9 / 10),
+        patience: config.av_offset.max(LEAST_PATIENCE),
+        frame,
+        bundled,
+    }
+}
+
+/// What a connection is opened with: where to, how much is buffered, and whether audio is listened to.
+fn source(config: &Config) -> (&MediaUrl, Duration, bool) {
+    let listen = config.segment_cut != SegmentCut::Grid;
+    (&config.input_url, config.rtsp_latency, listen)
+}
 
 /// The input of one stream, over as many connections as it takes.
 pub(super) struct Input {
@@ -67,12 +93,7 @@ impl Input {
     /// An input that does nothing until [`Input::start`].
     pub(super) fn new(config: &Config, clock: Instant) -> Self {
         let (sender, facts) = mpsc::channel(CHANNEL_CAPACITY);
-        let segmenter = Segmenter::new(SegmenterConfig {
-            duration: config.segment_duration,
-            cut: config.segment_cut,
-            min_remainder: Duration::from_secs(1),
-            max_wait: AUDIO_WAIT,
-        });
+        let segmenter = Segmenter::new(segmenter_config(config));
         Self {
             config: config.clone(),
             clock,
@@ -262,13 +283,9 @@ impl Input {
             match order {
                 InputOrder::Connect { connection } => {
                     self.error = None;
-                    let ingest = Ingest::start(
-                        &self.config.input_url,
-                        self.config.rtsp_latency,
-                        self.config.segment_cut != SegmentCut::Grid,
-                        connection,
-                        self.sender.clone(),
-                    );
+                    let (url, latency, listen) = source(&self.config);
+                    let sender = self.sender.clone();
+                    let ingest = Ingest::start(url, latency, listen, connection, sender);
                     self.ingest = Some(ingest?);
                 }
                 InputOrder::Close { had_media } => {
@@ -363,12 +380,7 @@ impl Input {
     }
 
     fn timeline(&mut self) -> &mut Timeline<VideoPayload, AudioPayload> {
-        let config = TimelineConfig {
-            report_wait: REPORT_WAIT.min(self.config.segment_duration * 9 / 10),
-            patience: self.config.av_offset.max(LEAST_PATIENCE),
-            frame: self.frame(),
-            bundled: self.bundled,
-        };
+        let config = timeline_config(&self.config, self.frame(), self.bundled);
         self.timeline
             .get_or_insert_with(|| Timeline::new(config, Pts::from_nanos(0)))
     }
@@ -442,158 +454,4 @@ impl Input {
 }
 
 #[cfg(test)]
-mod tests {
-    use clap::Parser as _;
-    use dub_media::MediaError;
-
-    use super::*;
-    use crate::cli::Cli;
-    use crate::observe::Status;
-
-    fn input() -> (Input, Observer) {
-        let cli = ["worker", "--input-url", "rtsp://u:geheim@127.0.0.1:1/cam"];
-        let config = Config::from(&Cli::try_parse_from(cli).unwrap());
-        let input = Input::new(&config, Instant::now());
-        (input, Observer::new(Status::default(), None))
-    }
-
-    /// Exit code and words.
-    fn told(result: Result<(), WorkerError>) -> Option<(u8, String)> {
-        result
-            .err()
-            .map(|error| (error.exit_code(), error.to_string()))
-    }
-
-    fn no() -> String {
-        "no".to_owned()
-    }
-
-    fn installation() -> IngestError {
-        IngestError::Installation {
-            media: "audio".to_owned(),
-            encoding: "MPEG4-GENERIC".to_owned(),
-            error: MediaError::MissingElements(vec!["aacparse".to_owned()]),
-        }
-    }
-
-    #[test]
-    fn each_end_of_the_input_has_its_exit_code_and_its_words() {
-        let refused = || InputEnd::Refused { reason: no() };
-        let lost = InputEnd::Lost {
-            reason: no(),
-            attempts: 4,
-        };
-        let place = "input rtsp://***@127.0.0.1:1/cam: no";
-        for (end, error, expected) in [
-            (InputEnd::Stopped, None, None),
-            (InputEnd::Over, None, None),
-            (
-                lost,
-                Some(IngestError::Broken(no())),
-                Some((10, "gave up after 4 attempts")),
-            ),
-            (
-                refused(),
-                Some(IngestError::Unsuitable(no())),
-                Some((11, place)),
-            ),
-            (refused(), None, Some((11, place))),
-            (
-                refused(),
-                Some(IngestError::Denied(no())),
-                Some((10, place)),
-            ),
-            (refused(), Some(installation()), Some((1, "aacparse"))),
-        ] {
-            let (mut input, observer) = input();
-            let what = format!("{end:?}, {error:?}");
-            input.error = error;
-            let told = told(input.ended(end, &observer));
-            let code = told.as_ref().map(|(code, _)| *code);
-            assert_eq!(code, expected.map(|(code, _)| code), "{what}");
-            if let (Some((_, said)), Some((_, words))) = (told, expected) {
-                assert!(
-                    said.contains(words) && !said.contains("geheim"),
-                    "{what}: {said}"
-                );
-            }
-        }
-    }
-
-    /// Opens no connection: the order is taken away, and what it would have told is told by hand.
-    fn connection(input: &mut Input) -> u32 {
-        while let Some(order) = input.life.poll() {
-            if let InputOrder::Connect { connection } = order {
-                return connection;
-            }
-        }
-        panic!("no connection is ordered");
-    }
-
-    /// A stream that was there and then ends so, however often it is tried: how often, and its exit code.
-    fn tried(error: &IngestError) -> (u32, Option<u8>) {
-        let (mut input, observer) = input();
-        input.life.start(At::ZERO);
-        let first = connection(&mut input);
-        input.life.connected(At::ZERO);
-        input.life.unit(At::ZERO, Track::Video);
-        input.life.placed();
-        let ended = IngestFact::Ended { reason: no() };
-        input.handle(At::ZERO, first, ended, &observer).unwrap();
-        for attempts in 1.. {
-            let at = input.poll_timeout().expect("another attempt");
-            input.life.wake(at);
-            let next = connection(&mut input);
-            let stale = IngestFact::Failed {
-                error: IngestError::Unsuitable(no()),
-            };
-            input
-                .handle(at, first, stale, &observer)
-                .expect("last words of the first");
-            let error = error.clone();
-            let result = input.handle(at, next, IngestFact::Failed { error }, &observer);
-            if input.has_ended() {
-                return (attempts, told(result).map(|(code, _)| code));
-            }
-            result.unwrap();
-        }
-        unreachable!()
-    }
-
-    #[test]
-    fn each_failure_is_tried_again_or_not_and_ends_with_its_exit_code() {
-        for (error, expected) in [
-            // Its publisher has ended the stream.
-            (IngestError::NotFound(no()), (3, None)),
-            (IngestError::Broken(no()), (3, Some(10))),
-            (IngestError::Overrun { dropped: 7 }, (3, Some(10))),
-            (IngestError::Denied(no()), (1, Some(10))),
-            (IngestError::Unsuitable(no()), (1, Some(11))),
-            (installation(), (1, Some(1))),
-        ] {
-            assert_eq!(tried(&error), expected, "{error:?}");
-        }
-    }
-
-    /// What came before is still cut and published.
-    #[test]
-    fn another_audio_format_on_the_way_ends_the_input_with_both_in_its_words() {
-        dub_media::init().unwrap();
-        for (rate, channels) in [(24_000, 2), (48_000, 1)] {
-            let (mut input, observer) = input();
-            input.life.start(At::ZERO);
-            let connection = connection(&mut input);
-            let mut tell = |rate, channels| {
-                let (format, bundled) = (AacFormat::lc(rate, channels), None);
-                let fact = IngestFact::AudioFormat { format, bundled };
-                told(input.handle(At::ZERO, connection, fact, &observer))
-            };
-            assert_eq!(tell(48_000, 2), None);
-            assert_eq!(tell(48_000, 2), None);
-            let (code, said) = tell(rate, channels).expect("refused");
-            let words = format!("48000 Hz, 2 channels to {rate} Hz, {channels} channels");
-            assert!(code == 10 && said.contains(&words), "{said}");
-            assert!(input.has_ended());
-        }
-    }
-}
+pub(super) mod tests;

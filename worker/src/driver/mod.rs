@@ -23,7 +23,7 @@ use crate::error::WorkerError;
 use crate::observe::{Fact, Observer};
 use crate::telemetry::systemd;
 use dub_media::ingest::{CHANNEL_CAPACITY, IngestFact};
-use dub_media::mixer::Part;
+use dub_media::mixer::{Mixed, Part};
 use dub_media::segment_files::{Place, SegmentFile, SegmentFiles};
 use dub_media::{AacFrame, RtmpTarget, egress, m4a};
 
@@ -45,6 +45,17 @@ fn turn(missing: Option<Duration>) -> Duration {
     } else {
         TURN
     }
+}
+
+/// Where segment files go, if any are wanted.
+fn place(config: &Config) -> Option<Place> {
+    let root = config.segment_root.as_ref()?;
+    Some(Place {
+        root: root.dir.clone(),
+        private: root.private,
+        stream_id: config.stream_id.clone(),
+        retention: config.segment_retention,
+    })
 }
 
 /// Runs one stream until it ends.
@@ -92,6 +103,8 @@ struct Driver {
     origin: Option<Pts>,
     last_frame: Option<AacFrame>,
     started: bool,
+    /// A signal has asked to stop.
+    stopping: bool,
     /// The dubbing side has been told that no segment follows.
     ending: bool,
     drained: bool,
@@ -106,13 +119,7 @@ impl Driver {
         observer: Observer,
         captions: Captions,
     ) -> Result<Self, WorkerError> {
-        let place = config.segment_root.as_ref().map(|root| Place {
-            root: root.dir.clone(),
-            private: root.private,
-            stream_id: config.stream_id.clone(),
-            retention: config.segment_retention,
-        });
-        let files = place
+        let files = place(&config)
             .map(SegmentFiles::start)
             .transpose()
             .map_err(|error| WorkerError::Unexpected(format!("segment files: {error}")))?;
@@ -127,6 +134,7 @@ impl Driver {
             origin: None,
             last_frame: None,
             started: false,
+            stopping: false,
             ending: false,
             drained: false,
             failure: None,
@@ -143,7 +151,6 @@ impl Driver {
     async fn run(&mut self, signals: &mut Signals) -> Result<(), WorkerError> {
         let mut tick = tokio::time::interval(Duration::from_secs(1));
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        let mut stopping = false;
         let mut lateness = Lateness::default();
         self.input.start(self.now(), &self.observer)?;
         let mut woke = self.now();
@@ -177,28 +184,11 @@ impl Driver {
                 Some(decoded) = self.dubbing.decoded.recv() => {
                     self.dubbing.checked(At::new(self.clock.elapsed()), decoded);
                 }
-                Some(mixed) = self.output.mixed.recv() => {
-                    let (part, dubbed) = (mixed.part, mixed.is_dubbed());
-                    let file = self.output.take(At::new(self.clock.elapsed()), mixed, &self.observer)?;
-                    if let Part::Begin(batch) = part {
-                        self.dubbing.mixed(batch, dubbed);
-                        self.captions.mixed(batch, dubbed);
-                    }
-                    if let Some((batch, m4a)) = file {
-                        self.write(SegmentFile::Dubbed { batch, m4a });
-                    }
-                }
+                Some(mixed) = self.output.mixed.recv() => self.mixed(mixed)?,
                 Some((connection, fact)) = self.output.facts.recv() => {
                     self.output.handle(At::new(self.clock.elapsed()), connection, fact, &self.observer);
                 }
-                signal = signals.next() => {
-                    if std::mem::replace(&mut stopping, true) {
-                        return Err(WorkerError::Unexpected("stopped at once by a second signal".to_owned()));
-                    }
-                    self.observer.fact(&Fact::StopRequested { signal });
-                    self.take_in()?;
-                    self.input.stop(At::new(self.clock.elapsed()), &self.observer);
-                }
+                signal = signals.next() => self.stop_requested(signal)?,
                 scheduled = tick.tick() => {
                     self.input.check(&self.observer);
                     self.output.machine_was_late(scheduled.elapsed());
@@ -215,6 +205,32 @@ impl Driver {
             lateness.woke(wake, woke);
             self.take_in()?;
         }
+    }
+
+    /// A signal came: what has come in goes out.
+    fn stop_requested(&mut self, signal: &str) -> Result<(), WorkerError> {
+        if std::mem::replace(&mut self.stopping, true) {
+            let reason = "stopped at once by a second signal".to_owned();
+            return Err(WorkerError::Unexpected(reason));
+        }
+        self.observer.fact(&Fact::StopRequested { signal });
+        self.take_in()?;
+        self.input.stop(self.now(), &self.observer);
+        Ok(())
+    }
+
+    /// The mixer is done with a part of a segment.
+    fn mixed(&mut self, mixed: Mixed) -> Result<(), WorkerError> {
+        let (part, dubbed) = (mixed.part, mixed.is_dubbed());
+        let file = self.output.take(self.now(), mixed, &self.observer)?;
+        if let Part::Begin(batch) = part {
+            self.dubbing.mixed(batch, dubbed);
+            self.captions.mixed(batch, dubbed);
+        }
+        if let Some((batch, m4a)) = file {
+            self.write(SegmentFile::Dubbed { batch, m4a });
+        }
+        Ok(())
     }
 
     /// Takes in what the input has told since the last time.
@@ -402,110 +418,4 @@ impl Driver {
 }
 
 #[cfg(test)]
-mod tests {
-    use clap::Parser as _;
-
-    use super::*;
-    use crate::cli::Cli;
-    use crate::observe::Status;
-    use dub_engine::input::InputNews;
-
-    fn driver() -> Driver {
-        dub_media::init().unwrap();
-        let cli = [
-            "worker",
-            "--segment-retention=0s",
-            "--sts-service-url=http://u:geheim@127.0.0.1:1",
-        ];
-        let config = Config::from(&Cli::try_parse_from(cli).unwrap());
-        let target = RtmpTarget::parse(config.output_url.secret()).unwrap();
-        let observer = Observer::new(Status::default(), None);
-        let captions = Captions::new(&config, &observer).unwrap();
-        Driver::new(config, target, observer, captions).unwrap()
-    }
-
-    /// The exit code and the words that the driver ends with.
-    fn ends(driver: &Driver) -> Option<(u8, String)> {
-        let failure = driver.failure.as_ref();
-        failure.map(|error| (error.exit_code(), error.to_string()))
-    }
-
-    fn input_lost() -> WorkerError {
-        let (url, reason) = ("rtsp://cam".to_owned(), "gone".to_owned());
-        WorkerError::Input {
-            url,
-            reason,
-            attempts: 4,
-        }
-    }
-
-    #[test]
-    fn what_may_complete_a_segment_is_taken_in_sooner() {
-        let ms = Duration::from_millis;
-        for (missing, expected) in [(None, 80), (Some(250), 80), (Some(249), 20), (Some(0), 20)] {
-            assert_eq!(turn(missing.map(ms)), ms(expected), "{missing:?} missing");
-        }
-    }
-
-    #[tokio::test]
-    async fn each_end_of_dubbing_has_its_exit_code() {
-        let (code, message) = ("AUTH_FAILED".to_owned(), "bad token".to_owned());
-        for (end, expected) in [
-            (End::Complete, None),
-            (End::Gone, Some((13, "connection lost"))),
-            (
-                End::Refused { code, message },
-                Some((14, "AUTH_FAILED: bad token")),
-            ),
-        ] {
-            let mut driver = driver();
-            let connected = InputNews::Connected { connection: 1 };
-            let news = Fact::Input { news: &connected };
-            driver.observer.fact(&news);
-            driver
-                .carry_out(At::ZERO, DubbingOrder::Drained(end))
-                .unwrap();
-            assert!(driver.drained);
-            let shown = driver.observer.board().snapshot();
-            let draining = shown.reasons.iter().any(|reason| reason == "draining");
-            assert_eq!(
-                (shown.input.connected, draining),
-                match expected {
-                    None => (true, false),
-                    Some(_) => (false, true),
-                }
-            );
-            let found = ends(&driver);
-            assert_eq!(found.as_ref().map(|it| it.0), expected.map(|it| it.0));
-            if let (Some((_, said)), Some((_, words))) = (found, expected) {
-                assert!(said.contains(words) && !said.contains("geheim"), "{said}");
-                assert!(driver.input.has_ended(), "nothing more is read");
-            }
-        }
-    }
-
-    /// Of several failures the first counts; what came before an input was lost is published first.
-    #[tokio::test]
-    async fn the_first_failure_counts_and_what_is_buffered_goes_out() {
-        let mut driver = driver();
-        let never = driver.input_result(Err(input_lost()));
-        assert_eq!(never.map_err(|error| error.exit_code()), Err(10));
-        driver.started = true;
-        driver.input_result(Err(input_lost())).unwrap();
-        let (url, reason) = (String::new(), String::new());
-        let changed = WorkerError::InputChanged { url, reason };
-        driver.input_result(Err(changed)).unwrap();
-        driver
-            .carry_out(At::ZERO, DubbingOrder::Drained(End::Gone))
-            .unwrap();
-        assert_eq!(ends(&driver).map(|it| it.0), Some(10));
-        let unsuitable = WorkerError::UnsuitableInput {
-            url: String::new(),
-            reason: String::new(),
-        };
-        assert!(
-            driver.input_result(Err(unsuitable)).is_err(),
-            "that one stops at once"
-        );
-    }
-}
+mod tests;

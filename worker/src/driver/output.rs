@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use dub_engine::timeline::DropReason;
 use dub_engine::{
-    Admission, At, AvSyncConfig, CopyGrid, Event, HandedOver, Leaving, OutputLife, OutputOrder,
-    Pair, Playout, PlayoutConfig, Pts, Segment, Track,
+    Admission, At, AvSyncConfig, CopyGrid, DubFitConfig, DubLoudness, Event, HandedOver, Leaving,
+    OutputLife, OutputOrder, Pair, Playout, PlayoutConfig, Pts, Segment, Track,
 };
 use tokio::sync::mpsc;
 
@@ -60,6 +60,22 @@ fn push(egress: Option<&mut Egress>, unit: &Unit) {
         (Some(egress), Unit::Audio { frame, pts }) => egress.audio(frame, *pts),
         (None, _) => {}
     }
+}
+
+/// What the mixer goes by: how both tracks meet, how dubs are fitted and levelled, and how loud the
+/// original stays under them.
+fn mixer_config(
+    config: &Config,
+    rate: u32,
+) -> (AvSyncConfig, DubFitConfig, DubLoudness, Option<f64>) {
+    let sync = AvSyncConfig {
+        rate,
+        threshold: config.av_sync_threshold,
+        gap: AUDIO_GAP,
+        ..AvSyncConfig::default()
+    };
+    let fit = config.fit_rules(rate);
+    (sync, fit, config.dub_loudness, config.duck_db)
 }
 
 /// Mixes, paces and publishes.
@@ -131,15 +147,9 @@ impl Publisher {
     /// The input's format is known.
     pub(super) fn start(&mut self, format: &AacFormat) -> Result<(), WorkerError> {
         if self.config.sts.enabled {
-            let sync = AvSyncConfig {
-                rate: format.rate,
-                threshold: self.config.av_sync_threshold,
-                gap: AUDIO_GAP,
-                ..AvSyncConfig::default()
-            };
-            let (results, rules) = (self.results.clone(), self.config.fit_rules(format.rate));
-            let (loudness, duck_db) = (self.config.dub_loudness, self.config.duck_db);
-            let mixer = Mixer::start(format.clone(), sync, rules, loudness, duck_db, results)?;
+            let (sync, fit, loudness, duck_db) = mixer_config(&self.config, format.rate);
+            let results = self.results.clone();
+            let mixer = Mixer::start(format.clone(), sync, fit, loudness, duck_db, results)?;
             self.mixer = Some(mixer);
         }
         self.format = Some(format.clone());
@@ -512,85 +522,4 @@ impl Publisher {
 }
 
 #[cfg(test)]
-mod tests {
-    use clap::Parser as _;
-    use dub_engine::{CutAt, SegmentKind};
-
-    use super::*;
-    use crate::cli::Cli;
-    use crate::observe::Status;
-
-    fn publisher() -> (Publisher, Observer) {
-        let config = Config::from(&Cli::try_parse_from(["worker"]).unwrap());
-        let target = RtmpTarget::parse(config.output_url.secret()).unwrap();
-        let observer = Observer::new(Status::default(), None);
-        (Publisher::new(&config, target), observer)
-    }
-
-    #[test]
-    fn video_waits_for_the_sound_beside_it_not_for_all_of_it() {
-        let (mut output, observer) = publisher();
-        let (at, start) = (At::new(Duration::from_secs(7)), Pts::from_millis(0));
-        let segment = Segment {
-            batch: 0,
-            start,
-            end: Pts::from_millis(6_000),
-            cut: CutAt::Grid,
-            kind: SegmentKind::Full,
-            video: VecDeque::new(),
-            audio: Vec::new(),
-        };
-        output.cut(segment, At::new(Duration::ZERO), Vec::new(), None);
-        assert!(output.segments.decided(at, 0, None, false).is_some());
-        let take = |output: &mut Publisher, part, frames: &[i64]| {
-            let frames = frames.iter().map(|at| (*at, AacFrame::from([0])));
-            let mixed = Mixed {
-                part,
-                frames: frames.collect(),
-                delta: 0,
-                events: Vec::new(),
-                dubbed_m4a: None,
-                trouble: None,
-            };
-            assert!(output.take(at, mixed, &observer).unwrap().is_none());
-        };
-
-        take(&mut output, Part::Begin(0), &[0]);
-        assert_eq!(output.next_video(), Some(start));
-        assert!(output.playout.begin_of(0).is_some(), "the pair is ready");
-        output.audio.clear();
-        assert_eq!(output.next_video(), None, "no sound for it yet");
-        let timeout = output.poll_timeout(at);
-        assert!(timeout.is_none_or(|timeout| timeout > at), "{timeout:?}");
-        take(&mut output, Part::End(0), &[21_000_000]);
-        output.audio.clear();
-        assert_eq!(output.next_video(), Some(start), "no more sound comes");
-    }
-
-    #[test]
-    fn a_connection_that_was_given_up_is_not_believed() {
-        let (mut output, observer) = publisher();
-        for second in 0..10 {
-            output
-                .handed_over
-                .push(Pts::from_millis(second * 1_000), 1_000);
-        }
-        let at = At::new(Duration::from_secs(7));
-        observer.output_connected(true);
-        let error = || EgressError {
-            kind: "stream",
-            name_taken: false,
-            text: "gone".to_owned(),
-        };
-        let current = output.life.connection();
-        for (connection, fact) in [
-            (current, EgressFact::Waiting(u64::MAX)),
-            (current + 7, EgressFact::Waiting(u64::MAX)),
-            (current + 7, EgressFact::Failed(error())),
-        ] {
-            output.handle(at, connection, fact, &observer);
-        }
-        assert_eq!(output.waiting, Duration::ZERO);
-        assert!(observer.board().snapshot().output.connected);
-    }
-}
+mod tests;

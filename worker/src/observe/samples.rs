@@ -350,7 +350,7 @@ fn driver_facts(observer: &Observer, told: &mut dyn FnMut(String)) {
     for fact in [
         FileFact::Failed {
             batch,
-            count: 1,
+            count: 3,
             reason,
             first: true,
         },

@@ -66,3 +66,25 @@ fn create(kind: MetricKind, name: &'static str, labels: Vec<metrics::Label>) {
         MetricKind::Histogram => drop(metrics::histogram!(name, labels)),
     }
 }
+
+/// What was counted meanwhile.
+#[cfg(test)]
+pub(crate) struct Counted(String);
+
+#[cfg(test)]
+impl Counted {
+    pub(crate) fn during(run: impl FnOnce()) -> Self {
+        let recorder = recorder("test").unwrap();
+        metrics::with_local_recorder(&recorder, run);
+        Self(recorder.handle().render())
+    }
+
+    /// By the series with this value of its label.
+    pub(crate) fn of(&self, name: &str, label: &str) -> u64 {
+        let label = format!("\"{label}\"");
+        let mut series = self.0.lines().filter_map(|line| line.split_once('{'));
+        let found = series.find(|(found, rest)| *found == name && rest.contains(&label));
+        let value = found.and_then(|(_, rest)| rest.rsplit_once(' '));
+        value.map_or(0, |(_, value)| value.parse().unwrap())
+    }
+}

@@ -13,6 +13,14 @@ const FRAMES: usize = 94;
 /// Levels of left and right, per batch.
 const LEVELS: [[f32; 2]; 3] = [[0.1, 0.2], [0.3, 0.4], [0.5, 0.6]];
 
+fn fragment() -> FragmentAudio {
+    FragmentAudio {
+        pts: 5,
+        frames: FRAMES,
+        m4a: vec![1, 2, 3],
+    }
+}
+
 /// A session that has sent the fragments of the first segments: their ids, by batch.
 fn sent(segments: u64) -> (Dubbing, Vec<FragmentId>) {
     dub_media::init().unwrap();
@@ -28,13 +36,7 @@ fn sent(segments: u64) -> (Dubbing, Vec<FragmentId>) {
         dubbing.handle(At::ZERO, input.into());
     }
     for batch in 0..segments {
-        let m4a = vec![1, 2, 3];
-        let fragment = FragmentAudio {
-            pts: 0,
-            frames: FRAMES,
-            m4a,
-        };
-        dubbing.segment_ready(At::ZERO, batch, Some(fragment));
+        dubbing.segment_ready(At::ZERO, batch, Some(fragment()));
     }
     let mut ids = Vec::new();
     while let Some(order) = dubbing.poll_order(At::ZERO) {
@@ -147,6 +149,7 @@ async fn answers_that_come_together_are_each_their_own_segments() {
             all.extend(published(&mut dubbing));
         }
         require_own(&all, &[0, 1, 2]);
+        assert!(dubbing.fragments.is_empty(), "what is used up is not kept");
     }
 }
 
@@ -197,6 +200,7 @@ async fn a_verdict_that_comes_too_late_is_not_kept() {
     let late = verdict(&mut dubbing).await;
     dubbing.wake(At::from_millis(8_000));
     assert_eq!(published(&mut dubbing), [(0, None, "/".to_owned())]);
+    assert!(dubbing.fragments.is_empty());
     dubbing.checked(At::from_millis(8_001), late);
     assert_eq!(published(&mut dubbing), []);
     assert!(dubbing.held.is_empty());
@@ -247,4 +251,37 @@ fn client_and_session_are_set_up_as_the_options_say() {
     assert_ne!(session.id_seed, session_config(&config).id_seed);
     let passing = Config::from(&Cli::try_parse_from(["worker", "--sts-mode=passthrough"]).unwrap());
     assert!(!session_config(&passing).enabled);
+}
+
+#[test]
+fn what_is_not_sent_is_not_kept() {
+    let cli = ["worker", "--sts-mode=passthrough"];
+    let mut dubbing = Dubbing::new(&Config::from(&Cli::try_parse_from(cli).unwrap())).unwrap();
+    dubbing.start(At::ZERO, &AacFormat::lc(48_000, 2));
+    for batch in 0..3 {
+        dubbing.segment_ready(At::ZERO, batch, Some(fragment()));
+    }
+    assert_eq!(published(&mut dubbing).len(), 3);
+    assert!(dubbing.fragments.is_empty());
+}
+
+/// Services believe it.
+#[test]
+fn the_service_is_told_what_the_input_is() {
+    let cli = Cli::try_parse_from(["worker"]).unwrap();
+    let mut dubbing = Dubbing::new(&Config::from(&cli)).unwrap();
+    let format = AacFormat::lc(44_100, 1);
+    dubbing.start(At::ZERO, &format);
+    let asks = dubbing.client.as_ref().unwrap().asks();
+    assert_eq!((asks.rate, asks.channels), (44_100, 1));
+    let id = FragmentId::parse("7f3c1f9e-4a57-4c11-9d2b-0a5f6f1c2d3e").unwrap();
+    let mut fragment = fragment();
+    let sent = outgoing(&mut fragment, &format, id, 4);
+    assert_eq!((sent.id, sent.sequence), (id.to_string(), 4));
+    assert_eq!((sent.pts_ns, sent.source_pts_ns), (5, 5));
+    // 94 frames.
+    assert_eq!(sent.duration_ms, 2_182);
+    assert_eq!((sent.sample_rate, sent.channels), (44_100, 1));
+    assert_eq!(&sent.m4a[..], [1, 2, 3]);
+    assert!(fragment.m4a.is_empty(), "it is not kept twice");
 }
