@@ -16,28 +16,24 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use e2e::clock::{ClipSpec, cached};
 use e2e::pipeline::{Evidence, Live};
-use e2e::probe::logs::Record;
 use e2e::runner::Context;
 use e2e::services::echo_sts::EchoStsOptions;
 use e2e::services::viewer::Viewer;
 use sts_protocol::{Direction, LatencyConfig, event};
 
-use self::seen::{CATCH_UP, Seen};
+use self::seen::{CATCH_UP, LATE, Seen, after_the_stall, latency_is_back};
 use crate::stage::Stage;
 use crate::wire;
 
 const CLIP: u32 = 156;
 const SEGMENT: Duration = Duration::from_secs(2);
 const SEGMENTS: u64 = 78;
-const LATE: u64 = 5;
 const USUAL: Duration = Duration::from_secs(2);
 const ANSWER: Duration = Duration::from_millis(6_500);
 /// How much later than usual that is.
 const LATER: Duration = ANSWER.saturating_sub(USUAL);
 /// What may be left of the latency that a slow start cost, beside the head room.
 const SPARE: f64 = 300.0;
-/// No machine costs that much, milliseconds: the late answer does.
-const MUCH: f64 = 1_000.0;
 const PATIENCE: Duration = Duration::from_secs(20);
 
 pub(crate) fn run(stage: &Context) -> Result<()> {
@@ -123,18 +119,6 @@ fn recover(live: &Live) -> Result<()> {
     Ok(())
 }
 
-/// The catch-up after the late answer. What the start or a busy machine cost is won back too, before and
-/// after it: that is another matter, and little.
-fn after_the_stall(record: &Record, event: &str) -> bool {
-    let is = |field, least| record.number(field).is_some_and(|value| value >= least);
-    record.event() == Some(event)
-        && match event {
-            "catch_up_started" => is("excess_ms", MUCH),
-            // The late answer itself ends the one before.
-            _ => is("batch", LATE as f64 + 1.0),
-        }
-}
-
 /// The answer was late, and output waited for it; for anything else only because the machine was late.
 fn stalled_once(evidence: &Evidence) -> Result<()> {
     let sent = wire::sent(evidence)?;
@@ -176,29 +160,6 @@ fn stalled_once(evidence: &Evidence) -> Result<()> {
     ensure!(
         problems.len() == 1 + short,
         "the worker logged more trouble than the stalls: {problems:?}"
-    );
-    Ok(())
-}
-
-/// By the worker's own account.
-fn latency_is_back(evidence: &Evidence) -> Result<()> {
-    let mut latencies = Vec::new();
-    for record in evidence.log.events("pair_started") {
-        latencies.push(wire::number(record, "latency_ms")? as f64);
-    }
-    // The very first unit is late at ingest and looks younger than it is.
-    let (before, last) = (latencies[LATE as usize - 1], latencies[latencies.len() - 1]);
-    let most = latencies.iter().copied().fold(0.0, f64::max);
-    wire::within("latency after the stall", most - before, 4_000.0, 5_000.0)?;
-    // What the start cost, on a busy machine a second, is won back with it.
-    wire::within("latency at the end", last - before, -1_500.0, 250.0)?;
-    let records = evidence.log.events("catch_up_started");
-    let times = records
-        .filter(|record| after_the_stall(record, "catch_up_started"))
-        .count();
-    ensure!(
-        times == 1,
-        "a catch-up of over a second began {times} times"
     );
     Ok(())
 }

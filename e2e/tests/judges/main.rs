@@ -17,8 +17,16 @@ use e2e::services::media_server::Kind;
 use serde_json::json;
 use sts_protocol::mark;
 
+mod of_cameras;
+mod of_services;
 mod shared;
 
+#[path = "../e2e/cameras/mod.rs"]
+#[allow(dead_code, reason = "scenarios use the rest")]
+mod cameras;
+#[path = "../e2e/hostile_sts/mod.rs"]
+#[allow(dead_code, reason = "scenarios use the rest")]
+mod hostile_sts;
 #[path = "../e2e/judge.rs"]
 #[allow(dead_code, reason = "scenarios use the rest")]
 mod judge;

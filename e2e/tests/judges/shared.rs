@@ -29,7 +29,7 @@ fn scrapes(seconds: u64, text: impl Fn(u64) -> String) -> Vec<ScrapeSample> {
     (0..seconds).map(sample).collect()
 }
 
-fn words_of<T>(judged: anyhow::Result<T>) -> String {
+pub(super) fn words_of<T>(judged: anyhow::Result<T>) -> String {
     judged.map_or_else(|error| format!("{error:#}"), |_| "fine".to_owned())
 }
 

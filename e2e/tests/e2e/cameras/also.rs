@@ -46,7 +46,7 @@ pub(super) fn terminate(live: &mut Live) -> Result<()> {
 }
 
 /// What the camera had sent half a second before SIGTERM came is in the recording, without a hole.
-pub(super) fn drained(evidence: &Evidence) -> Result<()> {
+pub(crate) fn drained(evidence: &Evidence) -> Result<()> {
     let asked = evidence.log.first("stop_requested")?.unix_ms()?;
     let exits = evidence.log.events("exiting").next();
     let took = exits.context("no exit was logged")?.unix_ms()? - asked;
@@ -77,14 +77,14 @@ pub(super) fn silence_stays_here(evidence: &Evidence) -> Result<()> {
 }
 
 /// Lost packets are counted and told.
-pub(super) fn losses_are_told(evidence: &Evidence) -> Result<()> {
+pub(crate) fn losses_are_told(evidence: &Evidence) -> Result<()> {
     let told = evidence.metrics.sum("worker_input_anomalies_total", &[]);
     ensure!(told >= 1.0, "nothing was counted of what got lost");
     Ok(())
 }
 
 /// The worker asked at least once while media flowed.
-pub(super) fn kept_alive(evidence: &Evidence) -> Result<()> {
+pub(crate) fn kept_alive(evidence: &Evidence) -> Result<()> {
     let sent = evidence
         .sent
         .as_ref()

@@ -3,7 +3,7 @@
 //! Each row is judged on what came out (every picture by its number and by its coded bytes, flash against
 //! beep), on latency, memory and exit code, and against what the camera itself says it sent.
 
-mod also;
+pub(crate) mod also;
 mod rows;
 
 use std::ops::Range;
@@ -33,7 +33,7 @@ const IN_SYNC_MS: f64 = 10.0;
 const USER: &str = "someone";
 
 /// A camera and what must come of it.
-struct Row {
+pub(crate) struct Row {
     name: &'static str,
     clip: ClipSpec,
     /// The clip in another form.
@@ -68,7 +68,7 @@ struct Row {
 
 impl Row {
     /// A row of so many seconds whose camera behaves so, and of which nothing may be lost or moved.
-    fn new(name: &'static str, seconds: u32, manner: Manner) -> Self {
+    pub(crate) fn new(name: &'static str, seconds: u32, manner: Manner) -> Self {
         Self {
             name,
             clip: ClipSpec::clock(seconds).small(),
@@ -139,7 +139,7 @@ impl Row {
     }
 
     /// Everything every row is judged on.
-    fn judge(&self, evidence: &Evidence) -> Result<String> {
+    pub(crate) fn judge(&self, evidence: &Evidence) -> Result<String> {
         let memory = evidence.peak_kib / 1024;
         ensure!(memory > 0, "the worker's memory could not be read");
         ensure!(

@@ -9,7 +9,7 @@ mod acts;
 mod doors;
 mod offences;
 mod plan;
-mod random;
+pub(crate) mod random;
 mod server;
 
 use std::collections::BTreeMap;
@@ -40,7 +40,7 @@ pub(crate) fn run(context: &Context) -> Result<()> {
 
 /// What became of a segment, by the worker's log.
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Fate {
+pub(crate) enum Fate {
     /// The answer went out.
     Dubbed,
     /// Its own audio went out, for this reason.
@@ -51,7 +51,7 @@ enum Fate {
 
 /// What the log says became of each segment. Fails unless every segment went out once, the sound
 /// of the recording agrees one by one, and the metrics add up to it.
-fn fates(evidence: &Evidence, segments: u64) -> Result<Vec<Fate>> {
+pub(crate) fn fates(evidence: &Evidence, segments: u64) -> Result<Vec<Fate>> {
     let mut fates = Vec::new();
     for batch in 0..segments {
         let dubbed = wire::of_batch(&evidence.log, "pair_started", batch)?.flag("dubbed");

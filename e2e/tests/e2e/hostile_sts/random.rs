@@ -262,7 +262,7 @@ fn sessions(evidence: &Evidence) -> Result<Vec<(f64, f64)>> {
 
 /// The journals of all processes agree: nothing was used that was not answered, what was applied
 /// is dubbed, and the word of it only got lost together with a session.
-fn journalled(evidence: &Evidence, fates: &[Fate]) -> Result<()> {
+pub(crate) fn journalled(evidence: &Evidence, fates: &[Fate]) -> Result<()> {
     let mut batches: BTreeMap<&str, u64> = BTreeMap::new();
     for record in evidence.log.events("fragment_sent") {
         let id = record.text("fragment_id").context("no fragment_id")?;

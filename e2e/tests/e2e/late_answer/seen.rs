@@ -4,8 +4,15 @@ use std::time::Instant;
 
 use anyhow::{Result, ensure};
 use e2e::pipeline::Evidence;
+use e2e::probe::logs::Record;
 use e2e::services::viewer::Arrival;
 
+use crate::wire;
+
+/// The segment whose answer is late.
+pub(crate) const LATE: u64 = 5;
+/// No machine costs that much, milliseconds: the late answer does.
+const MUCH: f64 = 1_000.0;
 /// The worker's own figures.
 pub(crate) const CATCH_UP: f64 = 1.04;
 const LATENCY: &str = "worker_output_latency_seconds";
@@ -125,4 +132,39 @@ impl Seen {
         ensure!(compared > 500, "only {compared} scrapes were compared");
         Ok(())
     }
+}
+
+/// The catch-up after the late answer. What the start or a busy machine cost is won back too, before and
+/// after it: that is another matter, and little.
+pub(crate) fn after_the_stall(record: &Record, event: &str) -> bool {
+    let is = |field, least| record.number(field).is_some_and(|value| value >= least);
+    record.event() == Some(event)
+        && match event {
+            "catch_up_started" => is("excess_ms", MUCH),
+            // The late answer itself ends the one before.
+            _ => is("batch", LATE as f64 + 1.0),
+        }
+}
+
+/// By the worker's own account.
+pub(crate) fn latency_is_back(evidence: &Evidence) -> Result<()> {
+    let mut latencies = Vec::new();
+    for record in evidence.log.events("pair_started") {
+        latencies.push(wire::number(record, "latency_ms")? as f64);
+    }
+    // The very first unit is late at ingest and looks younger than it is.
+    let (before, last) = (latencies[LATE as usize - 1], latencies[latencies.len() - 1]);
+    let most = latencies.iter().copied().fold(0.0, f64::max);
+    wire::within("latency after the stall", most - before, 4_000.0, 5_000.0)?;
+    // What the start cost, on a busy machine a second, is won back with it.
+    wire::within("latency at the end", last - before, -1_500.0, 250.0)?;
+    let records = evidence.log.events("catch_up_started");
+    let times = records
+        .filter(|record| after_the_stall(record, "catch_up_started"))
+        .count();
+    ensure!(
+        times == 1,
+        "a catch-up of over a second began {times} times"
+    );
+    Ok(())
 }
