@@ -20,6 +20,7 @@ use tungstenite::handshake::derive_accept_key;
 use url::{Position, Url};
 
 use super::config::StsClientConfig;
+use super::target::{follow, requests};
 
 /// How long an address may be silent before the next is tried beside it (RFC 8305).
 const STAGGER: Duration = Duration::from_millis(250);
@@ -34,7 +35,6 @@ const MAX_HEAD: usize = 16 * 1024;
 const WORDS: usize = 200;
 /// How long a refusal's text may come behind its head.
 const WORDS_PATIENCE: Duration = Duration::from_secs(1);
-const SOCKET_IO: &str = "socket.io";
 
 /// A byte stream, with or without TLS.
 pub(super) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
@@ -112,47 +112,6 @@ pub(super) async fn open(config: &StsClientConfig, deadline: Instant) -> Result<
         url = follow(&url, &to)?;
     }
     Err(format!("redirected more than {MAX_REDIRECTS} times").into())
-}
-
-/// Paths to ask for, in this order: a path is a prefix, or it is the whole.
-fn requests(url: &Url) -> Vec<String> {
-    let path = url.path().trim_end_matches('/');
-    let mut query = url.query().map(|q| format!("{q}&")).unwrap_or_default();
-    query.push_str("EIO=4&transport=websocket");
-    if path.ends_with(SOCKET_IO) {
-        return vec![format!("{}?{query}", url.path())];
-    }
-    let mut all = vec![format!("{path}/{SOCKET_IO}/?{query}")];
-    if !path.is_empty() {
-        all.push(format!("{}?{query}", url.path()));
-    }
-    all
-}
-
-/// Where a redirect leads, if it may be followed: the same host, and never away from TLS. What is
-/// sent along is meant for nobody else.
-fn follow(from: &Url, to: &str) -> Result<Url, OpenError> {
-    let named = |why: &str| {
-        let to = Url::parse(to).map_or_else(
-            |_| clip(to, 200),
-            |to| clip(&to[Position::BeforeScheme..Position::AfterPath], 200),
-        );
-        OpenError::from(format!("redirected to {to}, {why}; set it as URL"))
-    };
-    let mut next = from.join(to).map_err(|_| named("which is no URL"))?;
-    let tls = |url: &Url| matches!(url.scheme(), "https" | "wss");
-    if !matches!(next.scheme(), "http" | "https" | "ws" | "wss") {
-        return Err(named("which is no HTTP"));
-    }
-    if next.host() != from.host() || (tls(from) && !tls(&next)) {
-        return Err(named("which is not followed by itself"));
-    }
-    // The query of ours comes back in it.
-    next.set_query(from.query());
-    // Fails for URLs without a host only.
-    let _ = next.set_username(from.username());
-    let _ = next.set_password(from.password());
-    Ok(next)
 }
 
 /// Asks one address after the other until one opens. What each answered is added to `errors`.
@@ -447,25 +406,6 @@ mod tests {
     }
 
     #[test]
-    fn a_path_is_a_prefix_or_the_whole() {
-        const END: &str = "EIO=4&transport=websocket";
-        for (given, expected) in [
-            ("http://h", vec!["/socket.io/?"]),
-            ("http://h/?key=1", vec!["/socket.io/?key=1&"]),
-            ("http://h/sts", vec!["/sts/socket.io/?", "/sts?"]),
-            (
-                "http://h/a/b/?x=y",
-                vec!["/a/b/socket.io/?x=y&", "/a/b/?x=y&"],
-            ),
-            ("http://h/dub/socket.io/", vec!["/dub/socket.io/?"]),
-            ("http://h/dub/socket.io", vec!["/dub/socket.io?"]),
-        ] {
-            let expected: Vec<_> = expected.iter().map(|path| format!("{path}{END}")).collect();
-            assert_eq!(requests(&url(given)), expected, "{given}");
-        }
-    }
-
-    #[test]
     fn the_families_take_turns() {
         let address = |ip: &str| SocketAddr::new(ip.parse().unwrap(), 80);
         let found = ["::1", "::2", "::1", "10.0.0.1", "::3", "10.0.0.2"].map(address);
@@ -551,27 +491,6 @@ mod tests {
             "it must be refused"
         );
         drop(service.await.unwrap());
-    }
-
-    #[test]
-    fn redirects_lead_to_the_same_host_and_never_away_from_tls() {
-        let from = url("http://user:pass@h:80/?key=1");
-        let to = |from: &Url, to: &str| follow(from, to).map_err(|error| error.reason);
-        assert_eq!(
-            to(&from, "https://h/socket.io/?EIO=4").unwrap().as_str(),
-            "https://user:pass@h/socket.io/?key=1"
-        );
-        assert_eq!(
-            to(&from, "/x/").unwrap().as_str(),
-            "http://user:pass@h/x/?key=1"
-        );
-        let named = to(&from, "https://other/socket.io/?token=s").unwrap_err();
-        assert!(
-            named.contains("https://other/socket.io/, ") && !named.contains("token"),
-            "{named}"
-        );
-        assert!(to(&url("https://h"), "http://h/").is_err());
-        assert!(to(&from, "ftp://h/").is_err());
     }
 
     #[test]

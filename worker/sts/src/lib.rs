@@ -30,6 +30,7 @@ mod outbox;
 mod outgoing;
 mod packet;
 mod queue;
+mod target;
 
 pub use client::StsClient;
 pub use config::{Ca, InitParams, OutgoingFragment, Secret, StsClientConfig, StsConfigError};
