@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::time::Duration;
 
 use base64::Engine as _;
@@ -13,22 +14,17 @@ use futures_util::stream::FuturesUnordered;
 use sts_protocol::heard::{clip, one_line};
 use sts_protocol::{ErrorCode, limits};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
-use tokio::net::{TcpSocket, TcpStream, lookup_host};
+use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout, timeout_at};
 use tungstenite::handshake::client::generate_key;
 use tungstenite::handshake::derive_accept_key;
 use url::{Position, Url};
 
 use super::config::StsClientConfig;
+use super::dial::{Dialled, first_to_connect, resolve};
 use super::target::{follow, requests};
 
-/// How long an address may be silent before the next is tried beside it (RFC 8305).
-const STAGGER: Duration = Duration::from_millis(250);
-/// Addresses of one name that are tried.
-const MAX_ADDRESSES: usize = 8;
 const MAX_REDIRECTS: usize = 3;
-/// The kernel's send buffer.
-const SEND_BUFFER: u32 = 256 * 1024;
 /// Largest head of an HTTP answer.
 const MAX_HEAD: usize = 16 * 1024;
 /// Characters of a refusal's text that are passed on.
@@ -83,10 +79,15 @@ pub(super) async fn open(config: &StsClientConfig, deadline: Instant) -> Result<
         let addresses = resolve(&url, deadline).await?;
         let mut errors = vec![];
         let mut redirect = None;
-        for target in requests(&url) {
-            let addresses = addresses.clone();
-            let opened =
-                through_addresses(config, &url, &target, addresses, deadline, &mut errors).await;
+        let mut targets = requests(&url).into_iter();
+        while let Some(target) = targets.next() {
+            let asked = Asked {
+                config,
+                url: &url,
+                target: &target,
+                is_last: targets.len() == 0,
+            };
+            let opened = through_addresses(asked, addresses.clone(), deadline, &mut errors).await;
             match opened {
                 Ok(opened) => return Ok(opened),
                 Err(Some(Refusal::Answered(_))) => {}
@@ -114,144 +115,110 @@ pub(super) async fn open(config: &StsClientConfig, deadline: Instant) -> Result<
     Err(format!("redirected more than {MAX_REDIRECTS} times").into())
 }
 
-/// Asks one address after the other until one opens. What each answered is added to `errors`.
+/// What addresses are asked for.
+#[derive(Clone, Copy)]
+struct Asked<'a> {
+    config: &'a StsClientConfig,
+    url: &'a Url,
+    target: &'a str,
+    /// There is nothing else to ask for.
+    is_last: bool,
+}
+
+/// What has come of something under way.
+enum Step {
+    Dialled(Dialled),
+    Answered(SocketAddr, Result<(Box<dyn Stream>, BytesMut), Refusal>),
+}
+
+/// Asks the addresses until one opens. Each has its share of the time before the next is asked beside
+/// it: a service may be slow at all of them. What each answered is added to `errors`.
 async fn through_addresses(
-    config: &StsClientConfig,
-    url: &Url,
-    target: &str,
-    mut addresses: VecDeque<SocketAddr>,
+    asked: Asked<'_>,
+    mut left: VecDeque<SocketAddr>,
     deadline: Instant,
     errors: &mut Vec<String>,
 ) -> Result<Opened, Option<Refusal>> {
-    let mut last = None;
-    while let Some((stream, address)) = first_to_connect(&mut addresses, deadline, errors).await {
-        let left = deadline.saturating_duration_since(Instant::now());
-        let limit = left / (addresses.len() as u32 + 1);
-        let result = timeout(limit, upgrade(config, url, target, stream)).await;
-        let refusal = match result {
-            Ok(Ok((stream, input))) => {
+    type Steps<'a> = FuturesUnordered<Pin<Box<dyn Future<Output = Step> + Send + 'a>>>;
+    let mut steps = Steps::new();
+    let mut silent: Vec<(SocketAddr, Instant)> = vec![];
+    let (mut last, mut dialling, mut next) = (None, false, Instant::now());
+    loop {
+        if !dialling && !left.is_empty() && next <= Instant::now() {
+            dialling = true;
+            let dial = first_to_connect(std::mem::take(&mut left), deadline);
+            steps.push(Box::pin(async { Step::Dialled(dial.await) }));
+        }
+        // Dialling keeps to the deadline itself.
+        let step = if dialling {
+            Ok(steps.next().await)
+        } else {
+            timeout_at(next, steps.next()).await
+        };
+        let now = Instant::now();
+        let (mut answered, rest) = (false, deadline.saturating_duration_since(now));
+        match step {
+            Ok(Some(Step::Dialled(dialled))) => {
+                dialling = false;
+                left = dialled.left;
+                errors.extend(dialled.errors);
+                if let Some((tcp, address)) = dialled.found {
+                    silent.push((address, now));
+                    steps.push(Box::pin(async move {
+                        Step::Answered(address, upgrade(asked, tcp).await)
+                    }));
+                }
+            }
+            Ok(Some(Step::Answered(address, Ok((stream, input))))) => {
                 return Ok(Opened {
                     stream,
                     address,
                     input,
                 });
             }
-            Ok(Err(refusal)) => refusal,
-            Err(_) => Refusal::No(format!("no answer within {} ms", limit.as_millis())),
+            Ok(Some(Step::Answered(address, Err(refusal)))) => {
+                answered = true;
+                silent.retain(|(other, _)| *other != address);
+                let path = asked.target.split('?').next().unwrap_or_default();
+                match refusal {
+                    Refusal::No(reason) => errors.push(format!("{address}: {reason}")),
+                    Refusal::Answered(said) => {
+                        errors.push(format!("{address}: {said} (path {path})"));
+                        last = Some(Refusal::Answered(said));
+                    }
+                    Refusal::Unauthorized(message) => {
+                        errors.push(format!("{address}: {message}"));
+                        return Err(Some(Refusal::Unauthorized(message)));
+                    }
+                    Refusal::Redirect(to) => return Err(Some(Refusal::Redirect(to))),
+                }
+            }
+            Err(_) if !left.is_empty() => continue,
+            Ok(None) | Err(_) => {
+                errors.extend(silent.into_iter().map(|(address, since)| {
+                    let ms = now.duration_since(since).as_millis();
+                    format!("{address}: no answer within {ms} ms")
+                }));
+                return Err(last);
+            }
+        }
+        next = match (left.len() as u32, &last) {
+            (1.., _) if answered => now,
+            // Something is there, and another path may be right: it needs time too.
+            (0, Some(_)) if !asked.is_last => now + rest / 2,
+            (count, _) => now + rest / (count + 1),
         };
-        let path = target.split('?').next().unwrap_or_default();
-        match refusal {
-            Refusal::No(reason) => errors.push(format!("{address}: {reason}")),
-            Refusal::Answered(said) => {
-                errors.push(format!("{address}: {said} (path {path})"));
-                last = Some(Refusal::Answered(said));
-            }
-            Refusal::Unauthorized(message) => {
-                errors.push(format!("{address}: {message}"));
-                return Err(Some(Refusal::Unauthorized(message)));
-            }
-            Refusal::Redirect(to) => return Err(Some(Refusal::Redirect(to))),
-        }
     }
-    Err(last)
-}
-
-/// All addresses of the host, the two families by turns.
-async fn resolve(url: &Url, deadline: Instant) -> Result<VecDeque<SocketAddr>, String> {
-    let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']);
-    let port = url.port_or_known_default().ok_or("the URL has no port")?;
-    let found = timeout_at(deadline, lookup_host((host, port))).await;
-    let found = found.map_err(|_| format!("{host}: its address is not found in time"))?;
-    let found = found.map_err(|error| format!("{host}: {error}"))?;
-    let all = by_turns(found.take(64));
-    if all.is_empty() {
-        return Err(format!("{host} has no address"));
-    }
-    Ok(all)
-}
-
-/// Each address once, the two families by turns, beginning with that of the first.
-fn by_turns(found: impl Iterator<Item = SocketAddr>) -> VecDeque<SocketAddr> {
-    let (mut these, mut others): (VecDeque<_>, VecDeque<_>) = (VecDeque::new(), VecDeque::new());
-    for address in found {
-        let first = these.front().unwrap_or(&address);
-        let same = SocketAddr::is_ipv6(first) == address.is_ipv6();
-        let list = if same { &mut these } else { &mut others };
-        if !list.contains(&address) {
-            list.push_back(address);
-        }
-    }
-    let mut all = VecDeque::new();
-    while all.len() < MAX_ADDRESSES {
-        let before = all.len();
-        all.extend(these.pop_front().into_iter().chain(others.pop_front()));
-        if all.len() == before {
-            break;
-        }
-    }
-    all
-}
-
-/// Connects to the addresses one beside the other, each a little later than the one before.
-async fn first_to_connect(
-    addresses: &mut VecDeque<SocketAddr>,
-    deadline: Instant,
-    errors: &mut Vec<String>,
-) -> Option<(TcpStream, SocketAddr)> {
-    let mut attempts = FuturesUnordered::new();
-    let mut tried: Vec<SocketAddr> = vec![];
-    let start = Instant::now();
-    loop {
-        if attempts.is_empty() || !addresses.is_empty() {
-            let address = addresses.pop_front()?;
-            tried.push(address);
-            attempts.push(async move { (address, connect(address).await) });
-        }
-        let next = if addresses.is_empty() {
-            deadline
-        } else {
-            deadline.min(Instant::now() + STAGGER)
-        };
-        match timeout_at(next, attempts.next()).await {
-            Ok(Some((address, Ok(stream)))) => {
-                // Slower ones get another chance should this one not be what it looks like.
-                addresses.extend(tried.into_iter().filter(|other| *other != address));
-                return Some((stream, address));
-            }
-            Ok(Some((address, Err(error)))) => {
-                tried.retain(|other| *other != address);
-                errors.push(format!("{address}: {error}"));
-            }
-            Ok(None) => {}
-            Err(_) if next < deadline => {}
-            Err(_) => {
-                let ms = start.elapsed().as_millis();
-                let silent = tried.iter().chain(&*addresses);
-                errors.extend(silent.map(|address| format!("{address}: no answer within {ms} ms")));
-                return None;
-            }
-        }
-    }
-}
-
-async fn connect(address: SocketAddr) -> std::io::Result<TcpStream> {
-    let socket = match address {
-        SocketAddr::V4(_) => TcpSocket::new_v4()?,
-        SocketAddr::V6(_) => TcpSocket::new_v6()?,
-    };
-    // A full buffer wakes its writer when a third is free: on a slow link, with the megabytes that
-    // the kernel would take, that looks like a peer that takes nothing.
-    let _ = socket.set_send_buffer_size(SEND_BUFFER);
-    socket.connect(address).await
 }
 
 /// TLS if the URL says so, then the WebSocket handshake.
-async fn upgrade(
-    config: &StsClientConfig,
-    url: &Url,
-    target: &str,
-    tcp: TcpStream,
-) -> Result<(Box<dyn Stream>, BytesMut), Refusal> {
+async fn upgrade(asked: Asked<'_>, tcp: TcpStream) -> Result<(Box<dyn Stream>, BytesMut), Refusal> {
+    let Asked {
+        config,
+        url,
+        target,
+        ..
+    } = asked;
     // A small message must not wait for the acknowledgement of the one before.
     let _ = tcp.set_nodelay(true);
     let mut stream: Box<dyn Stream> = match url.scheme() {
@@ -405,26 +372,25 @@ mod tests {
         Url::parse(text).unwrap()
     }
 
-    #[test]
-    fn the_families_take_turns() {
-        let address = |ip: &str| SocketAddr::new(ip.parse().unwrap(), 80);
-        let found = ["::1", "::2", "::1", "10.0.0.1", "::3", "10.0.0.2"].map(address);
-        let turns = ["::1", "10.0.0.1", "::2", "10.0.0.2", "::3"].map(address);
-        assert_eq!(Vec::from(by_turns(found.into_iter())), turns);
-        let many = (1..30).map(|port| SocketAddr::new("10.0.0.1".parse().unwrap(), port));
-        assert_eq!(by_turns(many).len(), MAX_ADDRESSES);
-        assert_eq!(by_turns([].into_iter()).len(), 0);
-    }
-
     /// A listener on an address of its own, whose queue holds one connection.
     fn bound(ip: &str) -> (tokio::net::TcpListener, SocketAddr) {
-        let socket = TcpSocket::new_v4().unwrap();
+        let socket = tokio::net::TcpSocket::new_v4().unwrap();
         socket
             .bind(SocketAddr::new(ip.parse().unwrap(), 0))
             .unwrap();
         let listener = socket.listen(1).unwrap();
         let address = listener.local_addr().unwrap();
         (listener, address)
+    }
+
+    /// For the root, and there is another path.
+    fn asked<'a>(config: &'a StsClientConfig, url: &'a Url) -> Asked<'a> {
+        Asked {
+            config,
+            url,
+            target: "/",
+            is_last: false,
+        }
     }
 
     #[tokio::test]
@@ -446,11 +412,13 @@ mod tests {
             tokio_tungstenite::accept_async(stream).await.unwrap()
         });
         let config = StsClientConfig::new("http://h", "s", "w");
-        let (url, mut errors) = (url(&config.url), vec![]);
+        let url = url(&config.url);
+        let mut errors = vec![];
         let addresses = VecDeque::from([hangs, refuses, says_nothing, works]);
         let start = Instant::now();
         let deadline = start + Duration::from_secs(4);
-        let opened = through_addresses(&config, &url, "/", addresses, deadline, &mut errors).await;
+        let asked = asked(&config, &url);
+        let opened = through_addresses(asked, addresses, deadline, &mut errors).await;
         assert!(opened.is_ok(), "{errors:?}");
         assert!(
             start.elapsed() < Duration::from_secs(3),
@@ -459,16 +427,57 @@ mod tests {
         );
         // Each is named with what it said.
         assert!(errors[0].starts_with("127.0.0.3:") && errors[0].contains("refused"));
-        assert!(errors[1].starts_with("127.0.0.4:") && errors[1].contains("no answer"));
-        assert_eq!(errors.len(), 2, "{errors:?}");
+        assert_eq!(errors.len(), 1, "{errors:?}");
         service.await.unwrap();
 
         // One that is only slow is asked again after the first that took the connection.
         let (_listener, works) = bound("127.0.0.6");
-        let mut left = VecDeque::from([hangs, works]);
-        let first = first_to_connect(&mut left, deadline, &mut errors).await;
-        assert_eq!(first.unwrap().1, works);
-        assert_eq!(left, [hangs]);
+        let dialled = first_to_connect(VecDeque::from([hangs, works]), deadline).await;
+        assert_eq!(dialled.found.unwrap().1, works);
+        assert_eq!(dialled.left, [hangs]);
+
+        // Silence does not take the time that another path needs.
+        let (_silent, says_nothing) = bound("127.0.0.8");
+        let (listener, knows_no_path) = bound("127.0.0.9");
+        tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let answer = b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n";
+            let _ = stream.write_all(answer).await;
+            // Its end before the request is read would be a reset.
+            let _ = stream.read(&mut [0; 2048]).await;
+        });
+        let (addresses, start) = ([says_nothing, knows_no_path].into(), Instant::now());
+        let deadline = start + Duration::from_secs(4);
+        errors.clear();
+        let refused = through_addresses(asked, addresses, deadline, &mut errors).await;
+        assert!(matches!(refused, Err(Some(Refusal::Answered(_)))));
+        assert!(start.elapsed() < Duration::from_millis(3_600));
+        assert!(errors[0].starts_with("127.0.0.9:") && errors[0].contains("404"));
+        assert!(errors[1].starts_with("127.0.0.8:") && errors[1].contains("no answer"));
+    }
+
+    #[tokio::test]
+    async fn a_service_that_is_slow_at_every_address_is_waited_for() {
+        let limit = Duration::from_secs(3);
+        let mut addresses = VecDeque::new();
+        for ip in ["127.0.0.10", "127.0.0.11", "127.0.0.12"] {
+            let (listener, address) = bound(ip);
+            addresses.push_back(address);
+            tokio::spawn(async move {
+                let (stream, _) = listener.accept().await.unwrap();
+                tokio::time::sleep(limit.mul_f64(0.6)).await;
+                let opened = tokio_tungstenite::accept_async(stream).await;
+                // The first is waited for; the others are left as soon as it opens.
+                tokio::time::sleep(limit).await;
+                drop(opened);
+            });
+        }
+        let config = StsClientConfig::new("http://h", "s", "w");
+        let (url, mut errors) = (url(&config.url), vec![]);
+        let (first, deadline) = (addresses[0], Instant::now() + limit);
+        let opened = through_addresses(asked(&config, &url), addresses, deadline, &mut errors);
+        let opened = opened.await.ok().expect("one of them opens");
+        assert_eq!((opened.address, errors), (first, vec![]));
     }
 
     #[tokio::test]
@@ -483,8 +492,9 @@ mod tests {
         });
         let config = StsClientConfig::new("http://h", "s", "w");
         let url = url(&config.url);
-        let tcp = connect(address).await.unwrap();
-        let opened = timeout(Duration::from_secs(5), upgrade(&config, &url, "/", tcp)).await;
+        let tcp = TcpStream::connect(address).await.unwrap();
+        let asked = asked(&config, &url);
+        let opened = timeout(Duration::from_secs(5), upgrade(asked, tcp)).await;
         let refused = opened.expect("it is not read for ever").err();
         assert!(
             matches!(&refused, Some(Refusal::No(reason)) if reason.contains("HTTP")),

@@ -22,6 +22,7 @@
 mod client;
 mod config;
 mod connect;
+mod dial;
 mod fact;
 mod frames;
 mod hear;
