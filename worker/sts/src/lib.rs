@@ -26,6 +26,7 @@ mod dial;
 mod fact;
 mod frames;
 mod hear;
+mod join;
 mod link;
 mod outbox;
 mod outgoing;

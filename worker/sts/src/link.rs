@@ -6,17 +6,17 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use dub_engine::{Fatal, LinkId, ProtocolErrorKind, SessionFact};
-use sts_protocol::heard::{self, clip};
-use sts_protocol::{Auth, ErrorCode, limits};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, ReadHalf, WriteHalf};
+use sts_protocol::{heard, limits};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, ReadHalf};
 use tokio::sync::{mpsc, watch};
-use tokio::time::{Instant, sleep_until, timeout, timeout_at};
+use tokio::time::{Instant, sleep_until, timeout};
 
 use super::config::StsClientConfig;
-use super::connect::{self, OpenError, Opened, Stream};
+use super::connect::{OpenError, Stream};
 use super::fact::StsFact;
-use super::frames::{FrameError, Incoming, Reader, text};
+use super::frames::{FrameError, Incoming, Reader};
 use super::hear::{self, malformed};
+use super::join::{Joined, join};
 use super::outbox::Outbox;
 use super::outgoing::LinkOrder;
 use super::packet::{self, MAX_ATTACHMENTS, Packet};
@@ -31,7 +31,7 @@ const LAST_LOOK: Duration = Duration::from_millis(25);
 
 /// Why a link is over.
 #[derive(Debug, thiserror::Error)]
-enum LinkEnd {
+pub(super) enum LinkEnd {
     /// The service has gone. A message over its limit may be why; `certain`: it said so.
     #[error("{why}")]
     Gone { why: String, certain: bool },
@@ -44,7 +44,7 @@ enum LinkEnd {
 }
 
 impl LinkEnd {
-    fn gone(why: impl Into<String>) -> Self {
+    pub(super) fn gone(why: impl Into<String>) -> Self {
         Self::Gone {
             why: why.into(),
             certain: false,
@@ -53,6 +53,25 @@ impl LinkEnd {
 
     fn other(why: impl Into<String>) -> Self {
         Self::Other(why.into())
+    }
+
+    /// The service has closed the connection, with this code and in these words.
+    pub(super) fn closed(code: Option<u16>, said: &str) -> Self {
+        let mut why = "the service closed the connection".to_owned();
+        if let Some(code) = code.filter(|code| !matches!(code, 1000 | 1001 | 1005)) {
+            why = format!("{why} (code {code})");
+        }
+        if !said.is_empty() {
+            why = format!("{why}: {}", heard::one_line(said));
+        }
+        match code {
+            // It shuts down, restarts, has too much to do, or has a reason of its own.
+            Some(1001 | 1008 | 1012 | 1013 | 3000..=4999) => Self::Other(why),
+            _ => Self::Gone {
+                why,
+                certain: code == Some(1009),
+            },
+        }
     }
 }
 
@@ -69,7 +88,7 @@ pub(super) struct Link {
 }
 
 /// The reading half of the socket.
-struct Wire {
+pub(super) struct Wire {
     stream: ReadHalf<Box<dyn Stream>>,
     input: BytesMut,
     reader: Reader,
@@ -96,8 +115,17 @@ struct Listener {
 }
 
 impl Wire {
+    pub(super) fn new(stream: ReadHalf<Box<dyn Stream>>, input: BytesMut) -> Self {
+        Self {
+            stream,
+            input,
+            reader: Reader::default(),
+            heard: Instant::now(),
+        }
+    }
+
     /// The next thing from the service; giving up in between loses nothing.
-    async fn receive(&mut self) -> Result<Incoming, LinkEnd> {
+    pub(super) async fn receive(&mut self) -> Result<Incoming, LinkEnd> {
         loop {
             if let Some(incoming) = self.reader.next(&mut self.input)? {
                 return Ok(incoming);
@@ -125,9 +153,9 @@ impl Link {
             }
         };
         match opened {
-            Ok((wire, writer, silence)) => {
+            Ok(joined) => {
                 self.tell(SessionFact::Connected { link }.into()).await;
-                let (reason, cut) = self.live(wire, writer, silence).await;
+                let (reason, cut) = self.live(joined).await;
                 if let Some((bytes, certain)) = cut {
                     let cut = SessionFact::MessageCut {
                         link,
@@ -155,12 +183,12 @@ impl Link {
     }
 
     /// Serves the connection until it ends: why, and the message it may have ended for.
-    async fn live(
-        &mut self,
-        mut wire: Wire,
-        mut writer: WriteHalf<Box<dyn Stream>>,
-        silence: Duration,
-    ) -> (String, Option<(usize, bool)>) {
+    async fn live(&mut self, joined: Joined) -> (String, Option<(usize, bool)>) {
+        let Joined {
+            mut wire,
+            mut writer,
+            silence,
+        } = joined;
         let mut out = Outbox::new(Arc::clone(&self.config));
         let mut ear = Listener {
             link: self.id,
@@ -172,9 +200,7 @@ impl Link {
         let mut closing: Option<Instant> = None;
         let end = loop {
             if let Some(count) = ear.queue.take_dropped() {
-                let detail = format!("{count} events dropped");
-                let fact = malformed(self.id, ProtocolErrorKind::Flood, count, detail);
-                ear.queue.push(fact);
+                ear.queue.push(self.flood(count));
             }
             if out.start_next(closing.is_some()) {
                 // Nothing is left to say, the goodbye included.
@@ -257,9 +283,7 @@ impl Link {
             self.tell(fact).await;
         }
         if let Some(count) = ear.queue.take_dropped() {
-            let detail = format!("{count} events dropped");
-            self.tell(malformed(self.id, ProtocolErrorKind::Flood, count, detail))
-                .await;
+            self.tell(self.flood(count)).await;
         }
         match (&end, out.blame()) {
             (LinkEnd::Gone { why, certain }, Some(bytes)) if closing.is_none() => {
@@ -271,6 +295,11 @@ impl Link {
             }
             _ => (end.to_string(), None),
         }
+    }
+
+    fn flood(&self, count: u64) -> StsFact {
+        let detail = format!("{count} events dropped");
+        malformed(self.id, ProtocolErrorKind::Flood, count, detail)
     }
 
     /// Hands a fact over. The channel is small on purpose: a driver that does not keep up slows
@@ -301,23 +330,7 @@ impl Listener {
         match incoming? {
             Incoming::Ping(payload) => out.pong_frame(&payload),
             Incoming::Pong => {}
-            Incoming::Close(code, said) => {
-                let mut why = "the service closed the connection".to_owned();
-                if let Some(code) = code.filter(|code| !matches!(code, 1000 | 1001 | 1005)) {
-                    why = format!("{why} (code {code})");
-                }
-                if !said.is_empty() {
-                    why = format!("{why}: {}", heard::one_line(&said));
-                }
-                return Err(match code {
-                    // It shuts down, restarts, has too much to do, or has a reason of its own.
-                    Some(1001 | 1008 | 1012 | 1013 | 3000..=4999) => LinkEnd::Other(why),
-                    _ => LinkEnd::Gone {
-                        why,
-                        certain: code == Some(1009),
-                    },
-                });
-            }
+            Incoming::Close(code, said) => return Err(LinkEnd::closed(code, &said)),
             Incoming::Binary(bytes) => self.attachment(bytes, out),
             Incoming::Text(bytes) => match String::from_utf8(bytes) {
                 Ok(text) => return self.packet(&text, out),
@@ -413,84 +426,6 @@ impl Listener {
         if let Some(fact) = heard::unreadable(json, why) {
             self.queue.push(hear::told(self.link, fact, &self.config));
         }
-    }
-}
-
-/// A joined namespace: both halves of the socket, and the silence that means death.
-type Joined = (Wire, WriteHalf<Box<dyn Stream>>, Duration);
-
-/// Connects and joins the namespace, or says within the time for it why not.
-async fn join(config: &StsClientConfig) -> Result<Joined, OpenError> {
-    let limit = config.connect_timeout;
-    let deadline = Instant::now() + limit;
-    let opened = connect::open(config, deadline).await?;
-    let address = opened.address;
-    let joined = timeout_at(deadline, enter(config, opened)).await;
-    joined.unwrap_or_else(|_| {
-        let ms = limit.as_millis();
-        Err(format!("{address}: no answer to the handshake within {ms} ms").into())
-    })
-}
-
-async fn enter(config: &StsClientConfig, opened: Opened) -> Result<Joined, OpenError> {
-    let address = opened.address;
-    let (stream, mut writer) = tokio::io::split(opened.stream);
-    let mut wire = Wire {
-        stream,
-        input: opened.input,
-        reader: Reader::default(),
-        heard: Instant::now(),
-    };
-    let stranger =
-        |what: &str| OpenError::from(format!("{address}: not a Socket.IO server: it said {what}"));
-    let during = |end: LinkEnd| OpenError::from(format!("{address}: {end} during the handshake"));
-    let mut open = None;
-    loop {
-        let message = match wire.receive().await.map_err(during)? {
-            Incoming::Text(bytes) => {
-                String::from_utf8(bytes).map_err(|_| stranger("something that is not UTF-8"))?
-            }
-            Incoming::Binary(_) => return Err(stranger("something binary first")),
-            Incoming::Close(..) => {
-                return Err(during(LinkEnd::gone("the service closed the connection")));
-            }
-            Incoming::Ping(_) | Incoming::Pong => continue,
-        };
-        let reply = match packet::read(&message) {
-            Packet::Open(said) if open.is_none() => {
-                open = Some(said);
-                let auth = config.token.as_ref().map(|token| Auth {
-                    token: token.expose().to_owned(),
-                });
-                let auth = auth.and_then(|auth| serde_json::to_string(&auth).ok());
-                text(&format!("40{}", auth.unwrap_or_default()))
-            }
-            Packet::Ping(payload) => text(&format!("3{payload}")),
-            Packet::Connect => {
-                let usual = limits::PING_INTERVAL + limits::PING_TIMEOUT;
-                let silence = open.unwrap_or_default().silence(usual);
-                return Ok((wire, writer, silence.min(config.max_silence)));
-            }
-            Packet::Refused(payload) => return Err(refused(payload)),
-            Packet::Close | Packet::Disconnect => {
-                return Err(during(LinkEnd::gone("the service closed the connection")));
-            }
-            _ if open.is_none() => return Err(stranger(&format!("{:?}", clip(&message, 40)))),
-            _ => continue,
-        };
-        let sent = writer.write_all(&reply).await;
-        sent.map_err(|error| during(LinkEnd::gone(format!("the connection broke: {error}"))))?;
-    }
-}
-
-/// A refused namespace. Only what the service says in the protocol's own words is final.
-fn refused(payload: &str) -> OpenError {
-    let heard::Refused { code, message } = heard::read_refusal(payload);
-    let known = ErrorCode::from(code.as_str());
-    let is_final = matches!(known, ErrorCode::AuthFailed | ErrorCode::InvalidConfig);
-    OpenError {
-        reason: format!("refused by the service: {code}: {message}"),
-        fatal: is_final.then_some(Fatal { code, message }),
     }
 }
 

@@ -171,6 +171,23 @@ async fn only_the_protocols_own_words_make_a_refusal_final() {
     }
 }
 
+/// Code and words of a close are told whenever it comes.
+#[tokio::test]
+async fn a_close_during_the_handshake_is_told_in_its_words() {
+    let (listener, url) = listen().await;
+    let mut worker = Worker::connect(patient(&url));
+    let mut peer = Peer::accept(&listener, (25_000, 10_000)).await;
+    let frame = [&[0x88, 15, 0x11, 0x31][..], &b"token expired"[..]].concat();
+    peer.socket
+        .get_mut()
+        .write_all(&frame)
+        .await
+        .expect("close");
+    let (reason, fatal) = failed(worker.kind(1).await);
+    let said = "during the handshake: the service closed the connection (code 4401): token expired";
+    assert!(reason.ends_with(said) && fatal.is_none(), "{reason}");
+}
+
 /// What a refusal says may come in a second piece, and what is no answer yet before the answer.
 #[tokio::test]
 async fn a_refusal_is_passed_on_in_its_words_and_early_hints_are_none() {
