@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use dub_engine::Fatal;
-use sts_protocol::heard::{self, Refused, clip};
+use sts_protocol::heard::{self, Fact, Refused, clip};
 use sts_protocol::{Auth, ErrorCode, limits};
 use tokio::io::{AsyncWriteExt as _, WriteHalf};
 use tokio::time::{Instant, timeout_at};
@@ -14,12 +14,53 @@ use super::frames::{Incoming, text};
 use super::link::{LinkEnd, Wire};
 use super::packet::{self, Packet};
 
-/// A joined namespace: both halves of the socket.
+/// Events kept that come before the namespace is joined, by number and by bytes.
+const MAX_EARLY: usize = 8;
+const MAX_EARLY_BYTES: usize = 64 * 1024;
+
+/// A joined namespace: both halves of the socket, and what is known by then.
 pub(super) struct Joined {
     pub(super) wire: Wire,
     pub(super) writer: WriteHalf<Box<dyn Stream>>,
     /// The silence that means death.
     pub(super) silence: Duration,
+    pub(super) early: Early,
+}
+
+/// What the service said before it let us in: python-socketio's connect handler may `emit` first.
+#[derive(Default)]
+pub(super) struct Early {
+    /// As JSON.
+    pub(super) events: Vec<String>,
+    bytes: usize,
+    /// How many more there were.
+    pub(super) dropped: u64,
+}
+
+impl Early {
+    fn keep(&mut self, json: &str) {
+        let bytes = self.bytes + json.len();
+        if self.events.len() < MAX_EARLY && bytes <= MAX_EARLY_BYTES {
+            self.bytes = bytes;
+            self.events.push(json.to_owned());
+        } else {
+            self.dropped += 1;
+        }
+    }
+
+    /// The last error among it.
+    fn error(&self, config: &StsClientConfig) -> Option<Refused> {
+        let read = |json: &String| heard::read_event(json, &[], &config.stream_id);
+        let errors = self
+            .events
+            .iter()
+            .flat_map(read)
+            .filter_map(|fact| match fact {
+                Fact::Error { code, message, .. } => Some(Refused { code, message }),
+                _ => None,
+            });
+        errors.last()
+    }
 }
 
 /// Connects and joins the namespace, or says within the time for it why not.
@@ -42,17 +83,20 @@ async fn enter(config: &StsClientConfig, opened: Opened) -> Result<Joined, OpenE
     let stranger =
         |what: &str| OpenError::from(format!("{address}: not a Socket.IO server: it said {what}"));
     let during = |end: LinkEnd| OpenError::from(format!("{address}: during the handshake: {end}"));
-    let mut open = None;
+    let (mut open, mut early) = (None, Early::default());
     loop {
         let message = match wire.receive().await.map_err(during)? {
             Incoming::Text(bytes) => {
                 String::from_utf8(bytes).map_err(|_| stranger("something that is not UTF-8"))?
             }
-            Incoming::Binary(_) => return Err(stranger("something binary first")),
-            Incoming::Close(code, said) => {
-                return Err(during(LinkEnd::closed(code, &said)));
+            Incoming::Binary(_) if open.is_none() => {
+                return Err(stranger("something binary first"));
             }
-            Incoming::Ping(_) | Incoming::Pong => continue,
+            Incoming::Close(code, said) => {
+                let end = during(LinkEnd::closed(code, &said));
+                return Err(early.error(config).map_or(end, refused));
+            }
+            Incoming::Binary(_) | Incoming::Ping(_) | Incoming::Pong => continue,
         };
         let reply = match packet::read(&message) {
             Packet::Open(said) if open.is_none() => {
@@ -71,13 +115,26 @@ async fn enter(config: &StsClientConfig, opened: Opened) -> Result<Joined, OpenE
                     wire,
                     writer,
                     silence: silence.min(config.max_silence),
+                    early,
                 });
             }
-            Packet::Refused(payload) => return Err(refused(heard::read_refusal(payload))),
+            Packet::Refused(payload) => {
+                let refusal = heard::read_refusal(payload);
+                // `return False` has no words of its own; what was emitted before it has.
+                let said = early.error(config).filter(|_| !is_final(&refusal));
+                return Err(refused(said.unwrap_or(refusal)));
+            }
             Packet::Close | Packet::Disconnect => {
-                return Err(during(LinkEnd::closed(None, "")));
+                let end = during(LinkEnd::closed(None, ""));
+                return Err(early.error(config).map_or(end, refused));
             }
             _ if open.is_none() => return Err(stranger(&format!("{:?}", clip(&message, 40)))),
+            Packet::Event {
+                ours: true, json, ..
+            } => {
+                early.keep(json);
+                continue;
+            }
             _ => continue,
         };
         let sent = writer.write_all(&reply).await;

@@ -188,6 +188,7 @@ impl Link {
             mut wire,
             mut writer,
             silence,
+            early,
         } = joined;
         let mut out = Outbox::new(Arc::clone(&self.config));
         let mut ear = Listener {
@@ -197,6 +198,13 @@ impl Link {
             partial: None,
             to_skip: 0,
         };
+        // Behind `Connected`, which begins a session that knows nothing of before.
+        for json in &early.events {
+            ear.event(json, true, &[], &mut out);
+        }
+        if early.dropped > 0 {
+            ear.queue.push(self.flood(early.dropped));
+        }
         let mut closing: Option<Instant> = None;
         let end = loop {
             if let Some(count) = ear.queue.take_dropped() {

@@ -4,10 +4,10 @@ mod support;
 
 use std::time::{Duration, Instant};
 
-use dub_engine::SessionFact;
+use dub_engine::{BackpressureAction, ProtocolErrorKind, SessionFact};
 use futures_util::StreamExt as _;
 use serde_json::json;
-use sts_client::StsClientConfig;
+use sts_client::{Secret, StsClientConfig};
 use support::{AT_ONCE, PATIENCE, Peer, Worker, config, listen, patient};
 use tokio::io::AsyncWriteExt as _;
 use tokio::time::{sleep, timeout};
@@ -169,6 +169,117 @@ async fn only_the_protocols_own_words_make_a_refusal_final() {
         assert_eq!(fatal.map(|refused| refused.code).as_deref(), code);
         assert_eq!(peer.packet().await, None, "the connection stays open");
     }
+}
+
+/// `emit("error", …)` in python-socketio's connect handler comes before the answer to the namespace.
+#[tokio::test]
+async fn an_error_said_before_the_refusal_is_its_reason() {
+    let token = Some(Secret::new("t0ken"));
+    let early = r#"42["error",{"code":"AUTH_FAILED","message":"t0ken is bad"}]"#;
+    let full = r#"42["error",{"code":"QUEUE_FULL","message":"no room"}]"#;
+    let rejected = r#"44{"message":"Connection rejected by server"}"#;
+    let (bad, no_room) = ("AUTH_FAILED: [redacted] is bad", "QUEUE_FULL: no room");
+    for (first, then, reason, is_final) in [
+        (early, rejected, bad, true),
+        (full, rejected, no_room, false),
+        (
+            early,
+            r#"44{"message":"INVALID_CONFIG: no"}"#,
+            "INVALID_CONFIG",
+            true,
+        ),
+        (early, "41", bad, true),
+        (
+            r#"42["backpressure",{"action":"pause"}]"#,
+            rejected,
+            "rejected by server",
+            false,
+        ),
+        (
+            r#"42/other,["error",{"code":"AUTH_FAILED"}]"#,
+            rejected,
+            "rejected by server",
+            false,
+        ),
+    ] {
+        let (listener, url) = listen().await;
+        let mut worker = Worker::connect(StsClientConfig {
+            token: token.clone(),
+            ..config(&url)
+        });
+        let mut peer = Peer::accept(&listener, (25_000, 10_000)).await;
+        peer.raw(first).await;
+        peer.raw(then).await;
+        let (said, fatal) = failed(worker.kind(1).await);
+        assert!(said.contains(reason), "{first}, {then}: {said}");
+        assert_eq!(fatal.is_some(), is_final, "{first}, {then}");
+        assert!(!format!("{said} {fatal:?}").contains("t0ken"), "{fatal:?}");
+    }
+}
+
+/// A session begins with a free pace, so what was said before it is told behind its beginning.
+#[tokio::test]
+async fn events_before_the_welcome_are_told_behind_it_and_counted_beyond_a_bound() {
+    let (listener, url) = listen().await;
+    let mut worker = Worker::connect(patient(&url));
+    let mut peer = Peer::accept(&listener, (25_000, 10_000)).await;
+    for _ in 0..10 {
+        peer.event("backpressure", &json!({ "action": "pause" }))
+            .await;
+    }
+    peer.join().await;
+    worker.connected(1).await;
+    for _ in 0..8 {
+        let fact = worker.kind(1).await;
+        assert!(
+            matches!(
+                fact,
+                SessionFact::Backpressure {
+                    action: BackpressureAction::Pause,
+                    ..
+                }
+            ),
+            "{fact:?}"
+        );
+    }
+    let fact = worker.kind(1).await;
+    assert!(
+        matches!(
+            fact,
+            SessionFact::Malformed {
+                kind: ProtocolErrorKind::Flood,
+                count: 2,
+                ..
+            }
+        ),
+        "{fact:?}"
+    );
+    worker.client.init(1);
+    assert_eq!(peer.received().await.0, "stream:init");
+    // By their size, too.
+    worker.client.connect(2);
+    let mut peer = Peer::accept(&listener, (25_000, 10_000)).await;
+    let (small, large) = ("x".repeat(100), "x".repeat(64 * 1024));
+    for message in [small, large] {
+        let error = json!({ "code": "MODEL_ERROR", "message": message });
+        peer.event("error", &error).await;
+    }
+    peer.join().await;
+    let facts = [
+        worker.fact().await,
+        worker.fact().await,
+        worker.fact().await,
+        worker.fact().await,
+    ];
+    let count = |is: fn(&SessionFact) -> bool| facts.iter().filter(|fact| is(fact)).count();
+    assert_eq!(
+        count(|fact| matches!(fact, SessionFact::StsError { link: 2, .. })),
+        1
+    );
+    assert_eq!(
+        count(|fact| matches!(fact, SessionFact::Malformed { count: 1, .. })),
+        1
+    );
 }
 
 /// Code and words of a close are told whenever it comes.

@@ -229,6 +229,20 @@ async fn return_false_is_no_final_no() {
     );
 }
 
+#[tokio::test]
+async fn an_error_emitted_before_return_false_is_its_reason() {
+    let Some(service) = Service::start_as(("25", "20"), &["early"]).await else {
+        return;
+    };
+    let mut worker = Worker::connect(patient(&service.url));
+    let refused = worker.kind(1).await;
+    assert!(
+        matches!(&refused, SessionFact::ConnectFailed { fatal: Some(fatal), .. }
+            if fatal.code == "AUTH_FAILED" && fatal.message == "no licence"),
+        "{refused:?}"
+    );
+}
+
 /// One odd number used to cost the link; one in every answer, all dubs.
 #[tokio::test]
 async fn nan_and_half_a_character_in_every_answer_cost_nothing() {

@@ -2,7 +2,7 @@
 
 Prints `listening PORT`, serves until its standard input ends. One line on standard output per
 event, so that a test can see what arrived. Options: ping interval and timeout in seconds, then any of
-`limit=BYTES` (largest message), `refuse` (nobody is let in), `bytes` (audio as bytes), `odd` (numbers
+`limit=BYTES` (largest message), `refuse` (nobody is let in), `early` (the same, with a word before it), `bytes` (audio as bytes), `odd` (numbers
 that are none and half a character in every answer).
 """
 
@@ -32,6 +32,9 @@ def say(*what):
 
 @server.event
 async def connect(sid, environ, auth):
+    if "early" in OPTIONS:
+        await server.emit("error", {"code": "AUTH_FAILED", "message": "no licence"}, to=sid)
+        return False
     if "refuse" in OPTIONS:
         return False
     token = (auth or {}).get("token")
