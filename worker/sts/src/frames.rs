@@ -6,11 +6,14 @@
 use std::io::Cursor;
 
 use bytes::{Buf as _, BytesMut};
+use sts_protocol::limits;
 use tungstenite::protocol::frame::FrameHeader;
 use tungstenite::protocol::frame::coding::{Control, Data, OpCode};
 
-/// Largest message taken; the largest answer the protocol allows is 10 MiB.
-pub(crate) const MAX_MESSAGE: usize = 16 * 1024 * 1024;
+/// Largest message kept whole; the largest answer the protocol allows is 10 MiB.
+const MAX_KEPT: usize = 16 * 1024 * 1024;
+/// What is kept of each end of a larger one: enough to see whom it is about.
+const MAX_END: usize = 64 * 1024;
 /// Largest control frame, by the RFC.
 const MAX_CONTROL: u64 = 125;
 
@@ -19,8 +22,10 @@ const MAX_CONTROL: u64 = 125;
 pub enum Incoming {
     /// A text message; perhaps not UTF-8.
     Text(Vec<u8>),
-    /// A binary message.
+    /// A binary message; empty where it was larger than anything that is kept.
     Binary(Vec<u8>),
+    /// Beginning and end of a text message that was larger than what is kept.
+    TooLarge(Vec<u8>),
     /// A ping, to be answered with the same bytes.
     Ping(Vec<u8>),
     /// A pong nobody asked for.
@@ -33,7 +38,7 @@ pub enum Incoming {
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum FrameError {
     /// More than a message may have.
-    #[error("a message over 16 MiB")]
+    #[error("a message over 50 MiB")]
     TooLarge,
     /// Not WebSocket, or broken.
     #[error("something that is not WebSocket: {0}")]
@@ -47,6 +52,8 @@ pub struct Reader {
     frame: Option<(OpCode, bool, usize)>,
     control: Vec<u8>,
     message: Vec<u8>,
+    /// Bytes of the message under way so far, by its headers.
+    size: usize,
     /// The kind of the message under way.
     kind: Option<Data>,
 }
@@ -67,11 +74,13 @@ impl Reader {
                 },
             };
             let now = left.min(input.len());
-            let into = match opcode {
-                OpCode::Control(_) => &mut self.control,
-                OpCode::Data(_) => &mut self.message,
-            };
-            into.extend_from_slice(&input[..now]);
+            match opcode {
+                OpCode::Control(_) => self.control.extend_from_slice(&input[..now]),
+                OpCode::Data(_) if self.size > MAX_KEPT => {
+                    keep_ends(&mut self.message, &input[..now]);
+                }
+                OpCode::Data(_) => self.message.extend_from_slice(&input[..now]),
+            }
             input.advance(now);
             if now < left {
                 self.frame = Some((opcode, last, left - now));
@@ -93,9 +102,12 @@ impl Reader {
                 }
                 OpCode::Data(_) if last => {
                     let bytes = std::mem::take(&mut self.message);
+                    let whole = std::mem::take(&mut self.size) <= MAX_KEPT;
                     return Ok(Some(match self.kind.take() {
-                        Some(Data::Text) => Incoming::Text(bytes),
-                        _ => Incoming::Binary(bytes),
+                        Some(Data::Text) if whole => Incoming::Text(bytes),
+                        Some(Data::Text) => Incoming::TooLarge(bytes),
+                        _ if whole => Incoming::Binary(bytes),
+                        _ => Incoming::Binary(vec![]),
                     }));
                 }
                 OpCode::Data(_) => {}
@@ -132,13 +144,28 @@ impl Reader {
                     (Data::Text | Data::Binary, None) => self.kind = Some(data),
                     _ => return Err(FrameError::Broken("parts out of order")),
                 }
-                let room = MAX_MESSAGE - self.message.len();
+                let room = limits::MAX_MESSAGE - self.size;
                 if usize::try_from(len).map_or(true, |len| len > room) {
                     return Err(FrameError::TooLarge);
+                }
+                self.size += len as usize;
+                if self.size > MAX_KEPT {
+                    let before = std::mem::take(&mut self.message);
+                    keep_ends(&mut self.message, &before);
                 }
             }
         }
         Ok(Some((header.opcode, header.is_final, len as usize)))
+    }
+}
+
+/// Adds `part` to a text of which only the ends are kept.
+fn keep_ends(kept: &mut Vec<u8>, part: &[u8]) {
+    let (first, rest) = part.split_at(part.len().min(MAX_END.saturating_sub(kept.len())));
+    kept.extend_from_slice(first);
+    kept.extend_from_slice(&rest[rest.len().saturating_sub(MAX_END)..]);
+    if kept.len() > 2 * MAX_END {
+        kept.drain(MAX_END..kept.len() - MAX_END);
     }
 }
 
@@ -215,23 +242,73 @@ mod tests {
         }
     }
 
+    /// The header of a frame of so many bytes.
+    fn header(first: u8, len: usize) -> Vec<u8> {
+        let mut header = vec![first, 127];
+        header.extend((len as u64).to_be_bytes());
+        header
+    }
+
     #[test]
     fn what_is_announced_costs_nothing_and_too_much_is_refused() {
-        let mut huge = vec![0x81, 127];
-        huge.extend((MAX_MESSAGE as u64).to_be_bytes());
-        let mut reader = Reader::default();
-        assert_eq!(reader.next(&mut BytesMut::from(&huge[..])), Ok(None));
-        assert!(reader.message.capacity() < 1024);
-        huge[2..].copy_from_slice(&(MAX_MESSAGE as u64 + 1).to_be_bytes());
-        assert_eq!(read(&huge, 99), Err(FrameError::TooLarge));
-        huge[2..].copy_from_slice(&u64::MAX.to_be_bytes());
-        assert_eq!(read(&huge, 99), Err(FrameError::TooLarge));
+        const MOST: usize = limits::MAX_MESSAGE;
+        for len in [MAX_KEPT, MOST] {
+            let mut reader = Reader::default();
+            let mut huge = BytesMut::from(&header(0x81, len)[..]);
+            assert_eq!(reader.next(&mut huge), Ok(None));
+            assert!(reader.message.capacity() < 1024);
+        }
+        for len in [MOST + 1, u64::MAX as usize] {
+            assert_eq!(read(&header(0x81, len), 99), Err(FrameError::TooLarge));
+        }
         // In parts, too.
-        let mut parts = vec![0x01, 127];
-        parts.extend((MAX_MESSAGE as u64 - 1).to_be_bytes());
-        parts.resize(parts.len() + MAX_MESSAGE - 1, b'x');
+        let mut parts = header(0x01, MOST - 1);
+        parts.resize(parts.len() + MOST - 1, b'x');
         parts.extend([0x00, 2]);
         assert_eq!(read(&parts, 1 << 20), Err(FrameError::TooLarge));
+    }
+
+    /// An answer nobody can use costs its fragment, not the link, and no memory.
+    #[test]
+    fn of_a_message_that_is_too_large_the_ends_are_kept() {
+        const SIZE: usize = 20_000_000;
+        let mut text = b"42[first".to_vec();
+        text.resize(SIZE - 5, b'x');
+        text.extend(b"last]");
+        for (opcode, pieces) in [(1, 1), (1, 7), (2, 1), (2, 7)] {
+            let mut wire = vec![];
+            for (n, piece) in text.chunks(SIZE.div_ceil(pieces)).enumerate() {
+                let last = if n + 1 == pieces { 0x80 } else { 0 };
+                wire.extend(header(last | if n == 0 { opcode } else { 0 }, piece.len()));
+                wire.extend(piece);
+            }
+            wire.extend([0x81, 1, b'2']);
+            let (mut reader, mut found, mut input) = (Reader::default(), vec![], BytesMut::new());
+            for part in wire.chunks(100_000) {
+                input.extend_from_slice(part);
+                while let Some(incoming) = reader.next(&mut input).unwrap() {
+                    found.push(incoming);
+                }
+                let most = if reader.size > MAX_KEPT {
+                    4 * MAX_END
+                } else {
+                    2 * MAX_KEPT
+                };
+                assert!(reader.message.capacity() <= most, "{pieces} pieces");
+            }
+            let [huge, next] = &found[..] else {
+                panic!("{} messages", found.len())
+            };
+            assert_eq!(*next, Incoming::Text(b"2".to_vec()));
+            match huge {
+                Incoming::Binary(bytes) if opcode == 2 => assert!(bytes.is_empty()),
+                Incoming::TooLarge(ends) if opcode == 1 => {
+                    assert_eq!(ends.len(), 2 * MAX_END);
+                    assert!(ends.starts_with(b"42[firstx") && ends.ends_with(b"xlast]"));
+                }
+                _ => panic!("opcode {opcode}, {pieces} pieces"),
+            }
+        }
     }
 
     #[test]

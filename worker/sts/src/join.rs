@@ -89,12 +89,16 @@ async fn enter(config: &StsClientConfig, opened: Opened) -> Result<Joined, OpenE
             Incoming::Text(bytes) => {
                 String::from_utf8(bytes).map_err(|_| stranger("something that is not UTF-8"))?
             }
-            Incoming::Binary(_) if open.is_none() => {
-                return Err(stranger("something binary first"));
+            Incoming::Binary(_) | Incoming::TooLarge(_) if open.is_none() => {
+                return Err(stranger("something binary or huge first"));
             }
             Incoming::Close(code, said) => {
                 let end = during(LinkEnd::closed(code, &said));
                 return Err(early.error(config).map_or(end, refused));
+            }
+            Incoming::TooLarge(_) => {
+                early.dropped += 1;
+                continue;
             }
             Incoming::Binary(_) | Incoming::Ping(_) | Incoming::Pong => continue,
         };

@@ -339,6 +339,10 @@ impl Listener {
             Incoming::Ping(payload) => out.pong_frame(&payload),
             Incoming::Pong => {}
             Incoming::Close(code, said) => return Err(LinkEnd::closed(code, &said)),
+            Incoming::TooLarge(ends) => {
+                let ends = String::from_utf8_lossy(&ends);
+                self.unreadable(ProtocolErrorKind::Oversize, "a message over 16 MiB", &ends);
+            }
             Incoming::Binary(bytes) => self.attachment(bytes, out),
             Incoming::Text(bytes) => match String::from_utf8(bytes) {
                 Ok(text) => return self.packet(&text, out),

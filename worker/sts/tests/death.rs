@@ -165,20 +165,20 @@ async fn tcp_closed_without_a_websocket_close() {
 }
 
 #[tokio::test]
-async fn a_message_over_the_clients_limit() {
+async fn a_message_over_the_protocols_limit() {
     let (listener, url) = listen().await;
     let mut worker = Worker::connect(patient(&url));
     let mut peer = Peer::joined(&listener).await;
     worker.connected(1).await;
-    // The header of a 40 MiB text frame is enough; nobody has to wait for the rest.
+    // The header of a 51 MiB text frame is enough; nobody has to wait for the rest.
     let mut header = vec![0x81, 127];
-    header.extend((40_u64 << 20).to_be_bytes());
+    header.extend((51_u64 << 20).to_be_bytes());
     peer.socket
         .get_mut()
         .write_all(&header)
         .await
         .expect("header");
-    let ended = worker.ended(1).await.within(AT_ONCE, "over 16 MiB");
+    let ended = worker.ended(1).await.within(AT_ONCE, "over 50 MiB");
     let [
         SessionFact::Malformed {
             link: _,

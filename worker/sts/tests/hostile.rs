@@ -399,12 +399,52 @@ async fn audio_of_every_size() {
         &answer(1, &audio(&"A".repeat(14_000_000))),
     )
     .await;
+    oversize_and_fails(&mut worker, 1).await;
+    still_alive(&mut worker, &mut peer).await;
+    // 20 MB is more than is kept: the fragment falls back at once all the same, wherever its id stands.
+    let huge = json!([
+        "fragment:processed",
+        answer(2, &audio(&"A".repeat(20_000_000)))
+    ]);
+    let huge = format!("42{huge}");
+    let id_first = huge.replacen(
+        '{',
+        &format!("{{\"fragment_id\":\"{}\",", fragment(3, 0).id),
+        1,
+    );
+    for (n, text) in [(2, huge), (3, id_first)] {
+        peer.raw(text).await;
+        oversize_and_fails(&mut worker, n).await;
+    }
+    // As bytes it is an attachment that is not there.
+    peer.raw(
+        json!([
+            "fragment:processed",
+            answer(4, &json!({ "_placeholder": true, "num": 0 }))
+        ])
+        .to_string()
+        .replacen('[', "451-[", 1),
+    )
+    .await;
+    let bytes = Message::binary(vec![0; 20_000_000]);
+    peer.socket.send(bytes).await.expect("attachment");
+    let kind = worker.kind(1).await;
+    assert!(matches!(kind, SessionFact::Malformed { .. }), "{kind:?}");
+    let kind = worker.kind(1).await;
+    assert!(
+        matches!(&kind, SessionFact::Processed { id, .. } if *id == fragment(4, 0).id)
+            && matches!(worker.audio, Some(Err(_))),
+        "{kind:?}"
+    );
+    still_alive(&mut worker, &mut peer).await;
+}
+
+async fn oversize_and_fails(worker: &mut Worker, sequence: u64) {
     let kind = worker.kind(1).await;
     assert!(
         matches!(
             kind,
             SessionFact::Malformed {
-                link: _,
                 kind: ProtocolErrorKind::Oversize,
                 ..
             }
@@ -412,41 +452,12 @@ async fn audio_of_every_size() {
         "{kind:?}"
     );
     let kind = worker.kind(1).await;
+    let ours = fragment(sequence, 0).id;
     assert!(
-        matches!(
-            kind,
-            SessionFact::Processed {
-                link: _,
-                outcome: Outcome::Audio,
-                ..
-            }
-        ) && matches!(worker.audio, Some(Err(_))),
+        matches!(&kind, SessionFact::Processed { id, outcome: Outcome::Audio, .. } if *id == ours)
+            && matches!(worker.audio, Some(Err(_))),
         "{kind:?}"
     );
-    still_alive(&mut worker, &mut peer).await;
-    // 20 MB is more than the client reads: the link is lost, and says why.
-    let huge = answer(2, &audio(&"A".repeat(20_000_000)));
-    let sender = tokio::spawn(async move {
-        let text = format!("42{}", json!(["fragment:processed", huge]));
-        // The worker may be gone before all of it is.
-        let _ = peer.socket.send(Message::text(text)).await;
-    });
-    let ended = worker
-        .ended(1)
-        .await
-        .within(Duration::from_secs(2), "over 16 MiB");
-    assert!(
-        matches!(
-            ended.before[..],
-            [SessionFact::Malformed {
-                link: _,
-                kind: ProtocolErrorKind::Oversize,
-                ..
-            }]
-        ),
-        "{ended:?}"
-    );
-    sender.abort();
 }
 
 #[tokio::test]

@@ -232,10 +232,15 @@ pub(super) fn too_large(wire: &mut Wire<'_>, fragment: &Fragment) -> Result<()> 
     wire.processed(&fragment.answer_with("wav", &"QUJD".repeat(3_500_000)))
 }
 
-/// The connection breaks on it, and takes the fragment along.
+/// More than the worker keeps, less than the protocol allows. The fragment's id comes behind it.
 pub(super) fn huge(wire: &mut Wire<'_>, fragment: &Fragment) -> Result<()> {
-    wire.hold(fragment.good());
     wire.processed(&fragment.answer_with("wav", &"QUJD".repeat(5_000_000)))
+}
+
+/// The connection breaks on it, and takes the fragment along.
+pub(super) fn beyond(wire: &mut Wire<'_>, fragment: &Fragment) -> Result<()> {
+    wire.hold(fragment.good());
+    wire.announce(60_000_000)
 }
 
 pub(super) fn from_before(wire: &mut Wire<'_>, fragment: &Fragment) -> Result<()> {

@@ -20,7 +20,7 @@ use crate::stage::Stage as _;
 use crate::wire::number;
 
 /// Long enough for all offences and the reconnections they force.
-const CLIP: u32 = 53;
+const CLIP: u32 = 54;
 /// After this a fragment is given up.
 const TIMEOUT: Duration = Duration::from_secs(3);
 pub(super) const TOO_LATE: Duration = Duration::from_millis(3_400);
@@ -132,9 +132,10 @@ const OFFENCES: &[Offence] = &[
     Offence("half a character", half_pair, &[("bad_json", 1)], "dubbed"),
     Offence("10,000 events in a second", flood, &[], "dubbed"),
     Offence("14 MB of audio", too_large, &[("oversize", 1)], "bad_audio"),
+    Offence("a message of 20 MB", huge, &[("oversize", 1)], "bad_audio"),
     Offence(
-        "a message of 20 MB",
-        huge,
+        "a message announced with 60 MB",
+        beyond,
         &[("oversize", 1)],
         "disconnected",
     ),

@@ -219,6 +219,12 @@ impl Wire<'_> {
         Ok(self.socket.send(Message::binary(bytes))?)
     }
 
+    /// Announces a text of so many bytes, and sends none of them.
+    pub(super) fn announce(&mut self, bytes: u64) -> Result<()> {
+        let header = [&[0x81, 127][..], &bytes.to_be_bytes()[..]].concat();
+        Ok(self.socket.get_mut().write_all(&header)?)
+    }
+
     /// Sends `fragment:processed`.
     pub(super) fn processed(&mut self, payload: &Value) -> Result<()> {
         self.emit(event::FRAGMENT_PROCESSED, payload)
