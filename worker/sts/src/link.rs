@@ -65,8 +65,8 @@ impl LinkEnd {
             why = format!("{why}: {}", heard::one_line(said));
         }
         match code {
-            // It shuts down, restarts, has too much to do, or has a reason of its own.
-            Some(1001 | 1008 | 1012 | 1013 | 3000..=4999) => Self::Other(why),
+            // It shuts down, restarts, has failed, has too much to do, or has a reason of its own.
+            Some(1001 | 1008 | 1011..=1013 | 3000..=4999) => Self::Other(why),
             _ => Self::Gone {
                 why,
                 certain: code == Some(1009),
@@ -366,7 +366,8 @@ impl Listener {
         match packet {
             Packet::Ping(payload) => out.pong_packet(payload),
             Packet::Close => return Err(LinkEnd::gone("the service closed the connection")),
-            Packet::Disconnect => return Err(LinkEnd::gone("the service ended the session")),
+            // A limit acts on the transport and knows no such word.
+            Packet::Disconnect => return Err(LinkEnd::other("the service ended the session")),
             Packet::Refused(_) => {
                 return Err(LinkEnd::other("the service withdrew the connection"));
             }

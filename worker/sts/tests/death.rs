@@ -299,6 +299,7 @@ async fn a_message_is_not_to_blame_for_silence_or_a_restart() {
         (1001, false),
         (1008, false),
         (1009, true),
+        (1011, false),
         (1012, false),
         (3000, false),
         (4003, false),
@@ -327,6 +328,16 @@ async fn a_message_is_not_to_blame_for_silence_or_a_restart() {
             "{code}: {ended:?}"
         );
     }
+    // Its own goodbye: a limit acts on the transport, which knows none.
+    let mut worker = Worker::connect(patient(&url));
+    let mut peer = Peer::joined(&listener).await;
+    worker.connected(1).await;
+    worker.client.send(1, fragment(0, 100_000));
+    assert_eq!(peer.received().await.0, "fragment:data");
+    peer.raw("41").await;
+    let ended = worker.ended(1).await;
+    assert_eq!(ended.reason, "the service ended the session");
+    assert!(ended.before.is_empty(), "{ended:?}");
 }
 
 #[tokio::test]
