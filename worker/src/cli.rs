@@ -353,7 +353,10 @@ mod tests {
         for flag in ["--help", "-h"] {
             let help = refusal(&["--config", path.to_str().unwrap(), flag]);
             assert!(!help.contains("geheim"), "{help}");
-            assert!(help.contains("[default: eo]"), "the file is not read: {help}");
+            assert!(
+                help.contains("[default: eo]"),
+                "the file is not read: {help}"
+            );
         }
     }
 

@@ -242,7 +242,10 @@ fn an_address_that_is_not_there_yet_is_waited_for() {
     let mut lines = stderr.lines().map_while(Result::ok);
     let warned = lines.find(|line| line.contains("metrics_unavailable"));
     let warned = warned.unwrap();
-    assert!(warned.contains("Cannot assign requested address"), "{warned}");
+    assert!(
+        warned.contains("Cannot assign requested address"),
+        "{warned}"
+    );
     assert_eq!(ends_by(&mut running, Signal::SIGTERM), Some(0));
 }
 

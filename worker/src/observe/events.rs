@@ -132,7 +132,7 @@ impl Observer {
                 self, info, name, "STS session is back", link, away_ms = ms(*away)
             },
             Event::SessionLost { link } => line! {
-                self, warn, name, "STS service forgot the session, starting another", link
+                self, warn, name, "STS service lost the session, starting another", link
             },
             Event::StsGone {
                 attempts,

@@ -489,7 +489,7 @@ fn a_clock_of_another_pace_is_put_right_and_lips_match_again() {
                 let sender = Sender {
                     seconds: 90,
                     reports,
-                    video_ppm: vec![(0, i64::MAX, ppm)].repeat(usize::from(video)),
+                    video_ppm: [(0, i64::MAX, ppm)].repeat(usize::from(video)),
                     drift_ppm: if video { 0 } else { ppm },
                     ..Sender::default()
                 };
