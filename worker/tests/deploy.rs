@@ -247,8 +247,9 @@ impl Shell {
     fn of(script: &str) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let fake = dir.path().join("worker").display().to_string();
-        let real = script.split_whitespace().find(|it| it.ends_with("/worker"));
-        let script = script.replace(real.unwrap(), &fake);
+        let mut words = script.split(|c: char| !c.is_ascii_alphanumeric() && c != '/');
+        let installed = words.find(|word| word.ends_with("/worker")).unwrap();
+        let script = script.replace(installed, &fake);
         let script = script.replace("sleep 5", "sleep 0.2");
         Self { dir, script }
     }
