@@ -1,9 +1,13 @@
 //! The judges of services that are late, hostile or away.
 
+use std::time::Duration;
+
 use e2e::pipeline::Evidence;
 use serde_json::{Value, json};
 
-use super::hostile_sts::{Fate, fates, random};
+use super::hostile_sts::plan::What;
+use super::hostile_sts::random::{self, Delivered};
+use super::hostile_sts::{Fate, fates};
 use super::shared::words_of;
 use super::{FILES, good, require_words, run, seen};
 
@@ -151,4 +155,82 @@ fn journals_that_disagree_are_named() {
         |change: fn(&mut Vec<Value>)| judge(&run(&FILES.good, |_| (), change, |text| text), &usual);
     let untold = journalled(|it| it.retain(|it| it["status"] != "applied" || it["sequence"] != 2));
     require_words(&untold, "segment 2 is dubbed, and the service was not told");
+}
+
+/// Hits that come 5 s after a session of 10 s has begun, and when the worker notices, in seconds.
+struct Siege {
+    hits: Vec<Delivered>,
+    noticed: Vec<f64>,
+    back: u64,
+}
+
+impl Siege {
+    fn new() -> Self {
+        let still = What::Stop(Duration::from_secs(2));
+        let hit = |(n, what): (u32, What)| {
+            let from = 1.7e12 + f64::from(n).mul_add(10_000.0, 5_000.0);
+            let lasts = if what == still { 2_000.0 } else { 0.0 };
+            let (to, cut) = (from + lasts, (what == What::Reset).then_some(1));
+            Delivered {
+                what,
+                from,
+                to,
+                cut,
+            }
+        };
+        let all = [
+            What::Kill,
+            still,
+            What::Reset,
+            What::Kill,
+            still,
+            What::HangUp,
+        ];
+        Self {
+            hits: (0..).zip(all).map(hit).collect(),
+            noticed: (0..6).map(|n| f64::from(n).mul_add(10.0, 5.5)).collect(),
+            back: 0,
+        }
+    }
+
+    fn judged(&self) -> String {
+        let log = |log: &mut Vec<Value>| {
+            let mut say = |seconds: f64, event: &str| {
+                let time = std::time::UNIX_EPOCH + Duration::from_secs_f64(1.7e9 + seconds);
+                let time = humantime::format_rfc3339_micros(time).to_string();
+                log.push(
+                    json!({"timestamp": time, "level": "INFO", "event": event, "message": event}),
+                );
+            };
+            for (n, noticed) in (0..).zip(&self.noticed) {
+                say(f64::from(n) * 10.0, "sts_ready");
+                say(*noticed, "sts_disconnected");
+            }
+        };
+        let back = format!("worker_reconnection_total {}\n", self.back);
+        let evidence = run(&FILES.good, log, |_| (), |text| text + &back);
+        words_of(random::felt(&evidence, &self.hits))
+    }
+}
+
+#[test]
+fn a_hit_that_is_not_noticed_and_a_loss_without_a_hit_are_named() {
+    assert_eq!(Siege::new().judged(), "fine");
+    let with = |change: fn(&mut Siege)| {
+        let mut hits = Siege::new();
+        change(&mut hits);
+        hits.judged()
+    };
+    let late = with(|it| it.noticed[0] += 3.0);
+    require_words(&late, "hit 0, kill, was not noticed");
+    let uncut = with(|it| it.hits[2].cut = Some(0));
+    require_words(&uncut, "hit 2, reset, cut no connection");
+    let causeless = with(|it| it.noticed.push(69.0));
+    require_words(&causeless, "a session was lost for nothing");
+    let few = with(|it| {
+        it.hits.pop();
+        it.noticed.pop();
+    });
+    require_words(&few, "too few hits found a session");
+    require_words(&with(|it| it.back = 1), "1 reconnections counted");
 }

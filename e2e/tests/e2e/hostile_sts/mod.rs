@@ -8,7 +8,7 @@
 mod acts;
 mod doors;
 mod offences;
-mod plan;
+pub(crate) mod plan;
 pub(crate) mod random;
 mod server;
 

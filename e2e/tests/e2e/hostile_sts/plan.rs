@@ -20,7 +20,7 @@ const AWAY_MS: std::ops::Range<u64> = 200..2_150;
 
 /// What is done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum What {
+pub(crate) enum What {
     /// SIGKILL, and a new process on the same port.
     Kill,
     /// SIGSTOP, and SIGCONT so much later.

@@ -39,12 +39,12 @@ const DEFERRED_MS: f64 = 10_000.0;
 const LEAST_LOSSES: usize = 6;
 
 /// A hit that was delivered, in Unix ms.
-struct Delivered {
-    what: What,
-    from: f64,
-    to: f64,
+pub(crate) struct Delivered {
+    pub(crate) what: What,
+    pub(crate) from: f64,
+    pub(crate) to: f64,
     /// Connections through the proxy that it cut.
-    cut: Option<usize>,
+    pub(crate) cut: Option<usize>,
 }
 
 pub(super) fn run(context: &Context) -> Result<()> {
@@ -175,7 +175,7 @@ fn stopped(pid: i32) -> Result<()> {
 }
 
 /// Every hit on a worker with a session that it must notice cost that session, soon.
-fn felt(evidence: &Evidence, hits: &[Delivered]) -> Result<()> {
+pub(crate) fn felt(evidence: &Evidence, hits: &[Delivered]) -> Result<()> {
     let sessions = sessions(evidence)?;
     let mut costly: BTreeMap<Family, usize> = BTreeMap::new();
     let mut told = String::new();
