@@ -102,9 +102,9 @@ fn a_camera_that_closes_is_no_trouble_whatever_was_being_asked() {
     // Whether the request or the end is first is a matter of luck, so several.
     let ends = std::thread::scope(|scope| {
         let all = [
-            r#"{"end_at": 0.5}"#,
-            r#"{"end_at": 0.5, "end": "close"}"#,
-            r#"{"faults": [{"at": 0.5, "how": "reset"}]}"#,
+            r#"{"end_at": 1}"#,
+            r#"{"end_at": 1, "end": "close"}"#,
+            r#"{"faults": [{"at": 1, "how": "reset"}]}"#,
         ];
         let all: Vec<_> = all
             .repeat(8)
