@@ -91,8 +91,8 @@ impl Offer {
             // Known before the first packet: time to prepare the dubbing.
             if taken == Some(Track::Audio) {
                 let (_, encoding) = media_of(&caps);
-                if !is_found_out(&encoding, &caps) {
-                    telling.tell(format_of(&encoding, &caps));
+                if let Some(format) = format_of(&encoding, &caps) {
+                    telling.tell(format);
                 }
             }
             Some(taken.is_some().to_value())
@@ -154,28 +154,35 @@ fn is_audio(medium: &Medium, media: &[Medium]) -> bool {
     medium.kind == "audio" && (!medium.send_only || honest())
 }
 
-/// The audio's format as the worker handles it.
-pub(super) fn format_of(encoding: &str, caps: &gst::Caps) -> IngestFact {
+/// The audio's format as the worker handles it, unless it has to be found out.
+pub(super) fn format_of(encoding: &str, caps: &gst::Caps) -> Option<IngestFact> {
     let copied = copied_format(encoding, caps);
+    if copied.is_none() && is_found_out(encoding, caps) {
+        return None;
+    }
     let bundled = match (&copied, encoding) {
-        (Some(format), _) => {
+        (Some(format), "MPEG4-GENERIC") => {
             let frame = format.nanos(u64::from(FRAME_SAMPLES));
             Some(Duration::from_nanos(frame.unsigned_abs()))
         }
         (None, "MPA" | "MPA-ROBUST" | "MPEG4-GENERIC") => Some(MPEG_FRAME),
         _ => None,
     };
-    IngestFact::AudioFormat {
+    Some(IngestFact::AudioFormat {
         format: copied.unwrap_or_else(chain::converted_format),
         bundled,
-    }
+    })
 }
 
-/// The format of audio that is copied as it comes.
+/// The format of audio that is copied as it comes, as far as it is described.
 pub(super) fn copied_format(encoding: &str, caps: &gst::Caps) -> Option<AacFormat> {
-    (encoding == "MPEG4-GENERIC").then_some(())?;
     let structure = caps.structure(0)?;
-    AacFormat::from_config(&configuration(structure).or_else(|| described(structure))?)
+    let config = match encoding {
+        "MPEG4-GENERIC" => configuration(structure).or_else(|| described(structure))?,
+        "MP4A-LATM" => plain_latm(structure)?.to_vec(),
+        _ => return None,
+    };
+    AacFormat::from_config(&config)
 }
 
 /// The bytes of `config`, if there are any.
@@ -187,18 +194,17 @@ fn configuration(structure: &gst::StructureRef) -> Option<Vec<u8>> {
 /// Whether what the parser finds decides about the audio: LATM may carry its configuration among the
 /// frames, or in a form that is not worth reading here.
 pub(super) fn is_found_out(encoding: &str, caps: &gst::Caps) -> bool {
-    encoding == "MP4A-LATM" && !caps.structure(0).is_some_and(is_other_latm)
+    let other = |config: [u8; 2]| AacFormat::from_config(&config).is_none();
+    encoding == "MP4A-LATM" && !caps.structure(0).and_then(plain_latm).is_some_and(other)
 }
 
-/// Whether LATM is of the plain kind (ISO 14496-3, 1.7.3.2: one program, one layer) and its configuration,
-/// which begins at bit 15 of it, says something else than AAC-LC as we know it.
-fn is_other_latm(structure: &gst::StructureRef) -> bool {
-    let config = configuration(structure).unwrap_or_default();
-    let [0x40, b1 @ 0..=1, b2, b3, ..] = config[..] else {
-        return false;
-    };
-    let config = [b1 << 7 | b2 >> 1, b2 << 7 | b3 >> 1];
-    AacFormat::from_config(&config).is_none()
+/// The beginning of the configuration in LATM of the plain kind (ISO 14496-3, 1.7.3.2: one program, one
+/// layer), where it begins at bit 15.
+fn plain_latm(structure: &gst::StructureRef) -> Option<[u8; 2]> {
+    match configuration(structure)?[..] {
+        [0x40, b1 @ 0..=1, b2, b3, ..] => Some([b1 << 7 | b2 >> 1, b2 << 7 | b3 >> 1]),
+        _ => None,
+    }
 }
 
 /// What stands for a missing `config`: AAC-LC of the rate and channels that the `rtpmap` says.
@@ -417,16 +423,28 @@ mod tests {
 
     #[test]
     fn latm_says_what_it_is_in_its_configuration_or_the_parser_does() {
-        // AAC-LC of 48 kHz stereo, of 32 kHz, HE-AAC, among the frames, unreadable.
-        for (config, found_out) in [
-            (Some("400023203fc0"), true),
-            (Some("400022a03fc0"), false),
-            (Some("40005323901a"), false),
-            (None, true),
-            (Some("zz"), true),
+        // AAC-LC of 48 kHz stereo, of 16 kHz mono, of 32 kHz, HE-AAC, among the frames, unreadable. What is
+        // described is told before the first frame: silence that stands in for it must be as long.
+        let converted = Some((48_000, 2));
+        for (config, found_out, told) in [
+            (Some("400023203fc0"), true, Some((48_000, 2))),
+            (Some("400028103fc0"), true, Some((16_000, 1))),
+            (Some("400022a03fc0"), false, converted),
+            (Some("40005323901a"), false, converted),
+            (None, true, None),
+            (Some("zz"), true, None),
         ] {
-            let found = is_found_out("MP4A-LATM", &aac("MP4A-LATM", config));
+            let caps = aac("MP4A-LATM", config);
+            let found = is_found_out("MP4A-LATM", &caps);
             assert_eq!(found, found_out, "{config:?}");
+            let format = format_of("MP4A-LATM", &caps).map(|fact| match fact {
+                IngestFact::AudioFormat {
+                    format,
+                    bundled: None,
+                } => (format.rate, format.channels),
+                other => panic!("{other:?}"),
+            });
+            assert_eq!(format, told, "{config:?}");
         }
     }
 
