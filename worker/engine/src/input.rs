@@ -27,8 +27,8 @@ const NO_PICTURE: Duration = Duration::from_secs(15);
 const FIRST_MEDIA: Duration = Duration::from_mins(1);
 /// Patience with the RTSP handshake as a whole.
 const HANDSHAKE: Duration = Duration::from_secs(15);
-/// Media that comes without a beginning is told after so long.
-const NO_BEGINNING: Duration = Duration::from_secs(10);
+/// Media that comes without a beginning is told after so long, and what may hardly be one has to do.
+pub const NO_BEGINNING: Duration = Duration::from_secs(10);
 /// Sessions time out after 60 s as a rule, after 10 s at the least that was seen; 4 s are met too.
 const KEEP_ALIVE: Duration = Duration::from_secs(2);
 

@@ -56,7 +56,7 @@ impl Track {
     }
 }
 
-/// What kind of picture an access unit holds, as its first slice says.
+/// What kind of picture an access unit holds, as its slices say.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Picture {
     /// Decoding can start here.

@@ -15,9 +15,10 @@ use super::super::rtp::{RtpHeader, is_whole_aac};
 use super::super::{AacFrame, AccessUnit, MediaError, audio};
 use super::convert::{Converted, Converter};
 use super::offer::{completed, copied_format, is_found_out, media_of};
+use super::picture::Kinds;
 use super::stamp::{Stamps, on_packets, time_of};
 use super::telling::{Telling, lock};
-use super::{IngestError, IngestFact, picture};
+use super::{IngestError, IngestFact};
 
 /// A server that changes its SSRC more often than this on one connection is broken.
 const MOST_PADS: u32 = 32;
@@ -95,6 +96,7 @@ impl Chains<'_> {
         let pictures = filter("video/x-h264", "avc", Some("au"))?;
         let sink = make(Element::Appsink)?;
         let (stamps, telling) = (self.stamps.clone(), self.telling.clone());
+        let kinds = Mutex::new(Kinds::default());
         on_sample(&sink, self.telling, move |sample| {
             let (Some(buffer), Some(caps)) = (sample.buffer_owned(), sample.caps_owned()) else {
                 return;
@@ -102,7 +104,7 @@ impl Chains<'_> {
             let (time, arrived) = stamps.of_unit(Track::Video, &buffer);
             let keyframe = !buffer.flags().contains(gst::BufferFlags::DELTA_UNIT);
             let picture = match buffer.map_readable() {
-                Ok(map) => picture::kind_of(&map, keyframe),
+                Ok(map) => lock(&kinds).kind(&map, keyframe, arrived),
                 Err(_) => return,
             };
             let unit = AccessUnit { buffer, caps };
