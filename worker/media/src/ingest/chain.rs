@@ -15,7 +15,7 @@ use super::super::rtp::{RtpHeader, is_whole_aac};
 use super::super::{AacFrame, AccessUnit, MediaError, audio};
 use super::convert::{Converted, Converter};
 use super::offer::{completed, copied_format, is_found_out, media_of};
-use super::picture::Kinds;
+use super::picture::{Kinds, marked};
 use super::stamp::{Stamps, on_packets, time_of};
 use super::telling::{Telling, lock};
 use super::{IngestError, IngestFact};
@@ -107,7 +107,10 @@ impl Chains<'_> {
                 Ok(map) => lock(&kinds).kind(&map, keyframe, arrived),
                 Err(_) => return,
             };
-            let unit = AccessUnit { buffer, caps };
+            let unit = AccessUnit {
+                buffer: marked(buffer, picture),
+                caps,
+            };
             telling.tell(IngestFact::Video {
                 time,
                 arrived,

@@ -37,6 +37,21 @@ impl Kinds {
     }
 }
 
+/// The unit with the flag that says what it was found to be: players and servers start where it is not set.
+pub(super) fn marked(mut buffer: gst::Buffer, picture: Picture) -> gst::Buffer {
+    let delta = gst::BufferFlags::DELTA_UNIT;
+    let is_key = picture == Picture::Key;
+    if buffer.flags().contains(delta) == is_key {
+        let buffer = buffer.make_mut();
+        if is_key {
+            buffer.unset_flags(delta);
+        } else {
+            buffer.set_flags(delta);
+        }
+    }
+    buffer
+}
+
 fn kind_of(unit: &[u8]) -> Picture {
     let (mut bidirectional, mut predicted, mut slices) = (false, false, false);
     let mut rest = unit;
@@ -201,6 +216,22 @@ mod tests {
             &[0, 0, 0, 3, 6, 5, 0xff],
         ] {
             assert_eq!(kind_of(broken), Picture::Predicted);
+        }
+    }
+
+    #[test]
+    fn what_goes_out_is_marked_as_what_it_was_found_to_be() {
+        gst::init().unwrap();
+        let delta = gst::BufferFlags::DELTA_UNIT;
+        for said in [delta, gst::BufferFlags::empty()] {
+            for (picture, is_delta) in [(Picture::Key, false), (Picture::Predicted, true)] {
+                let mut buffer = gst::Buffer::from_slice([1_u8]);
+                buffer.get_mut().unwrap().set_flags(said);
+                let shared = buffer.clone();
+                let marked = marked(buffer, picture);
+                assert_eq!(marked.flags().contains(delta), is_delta);
+                assert_eq!(shared.flags(), said);
+            }
         }
     }
 
