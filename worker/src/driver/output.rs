@@ -25,7 +25,7 @@ use dub_media::{AacFrame, AccessUnit, RtmpTarget};
 /// The head room of the first pair, least and most: on an idle machine the next ones are a few
 /// milliseconds later, on a busy one several times as late as it took long. A calm start says little of
 /// what else the machine will do: an answer was 160 ms later than the first, its mixing 120.
-const HEAD_ROOM: (Duration, Duration) = (Duration::from_millis(150), Duration::from_millis(500));
+const HEAD_ROOM: (Duration, Duration) = (Duration::from_millis(110), Duration::from_millis(500));
 /// Players buffer more than this, so a pair that is so little late stalls nobody.
 const STALL_TOLERANCE: Duration = Duration::from_millis(200);
 /// `MediaMTX` looks at two seconds of media before its readers get anything.
