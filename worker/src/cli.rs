@@ -19,7 +19,7 @@ pub use self::load::{Loaded, Refused, load};
 /// 12 output, 13 STS service unreachable, 14 STS refused the stream.
 ///
 /// An option given as a flag wins over its environment variable, that over the file of --config.
-/// An empty variable counts as not set.
+/// An empty variable counts as not set; an empty token is refused.
 #[derive(Debug, Clone, Parser)]
 #[command(name = "worker", version = crate::VERSION, max_term_width = 100)]
 pub struct Cli {

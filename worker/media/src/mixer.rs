@@ -111,16 +111,18 @@ enum Task {
 /// The mixer's thread, and what waits for it.
 pub struct Mixer {
     tasks: SyncSender<Task>,
-    /// When a service that was silent is given up, minutes of short segments are decided at once.
+    /// When a service that was silent is given up, minutes of short segments are decided at once. Never
+    /// for longer than [`LONGEST_WAIT`], so what comes in a minute is the most that is here.
     waiting: VecDeque<Task>,
-    /// Since when the thread has taken nothing.
-    full_since: Option<Instant>,
+    /// Since when something waits.
+    waiting_since: Option<Instant>,
 }
 
 /// Segments in the thread's own queue.
 const QUEUE: usize = 8;
-/// A segment is mixed in a fraction of a second; a thread that takes nothing for so long is stuck.
-const STUCK: Duration = Duration::from_mins(1);
+/// A segment is mixed in a fraction of a second: a thread that is behind for so long is stuck, or slower than
+/// the stream.
+const LONGEST_WAIT: Duration = Duration::from_mins(1);
 
 impl Mixer {
     /// Starts the thread, and the encoder in it; each segment is answered by its begin and its end on
@@ -167,7 +169,7 @@ impl Mixer {
         Ok(Self {
             tasks,
             waiting: VecDeque::new(),
-            full_since: None,
+            waiting_since: None,
         })
     }
 
@@ -186,25 +188,22 @@ impl Mixer {
     /// Hands over what waits, as far as the thread takes it; to be called after each result.
     pub fn go_on(&mut self) -> Result<(), MediaError> {
         while let Some(task) = self.waiting.pop_front() {
-            let refused = match self.tasks.try_send(task) {
-                Ok(()) => {
-                    self.full_since = None;
-                    continue;
-                }
-                Err(refused) => refused,
+            let Err(refused) = self.tasks.try_send(task) else {
+                continue;
             };
             let is_gone = matches!(refused, TrySendError::Disconnected(_));
             let (TrySendError::Full(task) | TrySendError::Disconnected(task)) = refused;
             self.waiting.push_front(task);
-            let since = *self.full_since.get_or_insert_with(Instant::now);
-            if is_gone || since.elapsed() > STUCK {
+            let since = *self.waiting_since.get_or_insert_with(Instant::now);
+            if is_gone || since.elapsed() > LONGEST_WAIT {
                 return Err(MediaError::Behind {
                     place: PLACE,
                     waiting: self.waiting.len(),
                 });
             }
-            break;
+            return Ok(());
         }
+        self.waiting_since = None;
         Ok(())
     }
 }
@@ -578,3 +577,6 @@ impl Mixing {
             .collect()
     }
 }
+
+#[cfg(test)]
+mod tests;
