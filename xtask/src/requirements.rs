@@ -41,11 +41,13 @@ pub(crate) enum Need {
     Fleet,
     /// To check what is in `deploy/` with the tools of its places; without it their checks are skipped.
     Deploy,
+    /// To look at the report as a person does; without it those tests are skipped.
+    Browser,
 }
 
 impl Need {
     /// Where it is missing something is skipped, and said so; in CI it must be there.
-    pub(crate) const OPTIONAL: [Self; 3] = [Self::Python, Self::Fleet, Self::Deploy];
+    pub(crate) const OPTIONAL: [Self; 4] = [Self::Python, Self::Fleet, Self::Deploy, Self::Browser];
 }
 
 /// One thing the system must provide.
@@ -107,6 +109,7 @@ const OURS: &[Requirement] = &[
     program("sbatch", Need::Fleet, Some("slurm-client"), None, "gives the scheduler a stream"),
     program("munged", Need::Fleet, Some("munge"), None, "the scheduler's nodes know each other by it"),
     program("promtool", Need::Deploy, Some("prometheus"), None, "checks alert rules and metrics"),
+    program("chromium", Need::Browser, Some("chromium"), None, "opens the report's pages"),
     // Libraries to compile against.
     library("openssl", "libssl-dev", "openssl", "TLS to the STS service"),
     library("gstreamer-1.0", "libgstreamer1.0-dev", "gst_all_1.gstreamer", "media"),
@@ -255,7 +258,12 @@ mod tests {
 
     #[test]
     fn only_what_the_flake_does_without_is_unknown_to_nix() {
-        let without = [Need::DefaultServer, Need::Fleet, Need::Deploy];
+        let without = [
+            Need::DefaultServer,
+            Need::Fleet,
+            Need::Deploy,
+            Need::Browser,
+        ];
         for requirement in requirements() {
             assert_eq!(
                 requirement.nix.is_none(),

@@ -71,6 +71,8 @@ fn prepare(parts: &[Part]) -> anyhow::Result<()> {
     if parts.contains(&Part::Unit) {
         let otherwise = "files in deploy/ are not checked by their tools";
         preflight::ensure_optional(Need::Deploy, otherwise)?;
+        let otherwise = "the report's pages are not opened in a browser";
+        preflight::ensure_optional(Need::Browser, otherwise)?;
     }
     if parts.contains(&Part::E2e) {
         e2e::prepare_fleet(&[])?;

@@ -12,7 +12,7 @@
   const make = (space) => (name, attributes = {}, ...children) => {
     const element = document.createElementNS(space, name);
     for (const [key, value] of Object.entries(attributes)) {
-      if (value !== null && value !== undefined && value !== false) element.setAttribute(key, value === true ? '' : clean(value));
+      if (value !== null && value !== undefined && value !== false) element.setAttribute(key, value === true ? '' : key === 'points' ? value : clean(value));
     }
     for (const child of children.flat(4)) {
       if (child !== null && child !== undefined && child !== '') element.append(child instanceof Node ? child : clean(child));

@@ -333,6 +333,10 @@ fn failed() -> Part {
                 .at(Place::Batch(1)),
         ],
         first_packet_ms: ZERO_MS,
+        // As long as a real run's.
+        latency: (0..400)
+            .map(|n| (ZERO_MS + 100.0 * f64::from(n), 6.0 + 0.001 * f64::from(n)))
+            .collect(),
         ..Part::default()
     }
 }
