@@ -273,7 +273,7 @@ pub struct Splice {
     pub clip: PathBuf,
 }
 
-/// How a stream ends. Whoever asks for it after that, unless it is silent, is told 404.
+/// How a stream ends. Whoever asks for it after that is told 404.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum End {
@@ -282,8 +282,6 @@ pub enum End {
     Bye,
     /// The connection is closed.
     Close,
-    /// Nothing more is sent, and the connection stays.
-    Silence,
 }
 
 /// Makes pictures larger by SEI that decoders skip.
@@ -515,10 +513,6 @@ pub enum Failure {
     Silence,
     /// Not a byte any more, as with a cable pulled out.
     HalfOpen,
-    /// The camera says TEARDOWN, and sends nothing any more.
-    Teardown,
     /// The camera asks something itself, and goes on.
     Ask,
-    /// Nothing: it lives.
-    Nothing,
 }

@@ -152,7 +152,8 @@ struct Heard {
 
 fn heard(manner: &str) -> Heard {
     let camera = camera(manner);
-    let mut connection = Connection::to(&url(&camera));
+    // Who is not asked for a login does not mind one.
+    let mut connection = Connection::to(&url(&camera).replace("//", "//someone:right@"));
     let mut heard = Heard::default();
     let until = Instant::now() + 3 * PATIENCE;
     while heard.pictures.len() < 90 {
@@ -201,6 +202,16 @@ fn what_cameras_leave_out_or_put_in_costs_nothing() {
         r#"{"video": {"jumps": [{"at": 0.5, "sequence": -9000}, {"at": 1, "sequence": 9000}]}}"#,
         r#"{"sets_in_band": true, "sets_early": true}"#,
         r#"{"session": {"describes_after": 6}}"#,
+        r#"{"session": {"slow": 0.5}}"#,
+        r#"{"session": {"no_base": true}}"#,
+        r#"{"session": {"other_channels": true}}"#,
+        r#"{"session": {"spaced": true}}"#,
+        r#"{"session": {"login": {"user": "someone", "password": "right", "basic": true}}}"#,
+        r#"{"session": {"login": {"user": "someone", "password": "right", "nonce_lasts": 2}}}"#,
+        r#"{"faults": [{"at": 1, "how": "ask"}]}"#,
+        r#"{"max_packet": 500}"#,
+        r#"{"audio_codec": "g722"}"#,
+        r#"{"audio_codec": "g726"}"#,
     ];
     std::thread::scope(|scope| {
         for manner in manners {

@@ -173,10 +173,7 @@ impl Player<'_> {
     /// Waits until `at`, minding what else may happen meanwhile.
     fn wait(&self, at: Instant) -> Result<(), String> {
         let manner = &self.shared.manner;
-        let fault = manner
-            .faults
-            .get(self.session)
-            .filter(|fault| fault.how != Failure::Nothing);
+        let fault = manner.faults.get(self.session);
         loop {
             let now = Instant::now();
             if self.connection.is_over() {
@@ -190,7 +187,8 @@ impl Player<'_> {
                     return Err(format!("{:?}", fault.how));
                 }
                 if !self.asked.replace(true) {
-                    self.ask("OPTIONS");
+                    let request = "OPTIONS * RTSP/1.0\r\nCSeq: 1\r\n\r\n";
+                    self.connection.write(request.as_bytes());
                 }
             }
             let timeout = Duration::from_secs(manner.session.timeout);
@@ -213,14 +211,8 @@ impl Player<'_> {
             Failure::Close => self.connection.end("fault", false),
             Failure::Reset => self.connection.end("fault", true),
             Failure::HalfOpen => self.connection.mute.store(true, Ordering::Relaxed),
-            Failure::Teardown => self.ask("TEARDOWN"),
-            Failure::Silence | Failure::Ask | Failure::Nothing => {}
+            Failure::Silence | Failure::Ask => {}
         }
-    }
-
-    fn ask(&self, method: &str) {
-        let request = format!("{method} * RTSP/1.0\r\nCSeq: 1\r\n\r\n");
-        self.connection.write(request.as_bytes());
     }
 
     fn send(&self, outgoing: &Outgoing, at: Instant) -> Result<(), String> {
@@ -277,14 +269,10 @@ impl Player<'_> {
     /// The end of the clip, in the manner's way.
     fn finish(&self, plan: &Plan<'_>, begun: Instant) -> Result<(), String> {
         self.wait(begun + plan.end())?;
-        match self.shared.manner.end {
-            End::Silence => return Ok(()),
-            End::Bye => {
-                for outgoing in plan.farewell() {
-                    self.send(&outgoing, begun + outgoing.at)?;
-                }
+        if self.shared.manner.end == End::Bye {
+            for outgoing in plan.farewell() {
+                self.send(&outgoing, begun + outgoing.at)?;
             }
-            End::Close => {}
         }
         self.shared.finished.store(true, Ordering::Relaxed);
         self.connection.end("played", false);
