@@ -4,14 +4,18 @@ use std::path::Path;
 
 use crate::failure::Failure;
 
+/// Who logs in by the URLs of input and output.
+pub const USER: &str = "someone";
 /// Password in the URLs of input and output.
 pub const PASSWORD: &str = "hunter2-must-not-be-seen";
 /// Stream key in the URL of the output.
 pub const KEY: &str = "stream-key-must-not-be-seen";
 /// Token for the STS service.
 pub const TOKEN: &str = "token-must-not-be-seen";
+/// A password that is refused; it may be somebody's all the same.
+pub const WRONG: &str = "wrong-and-must-not-be-seen";
 
-const ALL: [&str; 3] = [PASSWORD, KEY, TOKEN];
+const ALL: [&str; 4] = [PASSWORD, KEY, TOKEN, WRONG];
 /// What these write down of their own guests is not ours to hide.
 const OTHERS: [&str; 2] = ["nginx", "mediamtx"];
 /// Text that is left behind; the rest is media.
@@ -19,7 +23,7 @@ const TEXTS: [&str; 8] = ["log", "json", "jsonl", "txt", "html", "xml", "vtt", "
 
 /// A URL with a user and the password.
 pub fn with_login(url: &str) -> String {
-    url.replacen("://", &format!("://someone:{PASSWORD}@"), 1)
+    url.replacen("://", &format!("://{USER}:{PASSWORD}@"), 1)
 }
 
 /// A URL with the stream key behind it.
@@ -84,6 +88,7 @@ mod tests {
             ("journal.jsonl", TOKEN),
             ("metrics.txt", PASSWORD),
             ("worker.log", KEY),
+            ("s1.log", WRONG),
         ] {
             let directory = tempfile::tempdir().unwrap();
             std::fs::write(directory.path().join(name), secret).unwrap();

@@ -14,6 +14,7 @@ use e2e::probe::clock::pictures;
 use e2e::probe::logs::{Log, Record};
 use e2e::programs;
 use e2e::runner::Context;
+use e2e::secrets::{TOKEN, with_key, with_login};
 use e2e::services::echo_sts::EchoStsOptions;
 use e2e::services::fleet::{Fleet, Job, is_alive};
 use e2e::threads::quietly;
@@ -184,13 +185,16 @@ impl Stage<'_> {
     fn submit(&self, name: &str, options: &str) -> Result<u32> {
         let scratch = self.environment.scratch();
         let mut text = format!(
-            "output-url = {:?}\nsts-service-url = {:?}\nsegment-dir = {:?}\nlog-format = \"json\"\n",
-            self.environment.media_server().rtmp_url(&output_path(name)),
+            "output-url = {:?}\nsts-service-url = {:?}\nsts-token = {TOKEN:?}\nsegment-dir = {:?}\nlog-format = \"json\"\n",
+            with_key(&with_login(
+                &self.environment.media_server().rtmp_url(&output_path(name))
+            )),
             self.environment.echo_sts().url(),
             scratch.join("segments").display().to_string(),
         );
         if !options.contains("input-url") {
-            writeln!(text, "input-url = {:?}", self.environment.input_url())?;
+            let url = with_login(&self.environment.input_url());
+            writeln!(text, "input-url = {url:?}")?;
         }
         if !options.contains("segment-duration") {
             writeln!(text, "segment-duration = \"2s\"")?;

@@ -16,6 +16,7 @@ use e2e::environment::Way;
 use e2e::pipeline::{Evidence, Live};
 use e2e::probe::frames::CodedFrames;
 use e2e::runner::{Context, Part};
+use e2e::secrets::PASSWORD;
 use e2e::services::echo_sts::EchoStsOptions;
 use e2e::services::media_server::Kind;
 use e2e::threads::quietly;
@@ -29,9 +30,6 @@ const SETTLED: f64 = 4.0;
 /// How far flash and beep may be apart: half of this is what the probe measures on a clean stream.
 const IN_SYNC_MS: f64 = 10.0;
 
-/// Whoever may log in.
-const USER: &str = "someone";
-
 /// A camera and what must come of it.
 pub(crate) struct Row {
     name: &'static str,
@@ -44,7 +42,7 @@ pub(crate) struct Row {
     exit: i32,
     /// What its last words hold if it is refused.
     says: &'static str,
-    /// The password the worker is given.
+    /// The password the worker is given in place of the usual one.
     password: Option<&'static str>,
     /// Seconds of the clip in which lips need not be in sync.
     unsettled: Vec<Range<f64>>,
@@ -274,14 +272,9 @@ impl Row {
     }
 }
 
+/// With another password than every scenario carries.
 fn with_login(url: &str, password: Option<&str>) -> String {
-    // In the place of the login that every scenario carries.
-    let (scheme, rest) = url.split_once("://").unwrap_or_default();
-    let bare = rest.rsplit('@').next().unwrap_or(rest);
-    match password {
-        Some(password) => format!("{scheme}://{USER}:{password}@{bare}"),
-        None => format!("{scheme}://{bare}"),
-    }
+    password.map_or_else(|| url.to_owned(), |other| url.replace(PASSWORD, other))
 }
 
 fn skews(sync: &e2e::probe::clock::Sync) -> Vec<(u32, i64)> {

@@ -11,8 +11,9 @@ use camera::manner::{
 use e2e::clock::{self, ClipSpec};
 use e2e::environment::Way;
 use e2e::pipeline::Evidence;
+use e2e::secrets;
 
-use super::{Row, SETTLED, USER, also};
+use super::{Row, SETTLED, also};
 
 /// When something happens, inside a segment and between two beeps.
 const AT: f64 = 6.5;
@@ -392,8 +393,8 @@ fn sessions() -> Vec<Row> {
         ..Manner::default()
     };
     let login = Login {
-        user: USER.to_owned(),
-        password: "secret".to_owned(),
+        user: secrets::USER.to_owned(),
+        password: secrets::PASSWORD.to_owned(),
         ..Login::default()
     };
     let locked = session(SessionManner {
@@ -411,9 +412,9 @@ fn sessions() -> Vec<Row> {
             }),
         )
         .with(|row| row.also = also::kept_alive),
-        Row::new("login", 6, locked.clone()).with(|row| row.password = Some("secret")),
+        Row::new("login", 6, locked.clone()),
         Row::new("wrong_password", 6, locked).with(|row| {
-            row.password = Some("wrong");
+            row.password = Some(secrets::WRONG);
             (row.exit, row.says) = (10, "401");
         }),
         Row::new(
