@@ -19,6 +19,9 @@ const AT_ONCE: Duration = Duration::from_secs(6);
 /// How long it may take to end after SIGTERM: ten seconds and what is buffered.
 const DRAINED_MS: f64 = 13_000.0;
 
+/// How far into a segment SIGTERM comes: more of it is filled than `drained` forgives.
+const FILLING: Duration = Duration::from_millis(1_200);
+
 /// The output can be played within a second of the first pair, and the media server is the judge.
 pub(super) fn there_soon(live: &mut Live) -> Result<()> {
     let patience = Duration::from_secs(20);
@@ -38,10 +41,13 @@ pub(super) fn there_soon(live: &mut Live) -> Result<()> {
 }
 
 /// SIGTERM a while after the step: whatever had come in by then goes out, and it ends in time.
-pub(super) fn terminate(live: &mut Live) -> Result<()> {
+pub(crate) fn terminate(live: &mut Live) -> Result<()> {
     live.worker
         .wait_batch("segment_ready", 3, Duration::from_secs(20))?;
-    live.worker.process().signal(Signal::SIGTERM);
+    let process = live.worker.process();
+    let ended = process.wait_exit(FILLING);
+    ensure!(ended.is_err(), "the worker ended by itself");
+    process.signal(Signal::SIGTERM);
     Ok(())
 }
 

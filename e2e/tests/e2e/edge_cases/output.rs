@@ -12,6 +12,8 @@ use e2e::services::media_server::Kind;
 use e2e::services::worker::Worker;
 use nix::sys::signal::Signal;
 
+use crate::cameras::also;
+
 use super::{clip, complete, pipeline, prefix};
 
 /// Nobody listens where the output goes: exit code 12, and the URL without its credentials.
@@ -101,12 +103,10 @@ pub(super) fn returns(context: &Context, row: &'static str) -> Result<()> {
 /// SIGTERM: what came in is dubbed and published, the STS stream is ended, exit code 0.
 pub(super) fn sigterm(context: &Context, row: &'static str) -> Result<()> {
     let spec = clip(20);
-    let evidence = pipeline(context, row, &spec)?.abrupt().run(|live| {
-        live.worker
-            .wait_batch("segment_ready", 3, Duration::from_secs(20))?;
-        live.worker.process().signal(Signal::SIGTERM);
-        Ok(())
-    })?;
+    let evidence = pipeline(context, row, &spec)?
+        .way(Way::Camera)
+        .abrupt()
+        .run(also::terminate)?;
     let wire = evidence.journal.transcript();
     for step in ["→ stream:end", "← stream:complete"] {
         ensure!(
@@ -114,16 +114,7 @@ pub(super) fn sigterm(context: &Context, row: &'static str) -> Result<()> {
             "{step:?} is missing in {wire:#?}"
         );
     }
-    let ready: f64 = evidence
-        .log
-        .events("segment_ready")
-        .filter_map(|record| record.number("video_units"))
-        .sum();
-    let out = prefix(&evidence)?;
-    ensure!(
-        out >= 240 && f64::from(out) == ready,
-        "{ready} pictures came in, {out} are out"
-    );
+    also::drained(&evidence)?;
     evidence.require_clean_log()
 }
 
