@@ -36,12 +36,12 @@ fn minute(stage: &Context) -> Result<()> {
     // Times in FLV are whole milliseconds, so the rate read from them is nearly the clip's.
     let video = summary.get_mut("video").context("no video stream")?;
     let fps = video.fps.take().context("no frame rate")?;
+    stage.snapshot("full_pipeline__output_streams", &summary);
     let rate: f64 = fps.parse()?;
     ensure!(
         (29.0..31.0).contains(&rate),
         "the output has {fps} frames per second"
     );
-    stage.snapshot("full_pipeline__output_streams", &summary);
     timing(&evidence)?;
     sts(&evidence)?;
     evidence.require_clean_log()?;
@@ -124,6 +124,7 @@ fn playable(evidence: &Evidence) -> Result<()> {
 
 fn pictures_and_sound(evidence: &Evidence) -> Result<()> {
     let clock = evidence.require_every_picture(PICTURES)?;
+    evidence.require_identity(|_| true)?;
     let sync = clock.sync();
     ensure!(
         sync.skews.len() == 60,

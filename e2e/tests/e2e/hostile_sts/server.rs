@@ -165,7 +165,7 @@ impl Fragment {
     /// An answer whose audio has this label and content.
     pub(super) fn answer_with(&self, format: &str, base64: &str) -> Value {
         self.answer(
-            &json!({ "format": format, "sample_rate_hz": 48_000, "channels": 1,
+            &json!({ "format": format, "sample_rate_hz": RATE, "channels": 1,
             "duration_ms": self.duration_ms, "data_base64": base64 }),
         )
     }
@@ -363,7 +363,9 @@ fn serve(mut stream: TcpStream, script: &mut Script, stop: &AtomicBool) -> Resul
     Ok(())
 }
 
-const RATE: u32 = 48_000;
+/// As synthesized speech often comes: another rate and other channels than were asked for. The output stays in
+/// its format all the same.
+const RATE: u32 = 24_000;
 
 fn frames(duration_ms: u64) -> u32 {
     u32::try_from(duration_ms).unwrap_or(0) * (RATE / 1_000)
@@ -383,7 +385,7 @@ fn marker(duration_ms: u64, dbfs: f64) -> Vec<u8> {
     wav(1, &samples)
 }
 
-/// A WAV file, 48 kHz mono, of 16-bit numbers (`format` 1) or 32-bit floats (3).
+/// A WAV file, mono, of 16-bit numbers (`format` 1) or 32-bit floats (3).
 fn wav(format: u16, samples: &[u8]) -> Vec<u8> {
     let width: u16 = if format == 3 { 4 } else { 2 };
     let size = samples.len() as u32;
