@@ -379,7 +379,7 @@ pub fn output_path(stream_id: &str) -> String {
 
 /// How to run it again: `sh repro.txt` in the workspace. What was started is there to be read only,
 /// for ports and directories were its own.
-fn repro(command: &str, part: Option<&str>, started: &[String]) -> String {
+pub(crate) fn repro(command: &str, part: Option<&str>, started: &[String]) -> String {
     let part = part.map(|part| format!(" --part {part}"));
     let mut text = format!("{command}{}\n", part.unwrap_or_default());
     let _ = writeln!(

@@ -141,21 +141,25 @@ fn judge() -> Result<()> {
                 text.contains(words),
                 "{scenario} does not say {words:?}:\n{text}"
             );
-            let what = words.split(": ").last().unwrap_or(words);
-            let what = what.split(" expected ").next().unwrap_or(what);
-            ensure!(
-                index.contains(what) || what.contains("expected"),
-                "the index misses {what:?}"
-            );
+            // There a part is a line of its own, and what was expected another.
+            let what = words.split(": expected ").next().unwrap_or(words);
+            let what = what.split(": ").last().unwrap_or(what);
+            ensure!(index.contains(what), "the index misses {what:?}");
         }
-        let page = match scenario {
-            "parts" => "parts-bad/report.html",
-            name => &format!("{name}/report.html"),
+        let (directory, part) = match scenario {
+            "parts" => ("parts-bad", " --part bad\n"),
+            name => (name, "\n"),
         };
-        let page = read(page)?;
+        let page = read(&format!("{directory}/report.html"))?;
         ensure!(
             page.contains("\"verdict\":\"failed\"") == red,
             "{scenario}: its page does not say so"
+        );
+        let again = format!("cargo xtask e2e {scenario} --media-server default{part}");
+        let repro = read(&format!("{directory}/repro.txt"))?;
+        ensure!(
+            repro.starts_with(&again),
+            "{scenario} is run again by {repro}"
         );
     }
     Ok(())

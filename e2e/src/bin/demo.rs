@@ -42,6 +42,13 @@ fn main() -> ExitCode {
 
 fn demo(options: Options) -> Result<()> {
     let own_clip = options.fixture.is_none();
+    let mut command = String::from("cargo xtask demo");
+    if let Some(server) = options.media_server {
+        command += &format!(" --media-server {server}");
+    }
+    if let Some(clip) = &options.fixture {
+        command += &format!(" --fixture '{}'", std::path::absolute(clip)?.display());
+    }
     let clip = match options.fixture {
         Some(clip) => clip,
         None => clock::fixture()?,
@@ -62,7 +69,7 @@ fn demo(options: Options) -> Result<()> {
     let tell =
         Arc::new(move |what: &str| println!("{:6.1} s  {what}", began.elapsed().as_secs_f64()));
     let traces = Arc::new(Traces {
-        command: "cargo xtask demo".to_owned(),
+        command,
         ..Traces::default()
     });
     let environment = Environment::builder("demo")

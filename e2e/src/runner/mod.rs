@@ -125,7 +125,12 @@ fn run_one(
     );
     let outcome = catch_unwind(AssertUnwindSafe(|| (scenario.run)(&context)));
     progress.phase(scenario.name, "writing the report");
-    let ended = Ended::of(scenario, judge(outcome, settings.ci), context.end());
+    let ended = Ended::of(
+        scenario,
+        judge(outcome, settings.ci),
+        &settings.command(scenario.name),
+        context.end(),
+    );
     progress.end(scenario.name);
     let outcome = match (ended.verdict, &ended.skipped) {
         (report::Verdict::Failed, _) => Err(Failed::from(&ended.message)),

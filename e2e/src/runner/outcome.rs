@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::{Scenario, table, verdict::Outcome};
 use crate::artifacts::Artifacts;
-use crate::environment::{Trace, unix_ms};
+use crate::environment::{Trace, repro, unix_ms};
 use crate::failure::Failure;
 use crate::report::{self, Numbers, Part, Run, Verdict};
 use crate::{secrets, threads};
@@ -30,6 +30,7 @@ impl Ended {
     pub(super) fn of(
         scenario: Scenario,
         outcome: Outcome,
+        again: &str,
         (mut traces, mut failures): (Vec<Trace>, Vec<Failure>),
     ) -> Self {
         let mut skipped = None;
@@ -53,7 +54,7 @@ impl Ended {
             (Some(_), true) => Verdict::Skipped,
             (None, true) => Verdict::Passed,
         };
-        add_missing(scenario, &failures, &mut traces);
+        add_missing(scenario, again, &failures, &mut traces);
         let mut runs = Vec::new();
         for trace in &mut traces {
             // The page says which part it is about by its name.
@@ -93,7 +94,7 @@ impl Ended {
 }
 
 /// What ended before it had an environment has a page, too.
-fn add_missing(scenario: Scenario, failures: &[Failure], traces: &mut Vec<Trace>) {
+fn add_missing(scenario: Scenario, again: &str, failures: &[Failure], traces: &mut Vec<Trace>) {
     let parts: BTreeSet<_> = failures
         .iter()
         .map(|failure| failure.part.clone())
@@ -111,7 +112,11 @@ fn add_missing(scenario: Scenario, failures: &[Failure], traces: &mut Vec<Trace>
             Some(part) if part != super::MAIN => format!("{}-{part}", scenario.name),
             _ => scenario.name.to_owned(),
         };
-        match Artifacts::claim(&name) {
+        let artifacts = Artifacts::claim(&name).and_then(|artifacts| {
+            artifacts.write("repro.txt", repro(again, part.as_deref(), &[]))?;
+            Ok(artifacts)
+        });
+        match artifacts {
             Ok(artifacts) => traces.push(Trace {
                 artifacts: artifacts.dir().to_owned(),
                 last_lines: None,
@@ -165,7 +170,7 @@ mod tests {
                 last_lines: None,
                 part: Part::default(),
             };
-            Ended::of(scenario, Outcome::Passed, (vec![trace], Vec::new()))
+            Ended::of(scenario, Outcome::Passed, "", (vec![trace], Vec::new()))
         };
         assert_eq!(ended().verdict, Verdict::Passed);
         let shown = format!("publishing to {}\n", secrets::KEY);
