@@ -2,6 +2,9 @@
 //!
 //! symphonia decodes every access unit and ignores edit lists; an AAC fragment
 //! starts with a pre-roll frame only its edit list tells apart from content.
+//!
+//! Not by `re_mp4`, with which the camera reads its clips: it panics at some boxes (an `emsg` of another
+//! version) and takes memory by the lengths a file states, and these files come from the network.
 
 /// The part of the media a file presents, in samples of the media's own rate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
