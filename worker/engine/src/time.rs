@@ -48,12 +48,6 @@ impl Add<Duration> for At {
     }
 }
 
-impl From<Duration> for At {
-    fn from(since_start: Duration) -> Self {
-        Self(since_start)
-    }
-}
-
 impl fmt::Display for At {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}.{:03}s", self.0.as_secs(), self.0.subsec_millis())

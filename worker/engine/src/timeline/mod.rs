@@ -378,14 +378,9 @@ impl<V, A> Timeline<V, A> {
         }
     }
 
-    /// Whether the first keyframe is still to come, so that [`Timeline::set_base`] counts.
-    pub fn is_waiting(&self) -> bool {
-        self.origin.is_none()
-    }
-
     /// Moves the media time of the first keyframe, before it has come.
     pub fn set_base(&mut self, base: Pts) {
-        if self.is_waiting() {
+        if self.origin.is_none() {
             self.base = base;
         }
     }
@@ -398,11 +393,6 @@ impl<V, A> Timeline<V, A> {
     /// The next thing worth telling.
     pub fn poll_note(&mut self) -> Option<Note> {
         self.notes.pop_front()
-    }
-
-    /// Units held back.
-    pub fn waiting(&self) -> usize {
-        self.video_waiting.len() + self.audio_waiting.len()
     }
 
     fn drop(&mut self, track: Track, reason: DropReason) {
@@ -430,9 +420,7 @@ impl<V, A> Timeline<V, A> {
     }
 
     fn settle(&mut self, at: At) {
-        let waited = self
-            .first_arrival
-            .map_or(Duration::ZERO, |first| at.since(first));
+        let waited = self.waited(at);
         let told = self.heard.is_some_and(|heard| at.since(heard) >= TELLING);
         let pressed = self.finished || (told && waited >= self.config.report_wait);
         let verdict = self.alignment.weigh(at, pressed, &self.evidence);
@@ -445,12 +433,17 @@ impl<V, A> Timeline<V, A> {
         }
         if self.alignment.offset().is_some() {
             self.open = true;
-        } else if !self.open && self.heard.is_none() && waited >= self.config.patience {
+        } else if self.heard.is_none() && waited >= self.config.patience {
             self.open_now(at);
         }
         if self.open {
             self.place(at);
         }
+    }
+
+    fn waited(&self, at: At) -> Duration {
+        self.first_arrival
+            .map_or(Duration::ZERO, |first| at.since(first))
     }
 
     /// No more waiting: audio, if there is any, is placed by what is known.
@@ -459,9 +452,7 @@ impl<V, A> Timeline<V, A> {
             let verdict = self.alignment.force(&self.evidence);
             self.apply(verdict);
         } else if !self.open && !self.finished {
-            let waited = self
-                .first_arrival
-                .map_or(Duration::ZERO, |first| at.since(first));
+            let waited = self.waited(at);
             self.sound.missing();
             self.notes.push_back(Note::AudioMissing { waited });
         }
@@ -499,17 +490,12 @@ impl<V, A> Timeline<V, A> {
         if last.is_none_or(|last| at.since(last) >= SAMPLED) {
             self.reach.push_back((at, media));
         }
-        let mut overdue = None;
-        while let Some((arrived, place)) = self.reach.front()
-            && at.since(*arrived) >= self.config.patience
-        {
-            overdue = Some(*place);
-            if self.reach.len() == 1 || at.since(self.reach[1].0) < self.config.patience {
-                break;
-            }
+        let due = |(arrived, _): &(At, i64)| at.since(*arrived) >= self.config.patience;
+        while self.reach.get(1).is_some_and(due) {
             self.reach.pop_front();
         }
-        overdue
+        let (_, place) = self.reach.front().filter(|entry| due(entry))?;
+        Some(*place)
     }
 
     fn lay(&mut self, media: i64, hole: i64, payload: A) {

@@ -140,6 +140,8 @@ pub(crate) struct Run {
     pub(crate) notes: Vec<(i64, Note)>,
     pub(crate) pictures: usize,
     pub(crate) frames: usize,
+    /// Units that came out or were dropped.
+    gone: usize,
     pub(crate) most_waiting: usize,
 }
 
@@ -348,6 +350,7 @@ impl Sender {
             notes: Vec::new(),
             pictures: 0,
             frames: 0,
+            gone: 0,
             most_waiting: 0,
         };
         let mut last = 0;
@@ -381,8 +384,9 @@ impl Sender {
                     }
                 }
             }
-            run.most_waiting = run.most_waiting.max(timeline.waiting());
             run.take(&mut timeline, at);
+            let waiting = run.pictures + run.frames - run.gone;
+            run.most_waiting = run.most_waiting.max(waiting);
         }
         timeline.finish(At::new(Duration::from_nanos(last as u64)));
         run.take(&mut timeline, last);
@@ -400,6 +404,7 @@ impl Run {
                 Placed::Silence { pts } => ('s', pts, 0),
             };
             let pts = pts.nanos();
+            self.gone += usize::from(kind != 's');
             self.out.push(Out {
                 kind,
                 pts,
@@ -408,6 +413,7 @@ impl Run {
             });
         }
         while let Some(note) = timeline.poll_note() {
+            self.gone += usize::from(matches!(note, Note::Dropped { .. }));
             self.notes.push((at, note));
         }
     }
