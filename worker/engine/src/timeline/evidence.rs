@@ -28,8 +28,8 @@ const LONGEST_PACKET: i64 = 500 * MS;
 /// Arrivals of both tracks.
 #[derive(Debug)]
 pub(super) struct Evidence {
-    /// Arrival, place on the line, keyframe.
-    pictures: VecDeque<(i64, i64, bool)>,
+    /// Arrival, place on the line and whether it is a keyframe.
+    pictures: VecDeque<(i64, (i64, bool))>,
     /// Arrival and place of packets.
     packets: VecDeque<(i64, i64)>,
     /// Length of the codec's frame, where a packet may hold several.
@@ -56,23 +56,11 @@ impl Evidence {
     }
 
     pub(super) fn picture(&mut self, at: At, time: i64, keyframe: bool) {
-        let at = nanos_of(at.as_duration());
-        let old = |entry: &mut (i64, i64, bool)| at - entry.0 > FRESH;
-        while self.pictures.len() > FEWEST && self.pictures.pop_front_if(old).is_some() {}
-        if self.pictures.len() == REMEMBERED {
-            self.pictures.pop_front();
-        }
-        self.pictures.push_back((at, time, keyframe));
+        remember(&mut self.pictures, at, (time, keyframe));
     }
 
     pub(super) fn packet(&mut self, at: At, time: i64) {
-        let at = nanos_of(at.as_duration());
-        let old = |entry: &mut (i64, i64)| at - entry.0 > FRESH;
-        while self.packets.len() > FEWEST && self.packets.pop_front_if(old).is_some() {}
-        if self.packets.len() == REMEMBERED {
-            self.packets.pop_front();
-        }
-        self.packets.push_back((at, time));
+        remember(&mut self.packets, at, time);
     }
 
     /// A track stepped: what came before lies elsewhere.
@@ -115,10 +103,14 @@ impl Evidence {
     /// Transit of pictures by decoding time, and by how much presentation times run ahead of that: at
     /// most, and at the last keyframe.
     fn video(&self) -> Option<(i64, [i64; 2])> {
-        let mut sorted: Vec<i64> = self.pictures.iter().map(|(_, time, _)| *time).collect();
+        let mut sorted: Vec<i64> = self.pictures.iter().map(|(_, (time, _))| *time).collect();
         sorted.sort_unstable();
         // The rank of the last ones changes while pictures before them are still to come.
-        let unsure = if self.pictures.iter().is_sorted_by_key(|(_, time, _)| *time) {
+        let unsure = if self
+            .pictures
+            .iter()
+            .is_sorted_by_key(|(_, (time, _))| *time)
+        {
             0
         } else {
             DEPTH.min(sorted.len() / 2)
@@ -127,9 +119,9 @@ impl Evidence {
             let ranked = self.pictures.iter().zip(&sorted);
             ranked.take(sorted.len() - unsure)
         };
-        let depth = usual_most(known().map(|((_, time, _), rank)| rank - time).collect())?;
-        let transits = known().map(|((at, _, _), rank)| at - (rank - depth));
-        let leads = || known().map(|((_, time, key), rank)| (time - (rank - depth), *key));
+        let depth = usual_most(known().map(|((_, (time, _)), rank)| rank - time).collect())?;
+        let transits = known().map(|((at, _), rank)| at - (rank - depth));
+        let leads = || known().map(|((_, (time, key)), rank)| (time - (rank - depth), *key));
         let most = usual_most(leads().map(|(lead, _)| lead).collect())?;
         let key = leads().rfind(|(_, key)| *key);
         Some((
@@ -138,7 +130,7 @@ impl Evidence {
         ))
     }
 
-    /// Transit of packets, and how long those that were seen are, longest first; 0 where a packet is
+    /// Transit of packets, and how long those that were seen are, shortest first; 0 where a packet is
     /// one frame.
     fn audio(&self) -> Option<(i64, Vec<i64>)> {
         let pairs = self.packets.iter().zip(self.packets.iter().skip(1));
@@ -166,6 +158,16 @@ impl Evidence {
     }
 }
 
+fn remember<T>(arrivals: &mut VecDeque<(i64, T)>, at: At, unit: T) {
+    let at = nanos_of(at.as_duration());
+    let old = |(arrived, _): &mut (i64, T)| at - *arrived > FRESH;
+    while arrivals.len() > FEWEST && arrivals.pop_front_if(old).is_some() {}
+    if arrivals.len() == REMEMBERED {
+        arrivals.pop_front();
+    }
+    arrivals.push_back((at, unit));
+}
+
 /// The most that is usual: around a hole single ranks are off by its length.
 fn usual_most(mut values: Vec<i64>) -> Option<i64> {
     values.sort_unstable();
@@ -177,3 +179,6 @@ fn quickest(mut transits: Vec<i64>) -> Option<i64> {
     transits.sort_unstable();
     transits.get(transits.len() / QUICKEST).copied()
 }
+
+#[cfg(test)]
+mod tests;
