@@ -380,3 +380,6 @@ impl Alignment {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
