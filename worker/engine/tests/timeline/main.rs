@@ -3,3 +3,4 @@
 mod random;
 mod rules;
 mod sender;
+mod waiting;

@@ -1,6 +1,7 @@
 //! Each rule of the timeline, as a row.
 
 use dub_engine::Track;
+use dub_engine::timeline::Note;
 
 use crate::sender::{FRAME, MS, Reports, Run, SECOND, Sender, Step};
 
@@ -484,7 +485,13 @@ fn reports_that_are_refused_are_told_once_for_each_amount() {
 #[test]
 fn a_clock_of_another_pace_is_put_right_and_lips_match_again() {
     for reports in [Reports::None, Reports::Honest] {
-        for ppm in [-600_000, -500_000, -100_000, 200_000, 1_000_000] {
+        for (ppm, thousandths) in [
+            (-600_000, 2_500),
+            (-500_000, 2_000),
+            (-100_000, 1_111),
+            (200_000, 833),
+            (1_000_000, 500),
+        ] {
             for video in [true, false] {
                 let sender = Sender {
                     seconds: 90,
@@ -496,7 +503,11 @@ fn a_clock_of_another_pace_is_put_right_and_lips_match_again() {
                 let name = format!("{ppm} {video}");
                 let run = sender.run();
                 run.is_sane();
-                assert_eq!(run.noted("rtp_pace"), 1, "{name}");
+                let paced = run.notes.iter().filter_map(|(_, note)| match note {
+                    Note::Paced { track, by } => Some((*track == Track::Video, *by)),
+                    _ => None,
+                });
+                assert_eq!(paced.collect::<Vec<_>>(), [(video, thousandths)], "{name}");
                 let skew = run.skew(30 * SECOND, i64::MAX);
                 assert!(skew.abs() < 40.0, "{name}: {skew} ms");
             }
