@@ -47,8 +47,6 @@ pub(crate) struct Sender {
     pub(crate) report_every: i64,
     pub(crate) video_steps: Vec<Step>,
     pub(crate) audio_steps: Vec<Step>,
-    /// Reports do not know of the steps.
-    pub(crate) reports_plain: bool,
     pub(crate) wall_steps: Vec<Step>,
     /// The same in the audio's reports only.
     pub(crate) audio_wall: Vec<Step>,
@@ -87,7 +85,6 @@ impl Default for Sender {
             report_every: 5 * SECOND,
             video_steps: Vec::new(),
             audio_steps: Vec::new(),
-            reports_plain: false,
             wall_steps: Vec::new(),
             audio_wall: Vec::new(),
             stray: 0,
@@ -160,7 +157,7 @@ impl Sender {
         START + held.map_or(sent + (self.jitter)(n), |(_, to)| *to)
     }
 
-    fn rtp(&self, track: Track, truth: i64, plain: bool) -> u32 {
+    fn rtp(&self, track: Track, truth: i64) -> u32 {
         let (clock, base, steps, ppm) = match track {
             Track::Video => (VIDEO_CLOCK, self.video_base, &self.video_steps, 0),
             Track::Audio => (
@@ -172,7 +169,7 @@ impl Sender {
         };
         let by: i64 = steps
             .iter()
-            .filter(|step| !plain && truth >= step.at)
+            .filter(|step| truth >= step.at)
             .map(|step| step.by)
             .sum();
         let mut drifted = truth + (i128::from(truth) * i128::from(ppm) / 1_000_000) as i64;
@@ -246,7 +243,7 @@ impl Sender {
                 0
             };
             let ticks = (stray * i64::from(VIDEO_CLOCK) / SECOND) as u32;
-            let rtp = self.rtp(Track::Video, truth, false).wrapping_add(ticks);
+            let rtp = self.rtp(Track::Video, truth).wrapping_add(ticks);
             arrived[0].push((at, truth, picture == Picture::Key));
             sent.push((
                 at,
@@ -294,7 +291,7 @@ impl Sender {
             let leaves = if size == 1 { first } else { last + FRAME };
             let at = self.arrival(leaves + self.audio_late, n);
             arrived[1].push((at, first, true));
-            let rtp = self.rtp(Track::Audio, first, false);
+            let rtp = self.rtp(Track::Audio, first);
             sent.push((at, What::Audio { rtp, frames }));
         }
         self.report_on(&mut sent, &arrived);
@@ -329,7 +326,7 @@ impl Sender {
                     .map(|step| step.by)
                     .sum();
                 let ntp = WALL + wall + truth + late - START;
-                let rtp = self.rtp(track, truth, self.reports_plain);
+                let rtp = self.rtp(track, truth);
                 sent.push((at + 1, What::Report { track, rtp, ntp }));
             }
             truth += self.report_every;
