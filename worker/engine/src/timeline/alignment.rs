@@ -143,9 +143,7 @@ impl Alignment {
             }
         }
         self.valid[own] = true;
-        if self.offset.is_some()
-            && let Some(claim) = self.claim()
-        {
+        if let Some(claim) = self.claim() {
             self.judge(claim, evidence, &mut verdict);
         }
         verdict
