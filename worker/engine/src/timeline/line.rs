@@ -15,6 +15,8 @@ const DEEPEST: i64 = 16;
 /// Leaps of video that need no proof by arrival: B-frames that show for the first time at 25 pictures a
 /// second and more.
 const LEAP: i64 = 600 * MS;
+/// The same of the first second, where arrival proves little: a decoder's pictures at ten a second.
+const FIRST_LEAP: i64 = DEEPEST * 100 * MS;
 /// What arrival may be early by without a step: clocks drift, and the least delay is not always seen.
 const EARLY: i64 = 25 * MS;
 /// Two pictures of one timestamp lie this far apart: the least that RTMP can tell.
@@ -122,7 +124,10 @@ impl Line {
             }
             return self.step(at, raw, expected);
         }
-        if ahead > self.leap.max(2 * self.cadence) && !self.transit.allows(at, place) {
+        let arrived = self.transit.place_of(at, expected);
+        if ahead > self.leap.max(2 * self.cadence)
+            && place > arrived.saturating_add(self.transit.slack())
+        {
             return self.step(at, raw, expected);
         }
         self.went(at, place, None)
@@ -176,7 +181,7 @@ impl Line {
             return self.heard(at, old, 0, back);
         }
         // What is missing for as long as nothing came is a hole, not a step.
-        let gone_by = self.transit.place_of(at, place).saturating_sub(expected);
+        let gone_by = self.transit.place_of(at, expected) - expected;
         let real = off.min(gone_by + EARLY).max(0);
         if off > 0 && real == off {
             return self.heard(at, place, off, None);
@@ -318,8 +323,12 @@ impl Recent {
         })
     }
 
-    /// Whether as much time went by as that place says; at the very start nobody can tell.
-    fn allows(&self, at: At, place: i64) -> bool {
-        self.seconds.len() < 2 || place <= self.place_of(at, place).saturating_add(SMALL_STEP)
+    /// By how much a unit may lie ahead of that: nobody can tell at the very start.
+    fn slack(&self) -> i64 {
+        if self.seconds.len() < 2 {
+            FIRST_LEAP
+        } else {
+            SMALL_STEP
+        }
     }
 }

@@ -161,17 +161,22 @@ fn clocks_that_are_set_move_nothing() {
 
 #[test]
 fn a_step_in_both_tracks_is_no_hole_and_no_skew() {
-    for by in [10, 120, -1_000, -3, 40_000, -40_000] {
+    // In the first second too, when arrival has proved little.
+    for (at, by) in [10, 120, -1_000, -3, 40_000, -40_000]
+        .into_iter()
+        .flat_map(|by| [(SECOND / 2, by), (10 * SECOND, by)])
+    {
         for reports in [Reports::Honest, Reports::None] {
+            let by = by * SECOND;
             let sender = Sender {
-                video_steps: step(10, by * SECOND),
-                audio_steps: step(10, by * SECOND),
+                video_steps: vec![Step { at, by }],
+                audio_steps: vec![Step { at, by }],
                 reports,
                 ..Sender::default()
             };
-            let name = format!("{by} s in both");
+            let name = format!("{} s in both after {} ms", by / SECOND, at / MS);
             let run = in_sync(&name, &sender, &[10], 40.0);
-            goes_on(&name, &run, 6 * SECOND, 100);
+            goes_on(&name, &run, 0, 100);
             assert!(
                 run.of('s').len() < 10,
                 "{name}: {} frames of silence",
