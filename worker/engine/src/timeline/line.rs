@@ -67,7 +67,7 @@ impl Line {
             shift: 0,
             previous: None,
             highest: None,
-            before: i64::MIN,
+            before: 0,
             cadence,
             leap: LEAP,
             transit: Recent::default(),
@@ -96,30 +96,26 @@ impl Line {
             return self.begin(at, time);
         };
         let Some(raw) = time else {
-            return self.went(at, highest + APART, None);
+            return self.went(at, highest, None);
         };
         let place = self.on_line(raw);
-        let old = self.old(at, raw);
-        if picture == Picture::Bidirectional {
-            return self.reordered(at, raw, place, old);
-        }
+        let old = self.old(at, raw).filter(|old| *old > self.before);
         let expected = highest + self.cadence;
-        if let Some(old) = old.filter(|old| *old > self.before)
-            && off(old, expected) + 5 * MS < off(place, expected)
-            && off(old, expected) < SMALL_STEP
+        if picture == Picture::Bidirectional {
+            return self.reordered(at, raw, highest, old);
+        }
+        if let Some(old) = old
+            && off(old, expected) < off(place, expected).min(SMALL_STEP)
         {
             return self.back_on(at, old);
         }
-        if place == highest {
-            return self.went(at, highest + APART, None);
-        }
         let ahead = place.saturating_sub(highest);
         if ahead < 0 {
-            // Behind the last one, but not behind the one before: one of the two strayed. If it was the
-            // last one, it is out, and this one is shown before it.
-            let last = off(highest, self.before.saturating_add(self.cadence));
-            let this = off(place, self.before.saturating_add(2 * self.cadence));
-            if place > self.before && this < last {
+            // Behind the last one, but not behind the one before: one of the two strayed. If together
+            // they are further on than two in a row, the last one did, and this one is shown before it.
+            if place > self.before
+                && (place - self.before) + (highest - self.before) > 3 * self.cadence
+            {
                 return self.went(at, place, None);
             }
             return self.step(at, raw, expected);
@@ -134,22 +130,18 @@ impl Line {
     }
 
     /// A picture that may lie before earlier ones.
-    fn reordered(&mut self, at: At, raw: i64, place: i64, old: Option<i64>) -> Located {
-        let highest = self.highest.unwrap_or(place);
+    fn reordered(&mut self, at: At, raw: i64, highest: i64, old: Option<i64>) -> Located {
+        let place = self.on_line(raw);
+        let deepest = DEEPEST * self.cadence.max(20 * MS);
         // The leap before it was no step, but the first picture of a reordered group.
         if let Some(old) = old
-            && old > self.before
-            && old < self.before.saturating_add(DEEPEST * self.cadence)
-            && off(old, highest) < off(place, highest) + DEEPEST * self.cadence
             && place <= self.before
+            && off(old, self.before) <= deepest
         {
-            let leapt = old
-                .saturating_sub(place)
-                .saturating_add(highest - self.before);
-            self.leap = self.leap.max(2 * leapt.clamp(0, DEEPEST * self.cadence));
+            self.leap = self.leap.max(deepest);
             return self.back_on(at, old);
         }
-        if off(place, highest) > DEEPEST * self.cadence.max(20 * MS) {
+        if off(place, highest) > deepest {
             return self.step(at, raw, highest + self.cadence);
         }
         self.went(at, place, None)
@@ -169,24 +161,21 @@ impl Line {
                 stepped: None,
             };
         };
-        let place = self.on_line(raw);
-        let off = place.saturating_sub(expected);
-        if off.abs() <= self.cadence / 2 {
-            return self.heard(at, place, 0, None);
-        }
         if let Some(old) = self.old(at, raw)
-            && old.saturating_sub(expected).abs() <= self.cadence / 2
+            && off(old, expected) <= self.cadence / 2
         {
             let back = self.swap();
             return self.heard(at, old, 0, back);
         }
         // What is missing for as long as nothing came is a hole, not a step.
+        let place = self.on_line(raw);
+        let missing = place.saturating_sub(expected);
         let gone_by = self.transit.place_of(at, expected) - expected;
-        let real = off.min(gone_by + EARLY).max(0);
-        if off > 0 && real == off {
-            return self.heard(at, place, off, None);
+        let real = missing.min(gone_by + EARLY).max(0);
+        if missing == real {
+            return self.heard(at, place, missing, None);
         }
-        if (off - real).abs() <= SMALL_STEP {
+        if off(missing, real) <= SMALL_STEP {
             return self.heard(at, place, 0, None);
         }
         let hole = if gone_by > 2 * self.cadence + EARLY {
@@ -200,13 +189,8 @@ impl Line {
 
     fn begin(&mut self, at: At, time: Option<i64>) -> Located {
         let time = time.unwrap_or(0);
-        self.highest = Some(time);
-        self.transit.note(at, time);
-        Located {
-            time,
-            hole: 0,
-            stepped: None,
-        }
+        self.before = time;
+        self.heard(at, time, 0, None)
     }
 
     fn heard(&mut self, at: At, time: i64, hole: i64, stepped: Option<i64>) -> Located {
@@ -219,23 +203,21 @@ impl Line {
         }
     }
 
-    fn went(&mut self, at: At, time: i64, stepped: Option<i64>) -> Located {
+    fn went(&mut self, at: At, mut time: i64, stepped: Option<i64>) -> Located {
         if let Some(highest) = self.highest
-            && time > highest
+            && time >= highest
         {
-            // Neighbours in decoding order may be several frames apart: the distance is learnt from
-            // short ones at once and from long ones slowly.
+            time = time.max(highest + APART);
             let distance = time - highest;
             if distance > APART {
-                self.cadence = if distance < self.cadence {
-                    distance
-                } else {
-                    self.cadence + (distance.min(2 * self.cadence) - self.cadence) / 16
-                };
+                // Neighbours in decoding order may be several frames apart: the distance is learnt from
+                // short ones at once and from long ones slowly.
+                let longer = (distance - self.cadence).min(self.cadence) / 16;
+                self.cadence = distance.min(self.cadence + longer);
             }
             self.before = highest;
+            self.highest = Some(time);
         }
-        self.highest = self.highest.max(Some(time));
         self.transit.note(at, time);
         Located {
             time,
@@ -332,3 +314,6 @@ impl Recent {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
