@@ -364,4 +364,7 @@ fn a_pace_that_is_put_right_leaves_nothing_of_what_arrival_said_before() {
         track.line.forget();
         assert_eq!(track.frame(2_020, time), (1_020, 0, 1_020 - time), "{time}");
     }
+    let mut camera = Track::video(40);
+    camera.line.forget();
+    assert_eq!(camera.picture(40, 10_000, Predicted), (40, -9_960));
 }
