@@ -1,7 +1,7 @@
 //! Where boundaries fall, and which access unit and audio frame belongs to which segment.
 //!
 //! The grid starts at the first video keyframe, `T0`; what precedes it is dropped from both tracks.
-//! Line `k` is `T0 + k * duration`, computed by multiplication, so the grid never drifts.
+//! Line `k` is `T0 + k * duration`, in whole nanoseconds, so the grid never drifts.
 //!
 //! - Segments end at the lines. With [`SegmentCut::Pause`] they end at the quietest moment between `min`
 //!   and `max`, near the line that makes a segment of about `duration`; where there is no pause, at that
@@ -186,27 +186,11 @@ struct Grid {
 }
 
 impl Grid {
-    fn line(&self, line: i128, duration: Duration) -> Pts {
-        let nanos = line.saturating_mul(i128::from(nanos_of(duration)));
-        self.origin
-            .shifted(i64::try_from(nanos).unwrap_or(i64::MAX))
-    }
-
     /// The line at `pts` or before it.
     fn line_before(&self, pts: Pts, duration: Duration) -> Pts {
-        let off = i128::from(pts.offset_from(self.origin));
-        self.line(off.div_euclid(i128::from(nanos_of(duration))), duration)
-    }
-
-    /// The line nearest to where a segment of `duration` would end; of two the earlier.
-    fn aim(&self, duration: Duration) -> Pts {
-        let whole = self.start + duration;
-        let before = self.line_before(whole, duration);
-        if whole.offset_from(before) * 2 > nanos_of(duration) {
-            before + duration
-        } else {
-            before
-        }
+        let off = pts.offset_from(self.origin);
+        let behind = off.rem_euclid(nanos_of(duration));
+        self.origin.shifted(off.saturating_sub(behind))
     }
 }
 
@@ -384,7 +368,7 @@ impl<V, A> Segmenter<V, A> {
     /// The latest end of the open segment, where it is decided.
     fn horizon(&self, grid: &Grid) -> Pts {
         match self.config.cut {
-            SegmentCut::Grid => grid.aim(self.config.duration),
+            SegmentCut::Grid => grid.start + self.config.duration,
             SegmentCut::Pause { max, .. } => grid.start + max,
         }
     }
@@ -392,18 +376,19 @@ impl<V, A> Segmenter<V, A> {
     /// Where the open segment ends, at `latest` at the latest.
     fn boundary(&self, grid: &Grid, latest: Pts) -> (Pts, CutAt) {
         let duration = self.config.duration;
-        let aim = grid.aim(duration);
+        let whole = grid.start + duration;
         let SegmentCut::Pause { min, .. } = self.config.cut else {
-            return (aim, CutAt::Grid);
+            return (whole, CutAt::Grid);
         };
         let earliest = grid.start + min;
         let latest = latest.max(earliest);
-        // Off the grid a line may be too near or too far; then another, or just the length.
-        let lines = [aim, aim + duration, aim - duration];
-        let aim = lines
+        // Off the grid the lines may be too near or too far; then it is just the length.
+        let before = grid.line_before(whole, duration);
+        let aim = [before, before + duration]
             .into_iter()
-            .find(|line| (earliest..=latest).contains(line));
-        let aim = aim.unwrap_or((grid.start + duration).min(latest));
+            .filter(|line| (earliest..=latest).contains(line))
+            .min_by_key(|line| line.offset_from(whole).abs())
+            .unwrap_or(whole.min(latest));
         let frames = self.audio.iter().filter(|frame| frame.pts >= grid.start);
         let frames = frames.take_while(|frame| frame.pts <= latest);
         match pause::quietest(frames, earliest, latest, aim) {

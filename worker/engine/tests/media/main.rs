@@ -3,6 +3,7 @@
 mod av_sync;
 mod dts;
 mod dub_fit;
+mod limits;
 mod pause;
 mod playout;
 mod segment;
