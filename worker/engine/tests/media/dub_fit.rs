@@ -41,14 +41,19 @@ fn place(fit: &mut DubFit, answer: Answer) -> Result<Placement, MisfitRule> {
 
 /// `how`, speed, start and end in thousandths of the slot.
 fn told(placed: Result<Placement, MisfitRule>) -> String {
+    use DubFitHow::{Spilled, Stretched};
     match placed {
-        Ok(placed) => format!(
-            "{} x{:.2} {}..{}",
-            placed.how.label(),
-            f64::from(placed.speed_permille()) / 1000.0,
-            placed.at * 1000 / SLOT,
-            (placed.at + placed.frames) * 1000 / SLOT,
-        ),
+        Ok(placed) => {
+            let stretched = matches!(placed.how, Stretched | Spilled);
+            assert_eq!(placed.is_untouched(), !stretched, "{placed:?}");
+            format!(
+                "{} x{:.2} {}..{}",
+                placed.how.label(),
+                f64::from(placed.speed_permille()) / 1000.0,
+                placed.at * 1000 / SLOT,
+                (placed.at + placed.frames) * 1000 / SLOT,
+            )
+        }
         Err(rule) => format!("refused: {rule:?}"),
     }
 }
@@ -144,6 +149,32 @@ fn every_length_alone() {
 }
 
 #[test]
+fn limits_to_the_sample() {
+    for (frames, expected) in [
+        // 0.85, and a little for what encoders round.
+        (81_119, "padded"),
+        (81_120, "stretched"),
+        // Its slot's length, but for the rounding of a codec.
+        (SLOT - 65, "padded"),
+        (SLOT - 64, "exact"),
+        (SLOT + 64, "exact"),
+        (SLOT + 65, "trimmed"),
+        // At 1.4 times its speed half a second longer than the slot.
+        (167_999, "spilled"),
+        (168_001, "refused"),
+    ] {
+        let answer = Answer {
+            frames,
+            head: 0,
+            tail: 0,
+        };
+        let placed = place(&mut fit(DubFitMode::Stretch, 500), answer);
+        let how = placed.map_or(DubFitHow::Refused, |placed| placed.how);
+        assert_eq!(how.label(), expected, "{frames}");
+    }
+}
+
+#[test]
 fn silence_at_the_ends_gives_way_first_and_speech_starts_where_it_did() {
     for (length, head, tail, refuse, stretch) in [
         // Silence behind the speech is all that is too much.
@@ -196,6 +227,7 @@ fn silence_at_the_ends_gives_way_first_and_speech_starts_where_it_did() {
         (0.7, 0.2, 0.0, "refused: Tolerance", "padded x1.00 0..700"),
         // No speech at all: silence of any length will do.
         (0.5, 0.5, 0.0, "refused: Tolerance", "padded x1.00 0..500"),
+        (0.5, 0.5, 0.5, "refused: Tolerance", "padded x1.00 0..500"),
         (
             3.0,
             3.0,
@@ -238,6 +270,7 @@ fn what_runs_on_delays_the_next_only_as_far_as_it_must() {
         // Silence at the start gives way to it.
         (answer(1.0, 0.3, 0.0), "exact x1.00 142..1000"),
         (answer(0.9, 0.05, 0.05), "padded x1.00 142..992"),
+        (answer(0.9, 0.1, 0.0), "stretched x0.94 142..991"),
         (answer(0.4, 0.1, 0.0), "padded x1.00 142..442"),
         // Else the speech sets in later and is faster.
         (answer(1.0, 0.0, 0.0), "stretched x1.17 142..1000"),
@@ -260,7 +293,13 @@ fn what_runs_on_delays_the_next_only_as_far_as_it_must() {
 #[test]
 fn a_speed_is_rounded() {
     let how = DubFitHow::Stretched;
-    for (take, frames, permille) in [(2, 3, 667), (1, 3, 333), (7, 5, 1_400), (0, 0, 1_000)] {
+    for (take, frames, permille) in [
+        (2, 3, 667),
+        (1, 3, 333),
+        (2, 12, 167),
+        (7, 5, 1_400),
+        (0, 0, 1_000),
+    ] {
         let placed = Placement {
             how,
             at: 0,
