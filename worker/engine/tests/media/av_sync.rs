@@ -308,6 +308,37 @@ fn drift_is_still_known_after_a_gap() {
 }
 
 #[test]
+fn two_steps_in_five_pairs_leave_the_drift_known() {
+    for step in [-50_000_000, 50_000_000] {
+        let steps = |n| step * (i64::from(n >= 20) + i64::from(n >= 22));
+        let samples = SEGMENT + SEGMENT / 200;
+        let run = run((0..40).map(|n| (n * SEGMENT_NS + steps(n), samples)));
+        let others = (10..40).filter(|n| ![20, 22].contains(n));
+        let worst = others.map(|n| run.delta_ms(n).abs()).fold(0.0, f64::max);
+        assert!(worst <= 6.0, "{step}: {worst} ms");
+    }
+}
+
+#[test]
+fn pieces_from_a_second_on_tell_of_the_clock() {
+    for (samples, told) in [(48_000, true), (47_999, false)] {
+        // 1 % of drift.
+        let piece = samples * 1_000_000_000 / RATE * 101 / 100;
+        let run = run((0..20).map(|n| (n * piece, samples as u64)));
+        let worst = (5..20).map(|n| run.delta_ms(n).abs()).fold(0.0, f64::max);
+        assert_eq!(worst < 1.0, told, "{samples}: {worst} ms");
+    }
+}
+
+#[test]
+fn a_hole_of_half_a_second_is_slewed_and_a_larger_one_filled() {
+    for (hole, silence) in [(500_000_000, 0), (500_000_001, 24_000)] {
+        let run = run([(0, SEGMENT), (SEGMENT_NS + hole, SEGMENT)]);
+        assert_eq!(run.plans[1].silence_before, silence, "{hole}");
+    }
+}
+
+#[test]
 fn a_gap_of_two_seconds_is_filled_with_silence_at_once() {
     let run = run(steady(20).into_iter().map(|(start, samples)| {
         (
