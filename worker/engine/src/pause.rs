@@ -40,8 +40,7 @@ pub(crate) fn quietest<'a, A: 'a>(
         .collect();
     let mut levels: Vec<i32> = frames.iter().map(|(_, level)| *level).collect();
     levels.sort_unstable();
-    let loud =
-        *levels.get((levels.len() * LOUD_PERCENT / 100).min(levels.len().checked_sub(1)?))?;
+    let loud = *levels.get(levels.len() * LOUD_PERCENT / 100)?;
     let quiet = (loud - DEPTH).max(NOTHING);
     let candidates = frames.iter().enumerate().filter_map(|(at, (pts, _))| {
         if !(from..=to).contains(pts) {
@@ -140,6 +139,13 @@ mod tests {
         assert_eq!(cut(&unmeasured), None);
         // The same pause in a quiet recording.
         assert_eq!(cut(&sound(-5_000, &[(6_000, 6_400, -6_600)])), Some(6_080));
+    }
+
+    #[test]
+    fn half_a_second_in_ten_is_speech_and_what_is_shorter_a_noise() {
+        let murmur = |to| sound(-4_000, &[(1_000, to, -2_000)]);
+        assert_eq!(cut(&murmur(1_480)), None, "a murmur beside a slammed door");
+        assert_eq!(cut(&murmur(1_500)), Some(6_000), "the room beside a word");
     }
 
     #[test]
