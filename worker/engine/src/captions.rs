@@ -201,6 +201,27 @@ mod tests {
     }
 
     #[test]
+    fn text_is_cut_after_2000_characters_with_or_without_spaces() {
+        let shown =
+            |text: &str| cues(0, Duration::ZERO, Duration::from_secs(6), text, "")[0].clone();
+        for (text, kept) in [("x".repeat(2_000), 2_000), ("x ".repeat(1_000), 1_999)] {
+            assert_eq!(shown(&text).text.len(), kept);
+            let more = format!("{text}x");
+            assert_eq!(shown(&more).text, format!("{}…", &text[..kept]));
+        }
+    }
+
+    #[test]
+    fn a_cue_that_nobody_could_see_is_none_and_spaces_around_the_text_are_none() {
+        let end = Duration::from_millis(2);
+        let cues = cues(0, Duration::ZERO, end, " A. B. C. D. ", " \tOne  two ");
+        let told = |cue: &Cue| (cue.start.as_millis(), cue.end.as_millis(), cue.text.clone());
+        let told: Vec<_> = cues.iter().map(told).collect();
+        assert_eq!(told, [(0, 1, "B.".to_owned()), (1, 2, "D.".to_owned())]);
+        assert!(cues.iter().all(|cue| cue.transcript == "One two"));
+    }
+
+    #[test]
     fn hours_are_counted_on() {
         let cue = Cue {
             batch: 0,

@@ -48,7 +48,6 @@ mod tests {
             (0, 0),
             (21_000, 21_333),
             (44_000, 42_666),
-            // Half a frame and more is no scatter.
             (75_000, 75_000),
             (96_333, 96_333),
             // A hole of a second.
@@ -71,6 +70,16 @@ mod tests {
             let left_out = places.iter().filter(|place| place.is_none()).count();
             assert!((4..=5).contains(&left_out), "{places:?}");
             assert!(places[5..].iter().all(Option::is_some), "{places:?}");
+        }
+    }
+
+    #[test]
+    fn scatter_is_less_than_half_a_frame() {
+        let frame = Duration::from_millis(20);
+        for (input, output) in [(29_999, 20_000), (30_000, 30_000)] {
+            let mut grid = CopyGrid::default();
+            grid.place(Pts::ZERO, frame);
+            assert_eq!(grid.place(micros(input), frame), Some(micros(output)));
         }
     }
 
