@@ -250,3 +250,42 @@ impl Breaker {
         Some((from, to))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_call_of_an_earlier_state_counts_for_nothing() {
+        use BreakerState::{Closed, HalfOpen, Open};
+        let at = At::from_millis;
+        let mut breaker = Breaker::new(BreakerConfig {
+            failures: 1,
+            cooldown: Duration::from_secs(30),
+        });
+        let early = breaker.call(at(0)).unwrap();
+        assert_eq!(
+            breaker.ended(at(0), early, Verdict::Failure),
+            Some((Closed, Open))
+        );
+        assert_eq!(breaker.handle_timeout(at(30_000)), Some((Open, HalfOpen)));
+        let probe = breaker.call(at(30_000)).unwrap();
+        for verdict in [Verdict::Success, Verdict::Failure, Verdict::Neutral] {
+            assert_eq!(breaker.ended(at(30_001), early, verdict), None);
+            assert!(!breaker.admits(), "the probe is still out");
+        }
+        assert_eq!(
+            breaker.ended(at(30_002), probe, Verdict::Success),
+            Some((HalfOpen, Closed))
+        );
+        for late in [early, probe] {
+            assert_eq!(breaker.ended(at(30_003), late, Verdict::Failure), None);
+        }
+    }
+
+    #[test]
+    fn the_gauge_tells_closed_half_open_and_open_apart() {
+        use BreakerState::{Closed, HalfOpen, Open};
+        assert_eq!([Closed, HalfOpen, Open].map(BreakerState::gauge), [0, 1, 2]);
+    }
+}

@@ -233,3 +233,21 @@ impl fmt::Display for Tenths {
         write!(f, "{sign}{}.{}", self.0.abs() / 10, self.0.abs() % 10)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nanoseconds_are_told_as_milliseconds_and_only_what_is_less_than_nothing_has_a_sign() {
+        for (nanos, told) in [
+            (-1_250_000, "-1.2"),
+            (-100_000, "-0.1"),
+            (-99_999, "0.0"),
+            (0, "0.0"),
+            (120_990_000, "120.9"),
+        ] {
+            assert_eq!(Millis(nanos).to_string(), told);
+        }
+    }
+}
