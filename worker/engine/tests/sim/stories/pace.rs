@@ -2,7 +2,7 @@
 
 use super::{SEGMENT, dubbed, reasons, tell, world};
 use crate::sts::{Sts, Welcome, at, ms};
-use dub_engine::{BackpressureAction, SessionFact};
+use dub_engine::{BackpressureAction, Event, ProtocolErrorKind, SessionFact, SessionOrder};
 
 #[test]
 fn pause_stops_sending_until_none() {
@@ -12,6 +12,27 @@ fn pause_stops_sending_until_none() {
     world.segments(4, SEGMENT);
     let world = tell("backpressure_pause", world);
     assert_eq!(dubbed(&world), 4);
+}
+
+#[test]
+fn a_pause_from_before_there_is_a_connection_is_told_and_holds_nothing_back() {
+    let mut world = world(Sts::default());
+    // It takes 20 ms to connect.
+    let pause = SessionFact::Backpressure {
+        link: 1,
+        action: BackpressureAction::Pause,
+        delay: None,
+    };
+    world.agenda.tell(at(0.01), pause);
+    world.segments(4, SEGMENT);
+    world.run();
+    world.reference.finish();
+    assert_eq!(dubbed(&world), 4);
+    let told = world.heard.iter().any(|order| {
+        matches!(order, SessionOrder::Event(Event::ProtocolError { kind, .. })
+            if *kind == ProtocolErrorKind::Unexpected)
+    });
+    assert!(told);
 }
 
 #[test]
