@@ -232,11 +232,6 @@ impl Breaker {
         self.circuit.state()
     }
 
-    /// The whole state.
-    pub fn circuit(&self) -> Circuit {
-        self.circuit
-    }
-
     fn apply(&mut self, at: At, fact: BreakerFact) -> Change {
         let Transition::To(next) = self.circuit.on(at, fact, &self.config) else {
             return None;

@@ -224,11 +224,6 @@ impl DubFit {
         self.carry = self.carry.saturating_sub(slot);
     }
 
-    /// Samples of the last dub that run on into the coming slot.
-    pub fn runs_on(&self) -> u64 {
-        self.carry
-    }
-
     fn fit(&self, answer: Answer, want: u64, carry: u64) -> Result<Placement, Misfit> {
         let stretch = self.config.mode == DubFitMode::Stretch;
         let (tolerance, most) = match self.config.mode {

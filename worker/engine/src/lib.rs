@@ -75,7 +75,7 @@ pub use loudness::{Correction, DubLoudness, Loudness, LoudnessChange, LoudnessGu
 pub use output::{Admission, HandedOver, Leaving, OutputLife, OutputOrder};
 pub use playout::{Pair, Playout, PlayoutConfig};
 pub use segment::{
-    AudioFrame, Buffered, CutAt, DroppedBeforeStart, Segment, SegmentCut, SegmentKind, Segmenter,
+    AudioFrame, CutAt, DroppedBeforeStart, Segment, SegmentCut, SegmentKind, Segmenter,
     SegmenterConfig, VideoUnit,
 };
 pub use session::{

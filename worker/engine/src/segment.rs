@@ -164,15 +164,6 @@ pub struct DroppedBeforeStart {
     pub audio: u64,
 }
 
-/// Media held back.
-#[derive(Copy, Clone, Debug, Default, Eq, PartialEq)]
-pub struct Buffered {
-    /// Access units.
-    pub video: usize,
-    /// Audio frames.
-    pub audio: usize,
-}
-
 /// The running grid.
 #[derive(Clone, Debug)]
 struct Grid {
@@ -292,15 +283,6 @@ impl<V, A> Segmenter<V, A> {
     /// What was dropped for lack of a keyframe, since the start of the worker.
     pub fn dropped(&self) -> DroppedBeforeStart {
         self.dropped
-    }
-
-    /// What is held back now, complete segments not polled included.
-    pub fn buffered(&self) -> Buffered {
-        let done = |count: fn(&Segment<V, A>) -> usize| self.done.iter().map(count).sum::<usize>();
-        Buffered {
-            video: self.video.len() + done(|s| s.video.len()),
-            audio: self.audio.len() + done(|s| s.audio.len()),
-        }
     }
 
     /// How much media must still come before the open segment can be cut; `None` while a track has not

@@ -1,7 +1,7 @@
 //! The limits of cutting, to the nanosecond.
 
-use super::segment::{Cut, Frame, Unit, WAYS, cutting, drain, feed, finish, frame, unit};
-use dub_engine::{Buffered, CutAt, DroppedBeforeStart, Pts, SegmentCut};
+use super::segment::{Cut, Frame, Unit, WAYS, cutting, feed, finish, frame, unit};
+use dub_engine::{CutAt, Pts, SegmentCut};
 use std::time::Duration;
 
 fn video(nanos: i64, keyframe: bool) -> Unit {
@@ -80,29 +80,9 @@ fn a_keyframe_more_than_a_segment_back_starts_anew() {
 fn before_the_first_keyframe_six_seconds_of_audio_are_held_and_the_rest_is_counted() {
     let mut segmenter = cutting(SegmentCut::Grid);
     (0..8).for_each(|n| segmenter.audio(sound(n, 1_000)));
-    assert_eq!(segmenter.buffered(), Buffered { video: 0, audio: 6 });
-    assert_eq!(
-        segmenter.dropped(),
-        DroppedBeforeStart { video: 0, audio: 2 }
-    );
+    assert_eq!(segmenter.dropped().audio, 2);
     segmenter.finish();
-    assert_eq!(segmenter.buffered(), Buffered::default());
     assert_eq!(segmenter.dropped().audio, 8);
-}
-
-#[test]
-fn what_is_cut_and_not_yet_handed_out_is_still_held() {
-    let mut segmenter = cutting(SegmentCut::Grid);
-    (0..400).for_each(|n| segmenter.video(unit(n, 0)));
-    (0..625).for_each(|n| segmenter.audio(frame(n, 0)));
-    let held = |video, audio| Buffered { video, audio };
-    assert_eq!(segmenter.buffered(), held(400, 625));
-    segmenter.finish();
-    assert_eq!(segmenter.buffered(), held(400, 625));
-    segmenter.poll();
-    assert_eq!(segmenter.buffered(), held(220, 344));
-    drain(&mut segmenter);
-    assert_eq!(segmenter.buffered(), held(0, 0));
 }
 
 /// Where the second of two segments ends, in ms, if there is one pause, at `pause`.
