@@ -56,19 +56,24 @@ fn run(life: &mut OutputLife, from: u64, to: u64) -> Vec<String> {
 fn from_the_first_pair_to_the_last_byte() {
     let mut life = OutputLife::new(Duration::ZERO);
     assert_eq!(life.poll_timeout(), None);
+    assert!(!life.is_connecting());
     life.pair_ready(at(0));
     life.pair_ready(at(10));
     assert_eq!(orders(&mut life), ["Connect(1)"]);
+    assert_eq!(life.connection(), 1);
     assert_eq!(life.leaves(NOW, video(true, 0)), Admission::Keep);
-    assert!(!life.is_connected());
+    assert!(life.is_connecting() && !life.is_connected());
     life.accepted(at(100), 1);
-    assert!(life.is_connected());
+    assert!(!life.is_connecting() && life.is_connected());
     assert_eq!(life.leaves(NOW, video(false, 40)), Admission::Send);
     life.emptied(at(150)); // Between two pairs: nothing ends.
+    assert!(life.is_running());
     life.input_over();
     life.input_over();
+    assert!(!life.is_running() && !life.is_flushed());
     assert_eq!(orders(&mut life), ["Flush"]);
     life.flushed();
+    assert!(life.is_flushed());
     life.emptied(at(200));
     assert_eq!(orders(&mut life), [""; 0]);
     assert_eq!(life.poll_timeout(), Some(at(500)));
@@ -76,10 +81,13 @@ fn from_the_first_pair_to_the_last_byte() {
     assert_eq!(orders(&mut life), [""; 0]);
     life.handle_timeout(at(500));
     assert_eq!(orders(&mut life), ["Finish"]);
+    life.handle_timeout(at(505)); // The driver wakes for other things too.
     life.finished(at(510), 1);
     assert!(!life.is_finished());
     for look in [560, 610] {
         assert_eq!(life.poll_timeout(), Some(at(look)));
+        life.handle_timeout(at(look - 1));
+        assert_eq!(orders(&mut life), [""; 0]);
         life.handle_timeout(at(look));
         assert_eq!(orders(&mut life), ["Look"]);
     }
@@ -122,16 +130,22 @@ fn without_a_pair_there_is_nothing_to_close() {
 
 #[test]
 fn a_stream_shorter_than_the_handshake_waits_for_it() {
-    let mut life = OutputLife::new(Duration::ZERO);
-    life.pair_ready(at(0));
-    life.input_over();
-    life.flushed();
-    life.emptied(at(5));
-    assert!(!life.is_finished());
-    orders(&mut life);
-    life.accepted(at(400), 1);
-    assert_eq!(orders(&mut life), [""; 0]);
-    assert_eq!(life.poll_timeout(), Some(at(700)));
+    for name_taken in [false, true] {
+        let mut life = OutputLife::new(Duration::ZERO);
+        life.pair_ready(at(0));
+        if name_taken {
+            life.failed(at(3), 1, true, "BadName");
+        }
+        life.input_over();
+        life.flushed();
+        life.emptied(at(5));
+        assert!(!life.is_finished());
+        life.handle_timeout(at(1_003));
+        orders(&mut life);
+        life.accepted(at(1_400), life.connection());
+        assert_eq!(orders(&mut life), [""; 0]);
+        assert_eq!(life.poll_timeout(), Some(at(1_700)));
+    }
 }
 
 #[test]
@@ -164,6 +178,8 @@ fn a_name_still_held_is_tried_again_for_some_seconds_and_nothing_is_lost() {
                 "output_name_taken delay_ms=1000"
             ]
         );
+        life.handle_timeout(at(now + 999));
+        assert_eq!(orders(&mut life), [""; 0]);
         life.handle_timeout(at(now + 1_000));
         assert_eq!(orders(&mut life), [format!("Connect({})", n + 1)]);
     }
@@ -242,6 +258,9 @@ fn what_a_refused_connection_was_given_counts_as_skipped() {
     life.handle_timeout(at(20_000));
     assert_eq!(life.leaves(NOW, video(true, 20_000)), Admission::Send);
     assert_eq!(life.leaves(NOW, video(false, 20_040)), Admission::Send);
+    for ms in [20_000, 20_021] {
+        assert_eq!(life.leaves(NOW, audio(ms)), Admission::Send);
+    }
     life.failed(at(20_050), 2, true, "BadName");
     life.handle_timeout(at(21_050));
     life.accepted(at(21_060), 3);
@@ -251,7 +270,7 @@ fn what_a_refused_connection_was_given_counts_as_skipped() {
     assert_eq!(life.leaves(NOW, video(true, 22_000)), Admission::Send);
     assert_eq!(
         orders(&mut life),
-        ["output_reconnected away_ms=1070 skipped_video=3 skipped_audio=0"]
+        ["output_reconnected away_ms=1070 skipped_video=3 skipped_audio=2"]
     );
 }
 
@@ -304,6 +323,27 @@ fn accepting_alone_is_no_recovery() {
     }
     assert!(now <= 30_100, "given up at {now}");
     assert!(connections <= 11, "{connections} connections in 10 s");
+}
+
+/// With and without a keyframe on the connection that was lost.
+#[test]
+fn an_absence_is_over_when_viewers_have_seen_something_for_five_seconds() {
+    for (keyframe, lasts, another) in [
+        (true, 4_999, false),
+        (true, 5_000, true),
+        (false, 5_000, false),
+    ] {
+        let mut life = working(60);
+        life.failed(at(20_000), 1, false, "closed");
+        life.handle_timeout(at(20_000));
+        life.accepted(at(20_100), 2);
+        life.leaves(at(20_200), video(keyframe, 20_200));
+        life.handle_timeout(at(20_100 + lasts));
+        orders(&mut life);
+        life.failed(at(25_200), 2, false, "again");
+        let lost = orders(&mut life).contains(&"output_lost reason=again".to_owned());
+        assert_eq!(lost, another, "{keyframe} {lasts}");
+    }
 }
 
 /// Encoders make groups of ten seconds and more; a deadline in the past would be a busy loop until then.
@@ -374,7 +414,7 @@ fn the_end_is_bounded() {
     life.emptied(at(1_000));
     life.handle_timeout(at(1_300));
     life.finished(at(1_310), 1);
-    life.handle_timeout(at(11_299));
+    life.handle_timeout(at(11_250));
     life.handle_timeout(at(11_300));
     assert_eq!(orders(&mut life), ["Flush", "Finish", "Look", failure]);
     // Away when the input ends: what is left has nowhere to go.
@@ -422,4 +462,12 @@ fn bytes_that_wait_are_told_as_time() {
         handed.push(Pts::from_millis(4_000 + n * 40), 1_000);
     }
     assert!(handed.units.len() <= 1_502);
+    // A minute is remembered, and no more.
+    for (newest, behind) in [(60_000, 60_000), (60_001, 59_961), (90_000, 40)] {
+        let mut handed = HandedOver::default();
+        for ms in [0, 40, newest - 40, newest] {
+            handed.push(Pts::from_millis(ms), 1_000);
+        }
+        assert_eq!(handed.behind(u64::MAX), Duration::from_millis(behind));
+    }
 }
