@@ -476,10 +476,20 @@ mod tests {
         let (when, found) = next(&mut life);
         assert_eq!(when, at(5));
         assert_eq!(found[0], InputOrder::Close { had_media: true });
+        let reason = "no media for 5s".to_owned();
+        assert_eq!(found[1], InputOrder::Tell(InputNews::Lost { reason }));
+        life.wake(At::from_millis(5_999));
+        assert_eq!(orders(&mut life), [], "the wait before a retry");
+        assert_eq!(
+            next(&mut life),
+            (at(6), vec![InputOrder::Connect { connection: 2 }])
+        );
 
         let mut life = InputLife::new();
         life.start(at(0));
         orders(&mut life);
+        life.wake(At::from_millis(14_999));
+        assert_eq!(orders(&mut life), []);
         assert_eq!(next(&mut life).0, at(15), "the handshake");
         let mut life = InputLife::new();
         life.start(at(0));
@@ -524,8 +534,9 @@ mod tests {
         life.connected(at(0));
         let mut told = Vec::new();
         for second in 0..30 {
-            life.unit(at(second), Track::Video);
-            life.unit(at(second), Track::Audio);
+            for track in [Track::Video, Track::Audio, Track::Audio] {
+                life.unit(at(second), track);
+            }
             life.wake(at(second));
             told.extend(
                 orders(&mut life).into_iter().filter(|order| {
@@ -535,7 +546,7 @@ mod tests {
         }
         let news = InputNews::NoKeyframe {
             pictures: 11,
-            frames: 11,
+            frames: 22,
         };
         assert_eq!(told, [InputOrder::Tell(news)]);
     }
