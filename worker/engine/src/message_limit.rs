@@ -92,6 +92,26 @@ mod tests {
         assert!(limit.cut(NOW, 155 * KB, false) && !limit.allows(NOW, 150 * KB));
     }
 
+    /// Fragments of one stream differ in size by less than a quarter.
+    #[test]
+    fn three_quarters_of_a_size_are_about_that_size() {
+        for (answered, disproved) in [(119_999, false), (120_000, true)] {
+            let mut limit = MessageLimit::default();
+            limit.cut(NOW, 160 * KB, false);
+            limit.answered(answered);
+            let second_cut_is_a_limit = limit.cut(NOW, 160 * KB, false);
+            assert_eq!(second_cut_is_a_limit, !disproved, "{answered}");
+        }
+        let mut limit = MessageLimit::default();
+        limit.cut(NOW, 160 * KB, true);
+        assert!(limit.allows(NOW, 119_999) && !limit.allows(NOW, 120_000));
+        // What goes through below it says nothing about it; that it goes through itself does.
+        limit.answered(159_999);
+        assert!(limit.allows(NOW, 159_999) && !limit.allows(NOW, 160_000));
+        limit.answered(160_000);
+        assert!(limit.allows(NOW, 200_000));
+    }
+
     #[test]
     fn the_services_own_word_is_enough() {
         let mut limit = MessageLimit::default();
