@@ -237,41 +237,13 @@ impl Playout {
 
     /// Content latency of one pair, as long as it is remembered.
     pub fn latency_of(&self, batch: u64) -> Option<Duration> {
-        self.slot(batch)
-            .map(|slot| slot.begin.since(slot.pair.captured))
-    }
-
-    /// When a pair begins to leave, as long as it is remembered.
-    pub fn begin_of(&self, batch: u64) -> Option<At> {
-        self.slot(batch).map(|slot| slot.begin)
-    }
-
-    /// The pair on air at `at`, or the last one that was; `None` before the first.
-    pub fn playing(&self, at: At) -> Option<u64> {
-        self.slots
-            .iter()
-            .rev()
-            .find(|slot| slot.begin <= at)
-            .map(|slot| slot.pair.batch)
-    }
-
-    /// When everything that is ready will have left.
-    pub fn finish(&self) -> Option<At> {
-        self.slots.back().map(Slot::finish)
-    }
-
-    /// Pairs remembered: the one on air, those waiting, and at most one before.
-    pub fn remembered(&self) -> usize {
-        self.slots.len()
+        let slot = self.slots.iter().find(|slot| slot.pair.batch == batch)?;
+        Some(slot.begin.since(slot.pair.captured))
     }
 
     /// The next event, oldest first.
     pub fn poll_event(&mut self) -> Option<Event> {
         self.events.pop_front()
-    }
-
-    fn slot(&self, batch: u64) -> Option<&Slot> {
-        self.slots.iter().find(|slot| slot.pair.batch == batch)
     }
 
     /// Begin of `pair`: its turn, or now if its turn has passed.
@@ -303,7 +275,6 @@ impl Playout {
         }
         if self.recent.len() == WINDOW {
             self.recent.pop_front();
-            self.starting = self.starting.saturating_sub(1);
         }
         self.recent.push_back(offset(at, pair.start));
         if self.recent.len() > self.starting + EVIDENCE as usize {

@@ -61,7 +61,7 @@ fn video_waits_for_the_sound_beside_it_not_for_all_of_it() {
 
     take(&mut output, Part::Begin(0), &[0]);
     assert_eq!(output.next_video(), Some(start));
-    assert!(output.playout.begin_of(0).is_some(), "the pair is ready");
+    assert!(output.playout.due(start).is_some(), "the pair is ready");
     output.audio.clear();
     assert_eq!(output.next_video(), None, "no sound for it yet");
     let timeout = output.poll_timeout(at);

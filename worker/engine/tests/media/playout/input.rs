@@ -33,13 +33,25 @@ fn time_runs_on_evenly_through_a_gap() {
     assert_eq!(due(5_999), Some(ms(12_099)));
     assert_eq!(due(6_500), Some(ms(12_600)));
     assert_eq!(due(8_000), Some(ms(14_100)));
+    assert_eq!(due(13_999), Some(ms(20_099)));
     assert_eq!(due(14_000), None);
     // Stragglers from before the first pair are long due.
     assert_eq!(due(-100), Some(ms(6_000)));
-    assert_eq!(playout.playing(At::from_millis(6_099)), None);
-    assert_eq!(playout.playing(At::from_millis(13_000)), Some(0));
-    assert_eq!(playout.playing(At::from_millis(99_000)), Some(1));
-    assert_eq!(playout.finish(), Some(At::from_millis(20_100)));
+}
+
+/// How the service was before the input went away for more than half a second says nothing any more.
+#[test]
+fn what_was_learnt_is_void_after_an_absence() {
+    for (away, back) in [(500, 33), (501, 18)] {
+        let slow = (0..60).map(|n| if (10..15).contains(&n) { 2_300 } else { 300 });
+        let mut made = pairs(slow);
+        for pair in &mut made[15..] {
+            pair.start += away;
+            pair.captured += away;
+            pair.ready += away;
+        }
+        assert_eq!(play(made).catch_up_starts(), [back], "{away} ms");
+    }
 }
 
 #[test]
