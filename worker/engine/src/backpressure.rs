@@ -100,9 +100,4 @@ impl Backpressure {
             }
         }
     }
-
-    /// The pace in force.
-    pub fn pace(&self) -> Pace {
-        self.pace
-    }
 }

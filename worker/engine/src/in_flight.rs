@@ -224,12 +224,9 @@ impl InFlight {
             .map(|(id, _)| *id)
     }
 
-    /// The earliest deadline, and whether it is of a fragment that is out.
-    pub fn next_deadline(&self) -> Option<(At, bool)> {
-        self.live
-            .values()
-            .map(|fragment| (fragment.deadline, fragment.state.is_out()))
-            .min()
+    /// The earliest deadline.
+    pub fn next_deadline(&self) -> Option<At> {
+        self.live.values().map(|fragment| fragment.deadline).min()
     }
 
     /// Records an ack or a return; the fragment stays live. `deadline` replaces the one it had.

@@ -78,9 +78,7 @@ pub use segment::{
     AudioFrame, CutAt, DroppedBeforeStart, Segment, SegmentCut, SegmentKind, Segmenter,
     SegmenterConfig, VideoUnit,
 };
-pub use session::{
-    End, Gone, Resolution, Session, SessionConfig, SessionFact, SessionOrder, WakeReason,
-};
+pub use session::{End, Gone, Resolution, Session, SessionConfig, SessionFact, SessionOrder};
 pub use time::{At, Pts};
 pub use timeline::{Placed, Timeline, TimelineConfig, Track};
 pub use words::{

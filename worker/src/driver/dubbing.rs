@@ -150,7 +150,7 @@ impl Dubbing {
 
     /// When [`Dubbing::wake`] is due.
     pub(super) fn poll_timeout(&self) -> Option<At> {
-        let session = self.session.poll_timeout().map(|(at, _)| at);
+        let session = self.session.poll_timeout();
         session.into_iter().chain(self.acks.poll_timeout()).min()
     }
 

@@ -78,8 +78,7 @@ impl Session {
         });
         self.tell_attempt(true);
         // A handshake proves nothing: services are known to answer it and drop the link, for ever.
-        let proof = self.now + self.config.quiet_life;
-        self.proof_due = (self.backoff.attempt() > 0).then_some(proof);
+        self.proof_due = Some(self.now + self.config.quiet_life);
         if let Some(since) = self.away_since.take() {
             self.event(Event::Reconnected {
                 link,
@@ -116,8 +115,8 @@ impl Session {
             return self.refuse(&error.code, &error.message, true);
         }
         match id {
-            Some(id) if self.is_known(id) => self.on_fragment_error(id, error),
-            _ => self.on_stream_error(error, id),
+            Some(id) if !self.is_about_init(error, id) => self.on_fragment_error(id, error),
+            _ => self.on_stream_error(error),
         }
         // A fatal error of a kind we do not know: the session is no more, whatever it was.
         if error.fatal && !codes::is_known(&error.code) && self.is_open(link) {
@@ -125,27 +124,26 @@ impl Session {
         }
     }
 
-    /// An error about no fragment, or about none of ours.
-    fn on_stream_error(&mut self, error: &StsError, id: Option<&str>) {
+    /// Whether this is the answer to our init, whatever id the service put into it.
+    fn is_about_init(&self, error: &StsError, id: &str) -> bool {
         let severity = codes::classify(&error.code, error.retryable);
-        match (severity, self.phase) {
-            (Consequence::BadConfig, Phase::Initializing) => {
+        let initializing = self.phase == Phase::Initializing;
+        severity == Consequence::BadConfig && initializing && !self.is_known(id)
+    }
+
+    /// An error about no fragment.
+    fn on_stream_error(&mut self, error: &StsError) {
+        let severity = codes::classify(&error.code, error.retryable);
+        // Before the first fragment of a session this is about the one before.
+        let ours = self.phase == Phase::Active && self.next_sequence > 0;
+        match severity {
+            Consequence::BadConfig if self.phase == Phase::Initializing => {
                 self.refuse(&error.code, &error.message, true);
             }
-            // Before the first fragment of a session this is about the one before.
-            (Consequence::SessionLost, Phase::Active) if self.next_sequence > 0 && id.is_none() => {
-                self.lose_session();
-            }
+            Consequence::SessionLost if ours => self.lose_session(),
             _ => {
-                let (kind, detail) = id.map_or_else(
-                    || {
-                        let detail = format!("{}: {}", error.code, error.message);
-                        (ProtocolErrorKind::SessionError, detail)
-                    },
-                    |id| (ProtocolErrorKind::UnknownFragment, id.to_owned()),
-                );
-                self.complain(kind, &detail);
-                let ours = self.phase == Phase::Active && self.next_sequence > 0 && id.is_none();
+                let detail = format!("{}: {}", error.code, error.message);
+                self.complain(ProtocolErrorKind::SessionError, &detail);
                 if severity == Consequence::OutOfStep && ours {
                     self.fall_out_of_step();
                 }
@@ -187,7 +185,7 @@ impl Session {
         }
         if self.step(LinkFact::SessionLost) {
             self.event(Event::SessionLost { link });
-            self.has_worked |= self.was_ready;
+            self.has_worked = true;
             self.give_up_out(OriginalReason::Error);
             self.unproven = true;
             self.hold = true;

@@ -291,28 +291,3 @@ pub enum End {
         message: String,
     },
 }
-
-/// What the session wants to be woken for.
-#[derive(Copy, Clone, Debug, Eq, PartialEq, Ord, PartialOrd)]
-pub enum WakeReason {
-    /// A fragment's answer is overdue.
-    FragmentTimeout,
-    /// A ready segment could not be sent in time.
-    SendDeadline,
-    /// Returned audio was not checked in time.
-    CheckDeadline,
-    /// A slowed-down fragment may go now.
-    SlowDown,
-    /// The breaker's cooldown is over.
-    BreakerCooldown,
-    /// The next connection attempt is due.
-    Reconnect,
-    /// The session has lived long enough to count as proof.
-    Proven,
-    /// The connection attempt never answered.
-    ConnectTimeout,
-    /// `stream:ready` is overdue.
-    ReadyTimeout,
-    /// `stream:complete` is overdue.
-    CompleteTimeout,
-}

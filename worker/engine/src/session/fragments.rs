@@ -5,7 +5,6 @@ use super::connection::StsError;
 use super::facts::{Resolution, SessionOrder};
 use super::link::Phase;
 use super::{Session, Waiting};
-use crate::backpressure::Pace;
 use crate::breaker::{BreakerState, Verdict};
 use crate::event::{Event, shorten};
 use crate::fragment_id::FragmentId;
@@ -66,8 +65,7 @@ impl Session {
                     self.keep_original(other.batch, OriginalReason::BreakerOpen);
                 }
             }
-            let gate = self.pressure.may_send_at(head.ready);
-            if !self.has_room() || gate.is_none_or(|gate| gate > self.now) {
+            if !self.has_room() || self.is_held_back(head) {
                 return;
             }
             self.waiting.pop_front();
@@ -77,6 +75,12 @@ impl Session {
 
     pub(super) fn has_room(&self) -> bool {
         self.phase == Phase::Active && self.fragments.out() < self.limit as usize
+    }
+
+    /// Whether the service wants the segment to be sent later.
+    fn is_held_back(&self, segment: Waiting) -> bool {
+        let gate = self.pressure.may_send_at(segment.ready);
+        gate.is_none_or(|gate| gate > self.now)
     }
 
     fn fits(&self, bytes: usize) -> bool {
@@ -90,17 +94,9 @@ impl Session {
                 return;
             }
             self.waiting.pop_front();
-            let reason = match (self.phase, self.pressure.pace()) {
-                (Phase::Active, Pace::Paused) => OriginalReason::Backpressure,
-                (Phase::Active, Pace::Slowed { .. })
-                    if self
-                        .pressure
-                        .may_send_at(head.ready)
-                        .is_none_or(|gate| gate > self.now) =>
-                {
-                    OriginalReason::Backpressure
-                }
-                (Phase::Active, _) => OriginalReason::Timeout,
+            let reason = match self.phase {
+                Phase::Active if self.is_held_back(head) => OriginalReason::Backpressure,
+                Phase::Active => OriginalReason::Timeout,
                 _ => OriginalReason::Disconnected,
             };
             self.keep_original(head.batch, reason);
@@ -148,12 +144,8 @@ impl Session {
         sequence: Option<u64>,
         outcome: Outcome,
     ) {
-        let holds_payload = outcome == Outcome::Audio;
         if !self.is_current(link) {
-            if holds_payload {
-                self.forget(id);
-            }
-            return;
+            return self.forget(id);
         }
         match outcome {
             Outcome::Failed {
@@ -192,7 +184,7 @@ impl Session {
         let Some(fragment) = self.fragments.get(id) else {
             return;
         };
-        let (batch, sent, session) = (fragment.batch, fragment.sequence, fragment.session);
+        let (batch, sent) = (fragment.batch, fragment.sequence);
         let rtt = self.now.since(fragment.sent_at);
         self.message_limit.answered(fragment.bytes);
         self.out_of_step = 0;
@@ -205,12 +197,11 @@ impl Session {
         }
         // It is used all the same: segments are held until their turn.
         match self.answered {
-            Some(last) if session == self.inits && sent < last => self.complain(
+            Some(last) if sent < last => self.complain(
                 ProtocolErrorKind::OutOfOrder,
                 &format!("fragment {sent} after {last}"),
             ),
-            _ if session == self.inits => self.answered = Some(sent),
-            _ => {}
+            _ => self.answered = Some(sent),
         }
         self.event(Event::FragmentProcessed {
             batch,

@@ -40,10 +40,10 @@ pub mod link;
 mod resolver;
 
 pub use codes::{Consequence, classify};
-pub use facts::{End, Gone, Resolution, SessionConfig, SessionFact, SessionOrder, WakeReason};
+pub use facts::{End, Gone, Resolution, SessionConfig, SessionFact, SessionOrder};
 
 use crate::backoff::Backoff;
-use crate::backpressure::{Backpressure, Pace};
+use crate::backpressure::Backpressure;
 use crate::breaker::{Breaker, BreakerConfig, BreakerState, Change};
 use crate::event::{Event, shorten};
 use crate::fragment_id::FragmentIds;
@@ -197,50 +197,25 @@ impl Session {
         self.orders.pop_front()
     }
 
-    /// When to call [`handle_timeout`](Self::handle_timeout) next, and why.
-    pub fn poll_timeout(&self) -> Option<(At, WakeReason)> {
-        let phase = self.phase_deadline.and_then(|at| {
-            let reason = match self.phase {
-                Phase::Connecting => WakeReason::ConnectTimeout,
-                Phase::Initializing => WakeReason::ReadyTimeout,
-                Phase::Away => WakeReason::Reconnect,
-                Phase::Ending => WakeReason::CompleteTimeout,
-                Phase::Idle | Phase::Active | Phase::Closed => return None,
-            };
-            Some((at, reason))
-        });
-        let fragment = self.fragments.next_deadline().map(|(at, out)| {
-            (
-                at,
-                if out {
-                    WakeReason::FragmentTimeout
-                } else {
-                    WakeReason::CheckDeadline
-                },
-            )
-        });
-        let proof = self.proof_due.map(|at| (at, WakeReason::Proven));
+    /// When to call [`handle_timeout`](Self::handle_timeout) next.
+    pub fn poll_timeout(&self) -> Option<At> {
         let head = self.waiting.front();
-        let unsent = head.map(|head| {
-            (
-                head.ready + self.config.fragment_timeout,
-                WakeReason::SendDeadline,
-            )
-        });
-        let slowed = head.and_then(|head| {
-            let at = self.pressure.may_send_at(head.ready)?;
-            (at > self.now && self.has_room()).then_some((at, WakeReason::SlowDown))
-        });
-        let breaker = self
-            .breaker
-            .poll_timeout()
-            .map(|at| (at, WakeReason::BreakerCooldown));
+        let unsent = head.map(|head| head.ready + self.config.fragment_timeout);
+        let next = head.filter(|_| self.has_room());
+        let slowed = next.and_then(|head| self.pressure.may_send_at(head.ready));
         // A drained session has nothing left to wake for, not even a breaker.
-        let breaker = breaker.filter(|_| !self.drained);
-        [phase, fragment, unsent, slowed, breaker, proof]
-            .into_iter()
-            .flatten()
-            .min()
+        let breaker = self.breaker.poll_timeout().filter(|_| !self.drained);
+        [
+            self.phase_deadline,
+            self.fragments.next_deadline(),
+            unsent,
+            slowed,
+            breaker,
+            self.proof_due,
+        ]
+        .into_iter()
+        .flatten()
+        .min()
     }
 
     /// Fragments the service owes an answer for.
@@ -251,16 +226,6 @@ impl Session {
     /// Whether calls flow.
     pub fn breaker_state(&self) -> BreakerState {
         self.breaker.state()
-    }
-
-    /// Where the connection stands.
-    pub fn phase(&self) -> Phase {
-        self.phase
-    }
-
-    /// The sending pace the service asked for.
-    pub fn pace(&self) -> Pace {
-        self.pressure.pace()
     }
 
     /// The in-flight limit in force.

@@ -375,9 +375,8 @@ fn a_clock_that_goes_back_and_repeated_batches_do_no_harm() {
         },
     );
     assert_eq!(session.load().waiting, 1);
-    let due = session.poll_timeout().map(|(due, _)| due);
     assert_eq!(
-        due,
+        session.poll_timeout(),
         Some(at(108.0)),
         "the deadline counts from the latest moment seen"
     );
@@ -419,4 +418,64 @@ fn a_drained_session_stays_drained_and_asks_for_nothing() {
         assert!(quiet, "{output:?}");
     }
     assert_eq!(session.poll_timeout(), None);
+}
+
+/// Errors about fragments whose session is known to be lost.
+#[test]
+fn a_lost_session_may_be_told_for_each_of_its_fragments() {
+    let rows = [
+        ("STREAM_NOT_FOUND", None),
+        ("INVALID_SEQUENCE", None),
+        ("TIMEOUT", Some(ProtocolErrorKind::Late)),
+    ];
+    for (code, complaint) in rows {
+        let mut world = World::scripted(&SessionConfig::default(), Sts::default());
+        world.peer.reply = Reply::Hold;
+        world.segments(3, ms(2_000));
+        let act = Box::new(move |sts: &mut Sts, now, agenda: &mut Agenda<Sts>| {
+            for (n, (link, id, ..)) in sts.sent.iter().enumerate() {
+                let code = if n == 0 { "STREAM_NOT_FOUND" } else { code };
+                agenda.tell(now, error(*link, code, false, Some(id.to_string())));
+            }
+        });
+        world.agenda.put(at(5.0), Item::Act(act));
+        world.run();
+        world.reference.finish();
+        let complaints = world.heard.iter().filter_map(|output| match output {
+            SessionOrder::Event(Event::ProtocolError { kind, .. }) => Some(*kind),
+            _ => None,
+        });
+        assert!(complaints.eq(complaint), "{code}");
+        assert_eq!(world.reference.reinits, 1);
+    }
+}
+
+/// The reference sees that neither what is in use is thrown away nor anything else kept.
+#[test]
+fn audio_that_comes_again_is_thrown_away_and_the_first_is_used() {
+    let sts = Sts {
+        in_order: false,
+        ..Sts::default()
+    };
+    let mut world = World::scripted(&SessionConfig::default(), sts);
+    world.peer.latencies.insert(0, ms(3_000));
+    world.peer.latencies.insert(2, ms(20_000));
+    world.segments(3, ms(2_000));
+    // Fragment 0 is back at 5 s, fragment 1 at 4.3 s, fragment 2 goes with its connection.
+    let again = [
+        (1, 4.305, "is being checked"),
+        (1, 4.5, "waits for its turn"),
+        (1, 5.1, "is used up"),
+        (2, 7.0, "has no session any more"),
+    ];
+    world.disconnect(at(6.5), crate::sts::Door::Open);
+    for (n, when, _) in again {
+        let act = Box::new(move |sts: &mut Sts, now, agenda: &mut Agenda<Sts>| {
+            let (link, id, ..) = sts.sent[n];
+            agenda.tell(now, processed(link, id.to_string(), None, Outcome::Audio));
+        });
+        world.agenda.put(at(when), Item::Act(act));
+    }
+    world.run();
+    world.reference.finish();
 }

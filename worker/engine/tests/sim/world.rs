@@ -122,7 +122,7 @@ impl<P: Peer> World<P> {
 
     fn next_moment(&self) -> Option<At> {
         let item = self.agenda.items.keys().next().map(|(at, _)| *at);
-        let wake = self.session.poll_timeout().map(|(at, _)| at);
+        let wake = self.session.poll_timeout();
         item.into_iter().chain(wake).min()
     }
 
@@ -142,10 +142,7 @@ impl<P: Peer> World<P> {
             .keys()
             .next()
             .is_some_and(|(due, _)| *due <= at);
-        let wake_now = self
-            .session
-            .poll_timeout()
-            .is_some_and(|(due, _)| due <= at);
+        let wake_now = self.session.poll_timeout().is_some_and(|due| due <= at);
         let mut driven = true;
         if wake_now && (!item_now || self.steps.is_multiple_of(2)) {
             self.session.handle_timeout(at);
