@@ -2,8 +2,8 @@
 
 use super::{SEGMENT, reasons, tell, world};
 use crate::sts::{Door, Reply, Sts, Welcome, at, ms};
-use crate::world::World;
-use dub_engine::{BackpressureAction, Gone, Level, LinkId, SessionConfig, SessionFact};
+use crate::world::{Agenda, Item, World};
+use dub_engine::{At, BackpressureAction, Gone, Level, LinkId, SessionConfig, SessionFact};
 
 #[test]
 fn two_in_flight_fall_back_on_disconnect_and_the_stream_starts_over() {
@@ -85,6 +85,46 @@ fn a_session_that_is_lost_again_at_once_does_not_turn_in_circles() {
     tell("session_lost_again", world);
 }
 
+/// Before the first fragment of a session they are about the one before.
+#[test]
+fn complaints_about_no_fragment_count_once_one_was_sent() {
+    for (code, times) in [("STREAM_NOT_FOUND", 1), ("INVALID_SEQUENCE", 2)] {
+        for (when, reinits) in [(5.0, 0), (7.0, 1)] {
+            let mut world = world(Sts::default());
+            for _ in 0..times {
+                world.say(at(when), move |link| complaint(link, code, None));
+            }
+            world.segments(3, SEGMENT);
+            world.run();
+            world.reference.finish();
+            assert_eq!(world.reference.reinits, reinits, "{code} at {when} s");
+            assert_eq!(reasons(&world), ["dubbed"; 3]);
+        }
+    }
+}
+
+#[test]
+fn audio_of_a_session_that_was_lost_is_used_and_not_confirmed_to_the_next() {
+    let mut world = world(Sts {
+        reply: Reply::EndlessAudio,
+        ..Sts::default()
+    });
+    // Back at 6.3 s, and still being checked when the next session is ready.
+    world.say(at(6.31), |link| complaint(link, "STREAM_NOT_FOUND", None));
+    let checked = SessionFact::AudioChecked {
+        batch: 0,
+        ok: Ok(()),
+    };
+    world.agenda.tell(at(6.4), checked);
+    world.segments(1, SEGMENT);
+    world.run();
+    world.reference.finish();
+    assert_eq!(world.reference.reinits, 1);
+    assert_eq!(reasons(&world), ["dubbed"]);
+    let applied = |line: &&String| line.contains("applied");
+    assert_eq!(world.timeline.iter().flatten().find(applied), None);
+}
+
 /// A service that did not count a fragment refuses all that follow, and would do so for ever.
 #[test]
 fn a_service_that_lost_count_gets_a_fresh_init() {
@@ -151,6 +191,39 @@ fn input_that_ends_while_away_ends_the_session_at_once() {
 }
 
 #[test]
+fn only_a_handshake_that_segments_wait_for_is_worth_waiting_for() {
+    for door in [Door::Silent, Door::Open] {
+        let mut world = world(Sts {
+            door,
+            welcome: Welcome::Silent,
+            ..Sts::default()
+        });
+        world.agenda.tell(at(1.0), SessionFact::InputEnded);
+        world.run();
+        world.reference.finish();
+        let timeline = world.timeline.expect("a scripted world keeps it");
+        let over = ["1.000s > disconnect link=1", "1.000s drained end=complete"];
+        assert_eq!(timeline[timeline.len() - 2..], over);
+    }
+    // Ready at 50 ms.
+    for ended in [15, 45] {
+        let mut world = world(Sts::default());
+        let ready = SessionFact::SegmentReady {
+            batch: 0,
+            sendable: true,
+            bytes: 1_000,
+        };
+        world.agenda.tell(At::from_millis(10), ready);
+        world
+            .agenda
+            .tell(At::from_millis(ended), SessionFact::InputEnded);
+        world.run();
+        world.reference.finish();
+        assert_eq!(reasons(&world), ["dubbed"]);
+    }
+}
+
+#[test]
 fn no_stream_ready_in_ten_seconds_is_a_failed_attempt() {
     let mut world = world(Sts {
         welcome: Welcome::Silent,
@@ -185,23 +258,50 @@ fn a_refusal_at_the_door_ends_the_session() {
 
 #[test]
 fn an_invalid_config_on_init_ends_the_session() {
-    let mut world = world(Sts {
+    let mut refused = world(Sts {
         welcome: Welcome::Error("INVALID_CONFIG"),
         ..Sts::default()
     });
-    world.segments(1, SEGMENT);
-    tell("invalid_config", world);
+    refused.segments(1, SEGMENT);
+    tell("invalid_config", refused);
+    // Whatever the service puts where a fragment's id would be, but not where it is one.
+    for foreign in [true, false] {
+        let mut world = world(Sts {
+            reply: Reply::Hold,
+            ..Sts::default()
+        });
+        world.say(at(6.5), |link| complaint(link, "STREAM_NOT_FOUND", None));
+        let act = move |sts: &mut Sts, now, agenda: &mut Agenda<Sts>| {
+            let (link, id, ..) = sts.sent[0];
+            let id = if foreign {
+                String::new()
+            } else {
+                id.to_string()
+            };
+            agenda.tell(now, complaint(link, "INVALID_CONFIG", Some(&id)));
+        };
+        // Before the second session is ready.
+        world.agenda.put(at(6.51), Item::Act(Box::new(act)));
+        world.segments(2, SEGMENT);
+        world.run();
+        world.reference.finish();
+        assert_eq!(schedule(&world).0.len(), usize::from(foreign));
+    }
+}
+
+fn complaint(link: LinkId, code: &str, id: Option<&str>) -> SessionFact {
+    SessionFact::StsError {
+        link,
+        code: code.to_owned(),
+        retryable: true,
+        fatal: false,
+        id: id.map(str::to_owned),
+        message: "token expired".to_owned(),
+    }
 }
 
 fn auth_failed(link: LinkId) -> SessionFact {
-    SessionFact::StsError {
-        link,
-        code: "AUTH_FAILED".to_owned(),
-        retryable: true,
-        fatal: false,
-        id: None,
-        message: "token expired".to_owned(),
-    }
+    complaint(link, "AUTH_FAILED", None)
 }
 
 #[test]

@@ -85,6 +85,36 @@ fn slow_down_waits_before_each_fragment() {
     assert_eq!(dubbed(&world), 5);
 }
 
+/// Two segments are ready at 6 s: the second falls back at 14 s unless it may be sent by then.
+#[test]
+fn what_falls_back_unsent_says_what_held_it_at_its_deadline() {
+    for (limit, delay, second) in [
+        (1, 4_000, "timeout"),
+        (1, 4_001, "backpressure"),
+        (2, 4_000, "dubbed"),
+        (2, 4_001, "backpressure"),
+    ] {
+        let mut world = world(Sts {
+            welcome: Welcome::Ready(Some(limit)),
+            latency: ms(7_000),
+            ..Sts::default()
+        });
+        world.backpressure(at(1.0), BackpressureAction::SlowDown, Some(delay));
+        for batch in [0, 1] {
+            let ready = SessionFact::SegmentReady {
+                batch,
+                sendable: true,
+                bytes: 1_000,
+            };
+            world.agenda.tell(at(6.0), ready);
+        }
+        world.agenda.tell(at(6.1), SessionFact::InputEnded);
+        world.run();
+        world.reference.finish();
+        assert_eq!(reasons(&world), ["dubbed", second], "{limit} {delay}");
+    }
+}
+
 #[test]
 fn never_more_than_three_are_out() {
     let mut world = world(Sts {
