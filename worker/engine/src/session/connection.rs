@@ -114,21 +114,16 @@ impl Session {
         if codes::classify(&error.code, error.retryable) == Consequence::Refusal {
             return self.refuse(&error.code, &error.message, true);
         }
+        // The answer to an init is about the init, whatever id the service puts into it.
+        let initializing = self.phase == Phase::Initializing;
         match id {
-            Some(id) if !self.is_about_init(error, id) => self.on_fragment_error(id, error),
+            Some(id) if !initializing || self.is_known(id) => self.on_fragment_error(id, error),
             _ => self.on_stream_error(error),
         }
         // A fatal error of a kind we do not know: the session is no more, whatever it was.
         if error.fatal && !codes::is_known(&error.code) && self.is_open(link) {
             self.lose_link(&format!("fatal error {}", shorten(&error.code)), true);
         }
-    }
-
-    /// Whether this is the answer to our init, whatever id the service put into it.
-    fn is_about_init(&self, error: &StsError, id: &str) -> bool {
-        let severity = codes::classify(&error.code, error.retryable);
-        let initializing = self.phase == Phase::Initializing;
-        severity == Consequence::BadConfig && initializing && !self.is_known(id)
     }
 
     /// An error about no fragment.

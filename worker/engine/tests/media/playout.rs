@@ -159,6 +159,10 @@ fn play_with(config: PlayoutConfig, made: Vec<Made>) -> Run {
         let remembered = (batch.saturating_sub(99)..=batch)
             .filter(remembered)
             .count();
+        assert!(
+            remembered >= 2.min(batch as usize + 1),
+            "the pair before may still be leaving"
+        );
         run.most_remembered = run.most_remembered.max(remembered);
     }
     run
