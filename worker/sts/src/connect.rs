@@ -85,7 +85,7 @@ pub(super) async fn open(config: &StsClientConfig, deadline: Instant) -> Result<
                 config,
                 url: &url,
                 target: &target,
-                is_last: targets.len() == 0,
+                others: targets.len() as u32,
             };
             let opened = through_addresses(asked, addresses.clone(), deadline, &mut errors).await;
             match opened {
@@ -121,8 +121,8 @@ struct Asked<'a> {
     config: &'a StsClientConfig,
     url: &'a Url,
     target: &'a str,
-    /// There is nothing else to ask for.
-    is_last: bool,
+    /// So many other paths may be asked for afterwards.
+    others: u32,
 }
 
 /// What has come of something under way.
@@ -144,7 +144,7 @@ async fn through_addresses(
     let mut silent: Vec<(SocketAddr, Instant)> = vec![];
     let (mut last, mut dialling, mut next) = (None, false, Instant::now());
     loop {
-        if !dialling && !left.is_empty() && next <= Instant::now() {
+        if !left.is_empty() && next <= Instant::now() {
             dialling = true;
             let dial = first_to_connect(std::mem::take(&mut left), deadline);
             steps.push(Box::pin(async { Step::Dialled(dial.await) }));
@@ -202,11 +202,12 @@ async fn through_addresses(
                 return Err(last);
             }
         }
-        next = match (left.len() as u32, &last) {
-            (1.., _) if answered => now,
-            // Something is there, and another path may be right: it needs time too.
-            (0, Some(_)) if !asked.is_last => now + rest / 2,
-            (count, _) => now + rest / (count + 1),
+        next = if answered && !left.is_empty() {
+            now
+        } else {
+            // Where something is there, another path may be right: it needs time too.
+            let paths = last.as_ref().map_or(0, |_| asked.others);
+            now + rest / (left.len() as u32 + paths + 1)
         };
     }
 }
@@ -237,7 +238,7 @@ async fn upgrade(asked: Asked<'_>, tcp: TcpStream) -> Result<(Box<dyn Stream>, B
         match response.parse(&input) {
             // 103 (early hints) and the like: the answer itself is still to come.
             Ok(httparse::Status::Complete(len))
-                if matches!(response.code, Some(100 | 102..=199)) && len < MAX_HEAD =>
+                if matches!(response.code, Some(100 | 102..=199)) =>
             {
                 input.advance(len);
                 continue;
@@ -367,20 +368,10 @@ fn verdict(response: &httparse::Response<'_, '_>, body: &[u8], key: &str) -> Res
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::dial::tests::{bound, closed, full};
 
     fn url(text: &str) -> Url {
         Url::parse(text).unwrap()
-    }
-
-    /// A listener on an address of its own, whose queue holds one connection.
-    fn bound(ip: &str) -> (tokio::net::TcpListener, SocketAddr) {
-        let socket = tokio::net::TcpSocket::new_v4().unwrap();
-        socket
-            .bind(SocketAddr::new(ip.parse().unwrap(), 0))
-            .unwrap();
-        let listener = socket.listen(1).unwrap();
-        let address = listener.local_addr().unwrap();
-        (listener, address)
     }
 
     /// For the root, and there is another path.
@@ -389,22 +380,14 @@ mod tests {
             config,
             url,
             target: "/",
-            is_last: false,
+            others: 1,
         }
     }
 
     #[tokio::test]
     async fn addresses_that_hang_refuse_or_say_nothing_do_not_hide_one_that_works() {
-        // Its queue is full: whoever connects hears nothing any more.
-        let (_full, hangs) = bound("127.0.0.2");
-        let mut waiting = vec![];
-        while let Ok(Ok(stream)) =
-            timeout(Duration::from_millis(100), TcpStream::connect(hangs)).await
-        {
-            waiting.push(stream);
-        }
-        let (closed, refuses) = bound("127.0.0.3");
-        drop(closed);
+        let (_full, hangs) = full("127.0.0.2").await;
+        let refuses = closed("127.0.0.3");
         let (_silent, says_nothing) = bound("127.0.0.4");
         let (listener, works) = bound("127.0.0.5");
         let service = tokio::spawn(async move {
@@ -429,31 +412,73 @@ mod tests {
         assert!(errors[0].starts_with("127.0.0.3:") && errors[0].contains("refused"));
         assert_eq!(errors.len(), 1, "{errors:?}");
         service.await.unwrap();
+    }
 
-        // One that is only slow is asked again after the first that took the connection.
-        let (_listener, works) = bound("127.0.0.6");
-        let dialled = first_to_connect(VecDeque::from([hangs, works]), deadline).await;
-        assert_eq!(dialled.found.unwrap().1, works);
-        assert_eq!(dialled.left, [hangs]);
-
-        // Silence does not take the time that another path needs.
-        let (_silent, says_nothing) = bound("127.0.0.8");
-        let (listener, knows_no_path) = bound("127.0.0.9");
+    /// Answers every request on `ip` after so long.
+    fn answers(ip: &str, after: Duration, answer: &'static str) -> SocketAddr {
+        let (listener, address) = bound(ip);
         tokio::spawn(async move {
-            let (mut stream, _) = listener.accept().await.unwrap();
-            let answer = b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n";
-            let _ = stream.write_all(answer).await;
-            // Its end before the request is read would be a reset.
-            let _ = stream.read(&mut [0; 2048]).await;
+            while let Ok((mut stream, _)) = listener.accept().await {
+                tokio::time::sleep(after).await;
+                let _ = stream.write_all(answer.as_bytes()).await;
+                // Its end before the request is read would be a reset.
+                let _ = stream.read(&mut [0; 2048]).await;
+            }
         });
-        let (addresses, start) = ([says_nothing, knows_no_path].into(), Instant::now());
-        let deadline = start + Duration::from_secs(4);
-        errors.clear();
+        address
+    }
+
+    const NO_SUCH_PATH: &str = "HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n";
+
+    /// How long asking them takes of 2 s, and what was said, by the last byte of the address.
+    async fn time_taken(addresses: &[SocketAddr], others: u32) -> (Duration, Vec<String>) {
+        let config = StsClientConfig::new("http://h", "s", "w");
+        let url = url(&config.url);
+        let mut errors = vec![];
+        let asked = Asked {
+            others,
+            ..asked(&config, &url)
+        };
+        let (start, addresses) = (Instant::now(), addresses.to_vec().into());
+        let deadline = start + Duration::from_secs(2);
         let refused = through_addresses(asked, addresses, deadline, &mut errors).await;
         assert!(matches!(refused, Err(Some(Refusal::Answered(_)))));
-        assert!(start.elapsed() < Duration::from_millis(3_600));
-        assert!(errors[0].starts_with("127.0.0.9:") && errors[0].contains("404"));
-        assert!(errors[1].starts_with("127.0.0.8:") && errors[1].contains("no answer"));
+        (start.elapsed(), errors)
+    }
+
+    #[tokio::test]
+    async fn silence_does_not_take_the_time_that_another_path_needs() {
+        let (_silent, says_nothing) = bound("127.0.0.8");
+        let addresses = [
+            says_nothing,
+            answers("127.0.0.9", Duration::ZERO, NO_SUCH_PATH),
+        ];
+        let (another, none) = tokio::join!(time_taken(&addresses, 1), time_taken(&addresses, 0));
+        // Half of the time for the first address, and half of the rest for another path.
+        let (short, long) = (Duration::from_millis(1_500), Duration::from_secs(2));
+        assert!(another.0 >= short && another.0 < long, "{another:?}");
+        assert!(none.0 >= long, "{none:?}");
+        for (_, errors) in [another, none] {
+            assert_eq!(errors.len(), 2, "{errors:?}");
+            assert!(errors[0].starts_with("127.0.0.9:") && errors[0].contains("404"));
+            assert!(errors[1].starts_with("127.0.0.8:") && errors[1].contains("no answer"));
+        }
+    }
+
+    #[tokio::test]
+    async fn the_next_address_is_asked_at_once_after_a_no_and_not_before_its_time_otherwise() {
+        let now = Duration::ZERO;
+        let no = [
+            answers("127.0.0.13", now, NO_SUCH_PATH),
+            answers("127.0.0.14", now, NO_SUCH_PATH),
+        ];
+        let (took, errors) = time_taken(&no, 0).await;
+        assert!(took < Duration::from_millis(900), "{took:?}");
+        assert!(errors[0].starts_with("127.0.0.13:") && errors[1].starts_with("127.0.0.14:"));
+        // A little slow: its answer is waited for, here for a second.
+        let slow = answers("127.0.0.15", Duration::from_millis(200), NO_SUCH_PATH);
+        let (_, errors) = time_taken(&[slow, no[0]], 0).await;
+        assert!(errors[0].starts_with("127.0.0.15:"), "{errors:?}");
     }
 
     #[tokio::test]
@@ -481,26 +506,34 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_head_without_end_is_no_head() {
-        let (listener, address) = bound("127.0.0.7");
-        let service = tokio::spawn(async move {
-            let (mut stream, _) = listener.accept().await.unwrap();
-            let endless = format!("HTTP/1.1 200 OK\r\nX: {}", "a".repeat(4 * MAX_HEAD));
-            // The other side hangs up on the way.
-            let _ = stream.write_all(endless.as_bytes()).await;
-            stream
-        });
-        let config = StsClientConfig::new("http://h", "s", "w");
-        let url = url(&config.url);
-        let tcp = TcpStream::connect(address).await.unwrap();
-        let asked = asked(&config, &url);
-        let opened = timeout(Duration::from_secs(5), upgrade(asked, tcp)).await;
-        let refused = opened.expect("it is not read for ever").err();
-        assert!(
-            matches!(&refused, Some(Refusal::No(reason)) if reason.contains("HTTP")),
-            "it must be refused"
-        );
-        drop(service.await.unwrap());
+    async fn a_head_over_16_kib_is_no_head() {
+        for (len, is_one) in [(16_384, true), (16_385, false)] {
+            let (listener, address) = bound("127.0.0.7");
+            let service = tokio::spawn(async move {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                let (start, end) = ("HTTP/1.1 200 OK\r\nX: ", "\r\n\r\n");
+                let padding = "a".repeat(len - start.len() - end.len());
+                let head = format!("{start}{padding}{end}");
+                // The other side may hang up on the way.
+                let _ = stream.write_all(head.as_bytes()).await;
+                stream
+            });
+            let config = StsClientConfig::new("http://h", "s", "w");
+            let url = url(&config.url);
+            let tcp = TcpStream::connect(address).await.unwrap();
+            let asked = asked(&config, &url);
+            let refused = upgrade(asked, tcp).await.err();
+            let Some(Refusal::No(said) | Refusal::Answered(said)) = refused else {
+                panic!("it must be refused")
+            };
+            let answered = if is_one {
+                "HTTP 200 OK: not a Socket.IO server"
+            } else {
+                "it does not speak HTTP"
+            };
+            assert_eq!(said, answered, "{len} bytes");
+            drop(service.await.unwrap());
+        }
     }
 
     #[test]
@@ -513,6 +546,12 @@ mod tests {
             "{head}"
         );
         assert!(head.contains("Host: h:81\r\n"), "{head}");
+        // One of them may be all there is.
+        for (given, login) in [("http://token@h/", "token:"), ("http://:word@h/", ":word")] {
+            let expected = format!("Authorization: Basic {}\r\n", STANDARD.encode(login));
+            let head = request(&config, &url(given), "/", "k");
+            assert!(head.contains(&expected), "{head}");
+        }
         assert!(!request(&config, &url("http://h/"), "/", "k").contains("Authorization"));
     }
 }

@@ -123,8 +123,67 @@ async fn connect(address: SocketAddr) -> std::io::Result<TcpStream> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
+    use rustix::net::sockopt::socket_send_buffer_size;
+    use tokio::net::TcpListener;
+    use tokio::time::timeout;
+
     use super::*;
+
+    /// A listener on an address of its own, whose queue holds one connection.
+    pub(crate) fn bound(ip: &str) -> (TcpListener, SocketAddr) {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket
+            .bind(SocketAddr::new(ip.parse().unwrap(), 0))
+            .unwrap();
+        let listener = socket.listen(1).unwrap();
+        let address = listener.local_addr().unwrap();
+        (listener, address)
+    }
+
+    /// An address where nobody listens.
+    pub(crate) fn closed(ip: &str) -> SocketAddr {
+        bound(ip).1
+    }
+
+    /// An address whose queue is full while what comes with it is there: whoever connects hears
+    /// nothing any more.
+    pub(crate) async fn full(ip: &str) -> ((TcpListener, Vec<TcpStream>), SocketAddr) {
+        let (listener, address) = bound(ip);
+        let mut waiting = vec![];
+        let patience = Duration::from_millis(100);
+        while let Ok(Ok(stream)) = timeout(patience, TcpStream::connect(address)).await {
+            waiting.push(stream);
+        }
+        ((listener, waiting), address)
+    }
+
+    #[tokio::test]
+    async fn one_that_is_slow_to_connect_is_left_for_later_and_given_up_at_the_deadline() {
+        let (_full, hangs) = full("127.0.0.20").await;
+        let refuses = closed("127.0.0.21");
+        let (_listener, works) = bound("127.0.0.22");
+        let deadline = Instant::now() + Duration::from_secs(5);
+        let dialled = first_to_connect([hangs, refuses, works].into(), deadline).await;
+        let (stream, address) = dialled.found.unwrap();
+        assert_eq!((address, dialled.left), (works, [hangs].into()));
+        let [error] = &dialled.errors[..] else {
+            panic!("{:?}", dialled.errors)
+        };
+        assert!(error.starts_with("127.0.0.21:") && error.contains("refused"));
+        // Linux says twice of it, and has a limit of its own.
+        let buffer = socket_send_buffer_size(&stream).unwrap();
+        assert!((256 << 10..=512 << 10).contains(&buffer), "{buffer}");
+
+        let deadline = Instant::now() + Duration::from_millis(300);
+        let dialled = first_to_connect([hangs].into(), deadline);
+        let dialled = timeout(Duration::from_secs(5), dialled).await.unwrap();
+        assert!(Instant::now() >= deadline && dialled.found.is_none());
+        let [error] = &dialled.errors[..] else {
+            panic!("{:?}", dialled.errors)
+        };
+        assert!(error.starts_with("127.0.0.20:") && error.contains("no answer within 3"));
+    }
 
     #[test]
     fn the_families_take_turns() {
