@@ -225,13 +225,14 @@ mod tests {
     #[test]
     fn messages_come_whole_however_they_are_cut() {
         let mut wire = vec![0x01, 2, b'a', b'b'];
-        wire.extend([0x89, 1, 7]);
+        wire.extend([0x89, 125]);
+        wire.extend([7; 125]);
         wire.extend([0x00, 1, 0xff, 0x80, 1, b'c']);
         wire.extend([0x82, 126, 0, 200]);
         wire.extend([9; 200]);
         wire.extend([0x8a, 0, 0x88, 2, 3, 0xf1]);
         let expected = [
-            Incoming::Ping(vec![7]),
+            Incoming::Ping(vec![7; 125]),
             Incoming::Text(b"ab\xffc".to_vec()),
             Incoming::Binary(vec![9; 200]),
             Incoming::Pong,
@@ -303,7 +304,7 @@ mod tests {
             match huge {
                 Incoming::Binary(bytes) if opcode == 2 => assert!(bytes.is_empty()),
                 Incoming::TooLarge(ends) if opcode == 1 => {
-                    assert_eq!(ends.len(), 2 * MAX_END);
+                    assert_eq!(ends.len(), 2 * 64 * 1024);
                     assert!(ends.starts_with(b"42[firstx") && ends.ends_with(b"xlast]"));
                 }
                 _ => panic!("opcode {opcode}, {pieces} pieces"),
@@ -312,15 +313,41 @@ mod tests {
     }
 
     #[test]
+    fn a_message_of_16_mib_is_kept_and_a_byte_more_is_not() {
+        const MOST: usize = 16 << 20;
+        for (parts, whole) in [
+            (vec![MOST], true),
+            (vec![MOST - 1, 1], true),
+            (vec![MOST + 1], false),
+            (vec![MOST, 1], false),
+        ] {
+            let mut wire = vec![];
+            for (n, len) in parts.iter().enumerate() {
+                let last = if n + 1 == parts.len() { 0x80 } else { 0 };
+                wire.extend(header(last | u8::from(n == 0), *len));
+                wire.resize(wire.len() + len, b'x');
+            }
+            let found = read(&wire, wire.len()).unwrap();
+            let [Incoming::Text(text) | Incoming::TooLarge(text)] = &found[..] else {
+                panic!("{parts:?}")
+            };
+            assert_eq!(matches!(found[0], Incoming::Text(_)), whole, "{parts:?}");
+            assert_eq!(text.len() == MOST, whole, "{parts:?}");
+        }
+    }
+
+    #[test]
     fn what_is_no_frame_is_named() {
         for wire in [
             &[0x83, 0][..],
             &[0xc1, 0],
+            &[0xa1, 0],
+            &[0x91, 0],
             &[0x81, 0x80, 0, 0, 0, 0],
             &[0x80, 0],
             &[0x01, 0, 0x81, 0],
             &[0x09, 0],
-            &[0x89, 126, 0, 200],
+            &[0x89, 126, 0, 126],
             b"HTTP/1.1 200 OK",
         ] {
             let result = read(wire, 99);

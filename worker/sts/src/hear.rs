@@ -159,6 +159,20 @@ mod tests {
         assert_eq!(reason, Some(Err("what is [redacted]?".to_owned())));
     }
 
+    /// Whose answer it is hangs on it.
+    #[test]
+    fn an_id_of_ours_is_told_whole_unless_it_is_the_secret() {
+        const OURS: &str = "00000000-0000-4000-8000-000000000001";
+        let shown = |token: &str, id: &str| {
+            let mut config = StsClientConfig::new("http://h", "s", "w");
+            config.token = Some(Secret::new(token));
+            shown_id(id.to_owned(), &config)
+        };
+        assert_eq!(shown("-4000-", OURS), OURS);
+        assert_eq!(shown(OURS, OURS), HIDDEN);
+        assert_eq!(shown("-4000-", "no-4000-uuid"), "no[redacted]uuid");
+    }
+
     /// What follows from them depends on their words.
     #[test]
     fn the_protocols_own_codes_are_no_secrets() {
