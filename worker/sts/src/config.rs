@@ -97,16 +97,6 @@ pub struct OutgoingFragment {
     pub m4a: Bytes,
 }
 
-impl fmt::Debug for OutgoingFragment {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("OutgoingFragment")
-            .field("id", &self.id)
-            .field("sequence", &self.sequence)
-            .field("m4a", &format_args!("<{} bytes>", self.m4a.len()))
-            .finish_non_exhaustive()
-    }
-}
-
 /// Where the service is, who we are, and how long anything may take.
 ///
 /// Deaths are noticed within: `stuck_timeout` when the peer takes nothing; the handshake's ping

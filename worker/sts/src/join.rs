@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use dub_engine::Fatal;
 use sts_protocol::heard::{self, Fact, Refused, clip};
-use sts_protocol::{Auth, ErrorCode, limits};
+use sts_protocol::{Auth, ErrorCode};
 use tokio::io::{AsyncWriteExt as _, WriteHalf};
 use tokio::time::{Instant, timeout_at};
 
@@ -113,8 +113,7 @@ async fn enter(config: &StsClientConfig, opened: Opened) -> Result<Joined, OpenE
             }
             Packet::Ping(payload) => text(&format!("3{payload}")),
             Packet::Connect => {
-                let usual = limits::PING_INTERVAL + limits::PING_TIMEOUT;
-                let silence = open.unwrap_or_default().silence(usual);
+                let silence = open.unwrap_or_default().silence();
                 return Ok(Joined {
                     wire,
                     writer,

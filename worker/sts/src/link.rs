@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use dub_engine::{Fatal, LinkId, ProtocolErrorKind, SessionFact};
-use sts_protocol::{heard, limits};
+use sts_protocol::heard;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, ReadHalf};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until, timeout};
@@ -124,6 +124,11 @@ impl Wire {
         }
     }
 
+    /// When it counts as dead, should nothing else be heard.
+    fn lost_at(&self, silence: Duration) -> Instant {
+        self.heard + silence + SILENCE_GRACE
+    }
+
     /// The next thing from the service; giving up in between loses nothing.
     pub(super) async fn receive(&mut self) -> Result<Incoming, LinkEnd> {
         loop {
@@ -215,8 +220,8 @@ impl Link {
                 let _ = timeout(self.config.close_timeout, writer.shutdown()).await;
                 break LinkEnd::other("closed by the worker");
             }
-            let resting = ear.queue.rests_until();
-            let lost_at = wire.heard + silence + SILENCE_GRACE;
+            let resting = ear.queue.rests_until(Instant::now());
+            let lost_at = wire.lost_at(silence);
             let stuck_at = out.stuck_at();
             let give_up_at = closing.map(|since| since + self.config.close_timeout);
             let wake = [Some(lost_at), stuck_at, give_up_at, resting];
@@ -271,7 +276,7 @@ impl Link {
                     } else if resting.is_none() && is_due(lost_at) {
                         match timeout(LAST_LOOK, wire.receive()).await {
                             Ok(incoming) => ear.take(incoming, &mut out),
-                            Err(_) if is_due(wire.heard + silence + SILENCE_GRACE) => {
+                            Err(_) if is_due(wire.lost_at(silence)) => {
                                 let silent = wire.heard.elapsed().as_millis();
                                 Err(LinkEnd::Other(format!("nothing heard for {silent} ms")))
                             }
@@ -293,7 +298,7 @@ impl Link {
         if let Some(count) = ear.queue.take_dropped() {
             self.tell(self.flood(count)).await;
         }
-        match (&end, out.blame()) {
+        match (&end, out.blame(Instant::now())) {
             (LinkEnd::Gone { why, certain }, Some(bytes)) if closing.is_none() => {
                 let reason = format!(
                     "{why}; peer closed right after a {bytes} byte message: its message size limit \
@@ -334,7 +339,7 @@ impl Listener {
             self.queue.push(fact);
         }
         // Whatever it is, it costs a turn.
-        self.queue.count_event();
+        self.queue.count_event(Instant::now());
         match incoming? {
             Incoming::Ping(payload) => out.pong_frame(&payload),
             Incoming::Pong => {}
@@ -405,13 +410,7 @@ impl Listener {
             self.to_skip -= 1;
             return;
         };
-        // More than the largest audio is kept of none.
-        let keep = if bytes.len() > limits::MAX_AUDIO_BASE64 {
-            vec![]
-        } else {
-            bytes
-        };
-        partial.parts.push(keep.into());
+        partial.parts.push(bytes.into());
         partial.missing -= 1;
         if partial.missing == 0
             && let Some(partial) = self.partial.take()

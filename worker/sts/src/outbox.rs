@@ -159,9 +159,9 @@ impl Outbox {
 
     /// Size of a message that may be why the peer has gone: servers drop a peer over their limit,
     /// most of them without saying why (python-socketio's default is 1 MB).
-    pub(super) fn blame(&self) -> Option<usize> {
+    pub(super) fn blame(&self, now: Instant) -> Option<usize> {
         let (bytes, left) = self.last?;
-        left.is_none_or(|left| left.elapsed() < BLAME)
+        left.is_none_or(|left| now.duration_since(left) < BLAME)
             .then_some(bytes)
     }
 }
@@ -189,23 +189,50 @@ mod tests {
         }
     }
 
+    fn fragment(id: &str, bytes: usize) -> LinkOrder {
+        LinkOrder::Fragment(OutgoingFragment {
+            id: id.to_owned(),
+            sequence: 0,
+            pts_ns: 0,
+            source_pts_ns: 0,
+            duration_ms: 6_000,
+            sample_rate: 48_000,
+            channels: 2,
+            m4a: vec![0; bytes].into(),
+        })
+    }
+
     #[test]
     fn audio_that_waits_is_bounded_by_its_bytes() {
-        let mut outbox = outbox();
-        let m4a = bytes::Bytes::from(vec![0; 16 << 20]);
-        let mut push = || {
-            outbox.push(LinkOrder::Fragment(OutgoingFragment {
-                id: String::new(),
-                sequence: 0,
-                pts_ns: 0,
-                source_pts_ns: 0,
-                duration_ms: 6_000,
-                sample_rate: 48_000,
-                channels: 2,
-                m4a: m4a.clone(),
-            }))
-        };
-        assert_eq!([push(), push(), push()], [Ok(()), Ok(()), Ok(())]);
-        assert!(push().is_err(), "64 MiB and an envelope each");
+        let empty = fragment("", 0).weight();
+        for (last, fits) in [(0, true), (1, false)] {
+            let mut outbox = outbox();
+            let quarter = (16 << 20) - empty;
+            for _ in 0..3 {
+                outbox.push(fragment("", quarter)).unwrap();
+            }
+            let pushed = outbox.push(fragment("", quarter + last));
+            assert_eq!(pushed.is_ok(), fits, "64 MiB and {last}");
+        }
+    }
+
+    #[test]
+    fn audio_of_8_kib_that_left_less_than_5_s_ago_may_be_why_the_peer_has_gone() {
+        let text = |order: LinkOrder| order.into_message(&outbox().config).unwrap().text;
+        // 7200 in base64, and the id makes up for the rest.
+        let padding = 8_191 - text(fragment("", 5_400)).len();
+        for (more, blamed) in [(0, None), (1, Some(8_192))] {
+            let mut outbox = outbox();
+            let id = "x".repeat(padding + more);
+            outbox.push(fragment(&id, 5_400)).unwrap();
+            outbox.start_next(false);
+            assert_eq!(outbox.blame(Instant::now()), blamed, "on its way");
+            outbox.written(outbox.rest().len());
+            let left = outbox.progress;
+            for (ms, blamed) in [(0, blamed), (4_999, blamed), (5_000, None)] {
+                let now = left + Duration::from_millis(ms);
+                assert_eq!(outbox.blame(now), blamed, "{ms} ms after it has left");
+            }
+        }
     }
 }

@@ -15,7 +15,6 @@ use super::config::{InitParams, OutgoingFragment, StsClientConfig};
 const ENVELOPE: usize = 500;
 
 /// What a link is asked to do.
-#[derive(Debug)]
 pub(super) enum LinkOrder {
     Init(InitParams),
     Fragment(OutgoingFragment),
@@ -25,7 +24,6 @@ pub(super) enum LinkOrder {
 }
 
 /// One event ready for the wire.
-#[derive(Debug)]
 pub(super) struct Message {
     pub(super) event: &'static str,
     /// The packet.
@@ -244,5 +242,12 @@ mod tests {
         for len in 0..20 {
             assert_eq!(encoded_len(len), STANDARD.encode(vec![0_u8; len]).len());
         }
+    }
+
+    #[test]
+    fn the_largest_fragment_may_be_sent_and_a_byte_more_not() {
+        let largest = (10 << 20) / 4 * 3;
+        assert!(message_len(largest) <= MAX_MESSAGE);
+        assert!(message_len(largest + 1) > MAX_MESSAGE);
     }
 }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use serde::Deserialize;
+use sts_protocol::limits;
 
 /// Binary attachments an event may have; the protocol's answers have one.
 pub(crate) const MAX_ATTACHMENTS: u64 = 8;
@@ -46,11 +47,12 @@ pub struct Open {
 }
 
 impl Open {
-    /// The silence that means death: ping interval and timeout, within 1 s and 5 min; `usual` where
-    /// the handshake does not say, or says that there is no time at all.
-    pub(crate) fn silence(&self, usual: Duration) -> Duration {
+    /// The silence that means death: ping interval and timeout, within 1 s and 5 min; the usual ones
+    /// where the handshake does not say, or says that there is no time at all.
+    pub(crate) fn silence(&self) -> Duration {
         const SHORTEST: Duration = Duration::from_secs(1);
         const LONGEST: Duration = Duration::from_mins(5);
+        let usual = limits::PING_INTERVAL + limits::PING_TIMEOUT;
         let (Some(interval), Some(timeout)) = (self.ping_interval, self.ping_timeout) else {
             return usual;
         };
@@ -181,7 +183,6 @@ mod tests {
 
     #[test]
     fn silence_is_the_handshakes_within_bounds() {
-        let usual = Duration::from_secs(35);
         for (text, seconds) in [
             (
                 r#"0{"sid":"x","pingInterval":25000,"pingTimeout":20000}"#,
@@ -200,7 +201,7 @@ mod tests {
             let Packet::Open(open) = read(text) else {
                 panic!("{text}")
             };
-            assert_eq!(open.silence(usual), Duration::from_secs(seconds), "{text}");
+            assert_eq!(open.silence(), Duration::from_secs(seconds), "{text}");
         }
     }
 }

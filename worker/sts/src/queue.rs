@@ -71,8 +71,7 @@ impl Queue {
     }
 
     /// An event came, whatever it was.
-    pub(super) fn count_event(&mut self) {
-        let now = Instant::now();
+    pub(super) fn count_event(&mut self, now: Instant) {
         if now.duration_since(self.window.0) >= WINDOW {
             self.window = (now, 0);
         }
@@ -80,9 +79,9 @@ impl Queue {
     }
 
     /// Until when nothing is to be read.
-    pub(super) fn rests_until(&self) -> Option<Instant> {
+    pub(super) fn rests_until(&self, now: Instant) -> Option<Instant> {
         let end = self.window.0 + WINDOW;
-        (self.window.1 > MAX_PER_WINDOW && end > Instant::now()).then_some(end)
+        (self.window.1 > MAX_PER_WINDOW && end > now).then_some(end)
     }
 }
 
@@ -150,14 +149,34 @@ mod tests {
             count: 2,
             detail: String::new(),
         };
-        for _ in 0..MAX_FACTS {
+        for _ in 0..1_000 {
             queue.push(malformed().into());
         }
-        assert_eq!(queue.facts.len(), MAX_FACTS - RESERVED);
-        assert_eq!(queue.dropped, 2 * RESERVED as u64);
-        for _ in 0..MAX_FACTS {
+        assert_eq!((queue.facts.len(), queue.dropped), (512, 2 * 488));
+        for _ in 0..1_000 {
             queue.push(SessionFact::Connected { link: 1 }.into());
         }
-        assert_eq!(queue.facts.len(), MAX_FACTS);
+        assert_eq!((queue.facts.len(), queue.dropped), (1_024, 2 * 488 + 488));
+    }
+
+    #[test]
+    fn more_than_500_events_in_100_ms_are_read_no_further_until_these_are_over() {
+        let start = Instant::now();
+        let at = |ms| start + Duration::from_millis(ms);
+        let mut queue = Queue::default();
+        queue.window.0 = start;
+        let mut after = |events, ms| {
+            for _ in 0..events {
+                queue.count_event(at(ms));
+            }
+            queue.rests_until(at(ms))
+        };
+        assert_eq!(after(500, 0), None);
+        assert_eq!(after(1, 0), Some(at(100)));
+        assert_eq!(after(1, 99), Some(at(100)));
+        assert_eq!(after(0, 100), None);
+        // The next window begins with what comes first in it.
+        assert_eq!(after(500, 130), None);
+        assert_eq!(after(1, 229), Some(at(230)));
     }
 }
