@@ -5,12 +5,14 @@ mod support;
 use std::time::{Duration, Instant};
 
 use dub_engine::{BackpressureAction, ProtocolErrorKind, SessionFact};
-use futures_util::StreamExt as _;
+use futures_util::{SinkExt as _, StreamExt as _};
 use serde_json::json;
 use sts_client::{Secret, StsClientConfig};
-use support::{AT_ONCE, PATIENCE, Peer, Worker, config, listen, patient};
+use support::{AT_ONCE, PATIENCE, Peer, Worker, config, fragment, listen, patient};
 use tokio::io::AsyncWriteExt as _;
-use tokio::time::{sleep, timeout};
+use tokio::time::sleep;
+use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 
 fn failed(kind: SessionFact) -> (String, Option<dub_engine::Fatal>) {
     match kind {
@@ -66,30 +68,26 @@ async fn nobody_listens() {
 
 #[tokio::test]
 async fn http_that_is_no_websocket() {
-    for (status, said, is_final) in [
-        (
-            "503 Service Unavailable",
-            "HTTP 503 Service Unavailable",
-            false,
-        ),
-        ("403 Forbidden", "not allowed, or wrong path?", false),
-        ("404 Not Found", "wrong path?", false),
-        ("502 Bad Gateway", "HTTP 502 Bad Gateway", false),
-        ("200 OK", "not a Socket.IO server", false),
-        ("401 Unauthorized", "HTTP 401 Unauthorized", true),
+    for (status, body, said, is_final) in [
+        ("503 Service Unavailable", "", "", false),
+        ("403 Forbidden", "", ": not allowed, or wrong path?", false),
+        ("404 Not Found", "", ": wrong path?", false),
+        // A page for browsers is no word of the service, but this is.
+        ("502 Bad Gateway", "<html>nginx</html>", "", false),
+        ("429 Too Many Requests", "slow down", ": slow down", false),
+        ("200 OK", "", ": not a Socket.IO server", false),
+        ("401 Unauthorized", "", "", true),
     ] {
         let (listener, url) = listen().await;
         let mut worker = Worker::connect(config(&url));
-        let (mut stream, address) = listener.accept().await.expect("accept");
-        let answer = format!("HTTP/1.1 {status}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+        let (mut stream, _) = listener.accept().await.expect("accept");
+        let len = body.len();
+        let answer = format!("HTTP/1.1 {status}\r\nContent-Length: {len}\r\n\r\n{body}");
         stream.write_all(answer.as_bytes()).await.expect("answer");
         let (reason, fatal) = failed(worker.kind(1).await);
-        assert!(reason.contains(said), "{reason}");
-        let server = listener.local_addr().expect("address").to_string();
-        assert!(
-            reason.contains(&server) && address.ip().is_loopback(),
-            "{reason}"
-        );
+        let server = url.replace("http://", "");
+        let path = if is_final { "" } else { " (path /socket.io/)" };
+        assert_eq!(reason, format!("{server}: HTTP {status}{said}{path}"));
         assert_eq!(
             fatal.map(|refused| refused.code),
             is_final.then(|| "AUTH_FAILED".to_owned())
@@ -118,21 +116,21 @@ async fn something_else_that_listens() {
         assert!(reason.contains(named) && fatal.is_none(), "{reason}");
     }
     // A WebSocket that is no Socket.IO.
-    let (listener, url) = listen().await;
-    let mut worker = Worker::connect(config(&url));
-    let (stream, _) = listener.accept().await.expect("accept");
-    let mut socket = tokio_tungstenite::accept_async(stream)
-        .await
-        .expect("websocket");
-    let hello = tokio_tungstenite::tungstenite::Message::text("hello");
-    futures_util::SinkExt::send(&mut socket, hello)
-        .await
-        .expect("hello");
-    let (reason, _) = failed(worker.kind(1).await);
-    assert!(
-        reason.contains("not a Socket.IO server: it said \"hello\""),
-        "{reason}"
-    );
+    for (hello, named) in [
+        (Message::text("hello"), "\"hello\""),
+        (Message::binary(vec![0]), "something binary or huge first"),
+    ] {
+        let (listener, url) = listen().await;
+        let mut worker = Worker::connect(config(&url));
+        let (stream, _) = listener.accept().await.expect("accept");
+        let mut socket = tokio_tungstenite::accept_async(stream)
+            .await
+            .expect("websocket");
+        socket.send(hello).await.expect("hello");
+        let (reason, _) = failed(worker.kind(1).await);
+        let named = format!("not a Socket.IO server: it said {named}");
+        assert!(reason.ends_with(&named), "{reason}");
+    }
 }
 
 #[tokio::test]
@@ -256,30 +254,64 @@ async fn events_before_the_welcome_are_told_behind_it_and_counted_beyond_a_bound
     );
     worker.client.init(1);
     assert_eq!(peer.received().await.0, "stream:init");
-    // By their size, too.
+    // By their size, too: 64 KiB of JSON.
     worker.client.connect(2);
     let mut peer = Peer::accept(&listener, (25_000, 10_000)).await;
-    let (small, large) = ("x".repeat(100), "x".repeat(64 * 1024));
-    for message in [small, large] {
-        let error = json!({ "code": "MODEL_ERROR", "message": message });
-        peer.event("error", &error).await;
+    let error = |message: &str| json!({ "code": "MODEL_ERROR", "message": message });
+    let around = json!(["error", error("")]).to_string().len();
+    for len in [200, 65_536 - 200, 200] {
+        let message = "x".repeat(len - around);
+        peer.event("error", &error(&message)).await;
     }
     peer.join().await;
-    let facts = [
-        worker.fact().await,
-        worker.fact().await,
-        worker.fact().await,
-        worker.fact().await,
-    ];
+    // With the end of the first link.
+    let mut facts = vec![];
+    for _ in 0..5 {
+        facts.push(worker.fact().await);
+    }
     let count = |is: fn(&SessionFact) -> bool| facts.iter().filter(|fact| is(fact)).count();
     assert_eq!(
         count(|fact| matches!(fact, SessionFact::StsError { link: 2, .. })),
-        1
+        2
     );
     assert_eq!(
         count(|fact| matches!(fact, SessionFact::Malformed { count: 1, .. })),
         1
     );
+}
+
+#[tokio::test]
+async fn whatever_else_comes_before_the_welcome_is_not_in_its_way() {
+    let (listener, url) = listen().await;
+    let mut worker = Worker::connect(StsClientConfig {
+        connect_timeout: PATIENCE,
+        ..patient(&url)
+    });
+    let mut peer = Peer::accept(&listener, (25_000, 10_000)).await;
+    // A second hello asks for nothing, and a ping is answered.
+    peer.raw("0{}").await;
+    peer.raw("2early").await;
+    assert_eq!(peer.packet().await.as_deref(), Some("3early"));
+    let attachment = Message::binary(vec![1]);
+    peer.socket.send(attachment).await.expect("attachment");
+    // More than is kept of any message.
+    peer.raw("x".repeat(17 << 20)).await;
+    peer.join().await;
+    worker.connected(1).await;
+    let fact = worker.kind(1).await;
+    assert!(
+        matches!(
+            fact,
+            SessionFact::Malformed {
+                kind: ProtocolErrorKind::Flood,
+                count: 1,
+                ..
+            }
+        ),
+        "{fact:?}"
+    );
+    worker.client.init(1);
+    assert_eq!(peer.received().await.0, "stream:init");
 }
 
 /// Code and words of a close are told whenever it comes.
@@ -305,12 +337,12 @@ async fn a_refusal_is_passed_on_in_its_words_and_early_hints_are_none() {
     let (listener, url) = listen().await;
     let mut worker = Worker::connect(config(&url));
     let (mut stream, _) = listener.accept().await.expect("accept");
-    let head = b"HTTP/1.1 402 Payment Required\r\nContent-Length: 300\r\n\r\n";
+    let head = b"HTTP/1.1 402 Payment Required\r\nContent-Length: 738\r\n\r\n";
     stream.write_all(head).await.expect("head");
     stream.flush().await.expect("flush");
     // Long enough to be a piece of its own, and a twentieth of what is waited for it.
     tokio::time::sleep(Duration::from_millis(50)).await;
-    let words = format!("quota of {} exceeded", "x".repeat(100));
+    let words = format!("quota of {} exceeded", "😀".repeat(180));
     stream.write_all(words.as_bytes()).await.expect("words");
     let (reason, _) = failed(worker.kind(1).await);
     assert!(reason.contains(&words), "{reason}");
@@ -407,6 +439,11 @@ async fn the_worker_says_goodbye() {
     );
     assert_eq!(peer.packet().await.as_deref(), Some("41"));
     assert_eq!(peer.packet().await.as_deref(), Some("1"));
+    let close = peer.socket.next().await.expect("a word").expect("a frame");
+    assert!(
+        matches!(&close, Message::Close(Some(why)) if why.code == CloseCode::Normal),
+        "{close:?}"
+    );
     assert_eq!(peer.packet().await, None);
     worker
         .ended(1)
@@ -475,8 +512,24 @@ async fn close_ends_everything_even_unread() {
         "{:?}",
         start.elapsed()
     );
-    let gone = timeout(PATIENCE, async {
-        while let Some(Ok(_)) = peer.socket.next().await {}
+    assert_eq!(peer.packet().await.as_deref(), Some("41"), "no goodbye");
+    assert_eq!(peer.packet().await.as_deref(), Some("1"));
+    assert_eq!(peer.packet().await, None);
+}
+
+#[tokio::test]
+async fn close_waits_for_a_service_that_takes_its_time() {
+    let (listener, url) = listen().await;
+    let close_timeout = Duration::from_millis(300);
+    let mut worker = Worker::connect(StsClientConfig {
+        close_timeout,
+        ..patient(&url)
     });
-    gone.await.expect("the connection is gone");
+    let _reads_nothing = Peer::joined(&listener).await;
+    worker.connected(1).await;
+    // More than buffers hold.
+    worker.client.send(1, fragment(0, 2 << 20));
+    let start = Instant::now();
+    worker.client.close().await;
+    assert!(start.elapsed() >= close_timeout, "{:?}", start.elapsed());
 }
