@@ -399,6 +399,28 @@ async fn a_service_that_stops_reading_is_also_left_in_time() {
     drop(peer);
 }
 
+/// Services may go as soon as they are told goodbye, or told nothing more.
+#[tokio::test]
+async fn a_message_is_not_to_blame_for_an_end_that_the_worker_wants() {
+    let (listener, url) = listen().await;
+    let mut worker = Worker::connect(StsClientConfig {
+        close_timeout: PATIENCE,
+        ..patient(&url)
+    });
+    let peer = Peer::joined(&listener).await;
+    worker.connected(1).await;
+    worker.client.send(1, fragment(0, 2 << 20));
+    worker.client.disconnect(1);
+    sleep(Duration::from_millis(100)).await;
+    peer.reset();
+    let ended = worker
+        .ended(1)
+        .await
+        .within(AT_ONCE, "the connection broke");
+    assert!(!ended.reason.contains("size limit"), "{ended:?}");
+    assert!(ended.before.is_empty(), "{ended:?}");
+}
+
 #[tokio::test]
 async fn a_message_limit_is_named() {
     let (listener, url) = listen().await;

@@ -5,9 +5,13 @@ mod support;
 use std::time::{Duration, Instant};
 
 use dub_engine::{AckStatus, Outcome, SessionFact};
+use futures_util::{SinkExt as _, StreamExt as _};
+use nix::sys::resource::{UsageWho, getrusage};
+use nix::sys::time::{TimeVal, TimeValLike as _};
 use serde_json::{Value, json};
 use sts_client::{InitParams, Secret, StsClient, StsClientConfig, StsConfigError};
-use support::{Peer, STREAM, WORKER, Worker, config, fragment, listen};
+use support::{Peer, STREAM, WORKER, Worker, config, fragment, listen, patient};
+use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 
@@ -31,12 +35,10 @@ async fn a_stream_from_init_to_complete() {
         max_inflight: 2,
         ..InitParams::default()
     };
-    let patient = StsClientConfig {
-        max_silence: Duration::from_secs(35),
+    let mut worker = Worker::connect(StsClientConfig {
         init,
-        ..config(&url)
-    };
-    let mut worker = Worker::connect(patient);
+        ..patient(&url)
+    });
     let mut peer = Peer::joined(&listener).await;
     assert_eq!(peer.path, "/socket.io/?EIO=4&transport=websocket");
     assert!(
@@ -174,6 +176,45 @@ async fn an_init_asks_for_what_was_set_last() {
         (&asked["sample_rate_hz"], &asked["channels"]),
         (&json!(44_100), &json!(1))
     );
+}
+
+/// What the processor has done for this thread, which is all of a test's runtime.
+fn used() -> Duration {
+    let usage = getrusage(UsageWho::RUSAGE_THREAD).expect("Linux");
+    let times = [usage.user_time(), usage.system_time()];
+    let micros: i64 = times.iter().map(TimeVal::num_microseconds).sum();
+    Duration::from_micros(micros.unsigned_abs())
+}
+
+#[tokio::test]
+async fn an_idle_link_costs_nothing() {
+    let (listener, url) = listen().await;
+    let mut worker = Worker::connect(patient(&url));
+    let _peer = Peer::joined(&listener).await;
+    worker.connected(1).await;
+    let before = used();
+    worker.silent(Duration::from_millis(500)).await;
+    let cost = used().checked_sub(before).expect("time goes on");
+    assert!(cost < Duration::from_millis(25), "{cost:?}");
+}
+
+#[tokio::test]
+async fn pings_of_both_kinds_are_answered_in_their_words() {
+    let (listener, url) = listen().await;
+    let mut worker = Worker::connect(config(&url));
+    let mut peer = Peer::joined(&listener).await;
+    worker.connected(1).await;
+    for (ping, pong) in [
+        (
+            Message::Ping("a frame".into()),
+            Message::Pong("a frame".into()),
+        ),
+        (Message::text("2a packet"), Message::text("3a packet")),
+    ] {
+        peer.socket.send(ping).await.expect("ping");
+        let answer = peer.socket.next().await.expect("an answer");
+        assert_eq!(answer.expect("an answer"), pong);
+    }
 }
 
 #[tokio::test]
