@@ -246,7 +246,7 @@ async fn binary_attachments_are_audio() {
         }
     ));
     peer.raw(event.replace("451-", "459-")).await;
-    for _ in 0..9 {
+    for _ in 0..10 {
         peer.socket.send(part.clone()).await.expect("binary");
     }
     assert!(matches!(
@@ -259,6 +259,14 @@ async fn binary_attachments_are_audio() {
     assert!(matches!(
         worker.kind(1).await,
         SessionFact::Processed { .. }
+    ));
+    // The tenth belongs to nothing.
+    assert!(matches!(
+        worker.kind(1).await,
+        SessionFact::Malformed {
+            kind: ProtocolErrorKind::WrongType,
+            ..
+        }
     ));
     still_alive(&mut worker, &mut peer).await;
 }
@@ -416,26 +424,34 @@ async fn audio_of_every_size() {
         peer.raw(text).await;
         oversize_and_fails(&mut worker, n).await;
     }
-    // As bytes it is an attachment that is not there.
-    peer.raw(
-        json!([
-            "fragment:processed",
-            answer(4, &json!({ "_placeholder": true, "num": 0 }))
-        ])
-        .to_string()
-        .replacen('[', "451-[", 1),
-    )
-    .await;
-    let bytes = Message::binary(vec![0; 20_000_000]);
-    peer.socket.send(bytes).await.expect("attachment");
-    let kind = worker.kind(1).await;
-    assert!(matches!(kind, SessionFact::Malformed { .. }), "{kind:?}");
-    let kind = worker.kind(1).await;
-    assert!(
-        matches!(&kind, SessionFact::Processed { id, .. } if *id == fragment(4, 0).id)
-            && matches!(worker.audio, Some(Err(_))),
-        "{kind:?}"
-    );
+    // As bytes it is too large as well, and beyond what is kept an attachment that is not there.
+    for (n, size, named) in [
+        (4, 12_000_000, ProtocolErrorKind::Oversize),
+        (5, 20_000_000, ProtocolErrorKind::BadValue),
+    ] {
+        peer.raw(
+            json!([
+                "fragment:processed",
+                answer(n, &json!({ "_placeholder": true, "num": 0 }))
+            ])
+            .to_string()
+            .replacen('[', "451-[", 1),
+        )
+        .await;
+        let bytes = Message::binary(vec![0; size]);
+        peer.socket.send(bytes).await.expect("attachment");
+        let kind = worker.kind(1).await;
+        assert!(
+            matches!(kind, SessionFact::Malformed { kind, .. } if kind == named),
+            "{kind:?}"
+        );
+        let kind = worker.kind(1).await;
+        assert!(
+            matches!(&kind, SessionFact::Processed { id, .. } if *id == fragment(n, 0).id)
+                && matches!(worker.audio, Some(Err(_))),
+            "{kind:?}"
+        );
+    }
     still_alive(&mut worker, &mut peer).await;
 }
 

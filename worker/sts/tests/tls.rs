@@ -148,6 +148,7 @@ async fn certificates_of_the_system_and_of_a_file_are_trusted_and_no_others() {
         let system = in_a_world_of_its_own(NAME, &url, &trusted).await;
         assert_eq!(system, "ready", "{scheme}");
         let file = Ca::from_pem(&pem).expect("a certificate");
+        assert_eq!(format!("{file:?}"), "1 certificates");
         assert_eq!(verdict(&url, file).await, "ready", "{scheme}");
         let refused = verdict(&url, Ca::default()).await;
         assert!(refused.contains("certificate"), "{scheme}: {refused}");
