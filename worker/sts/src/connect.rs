@@ -430,7 +430,7 @@ mod tests {
 
     const NO_SUCH_PATH: &str = "HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n";
 
-    /// How long asking them takes of 2 s, and what was said, by the last byte of the address.
+    /// How long asking them for a path takes of 2 s, and what came of each.
     async fn time_taken(addresses: &[SocketAddr], others: u32) -> (Duration, Vec<String>) {
         let config = StsClientConfig::new("http://h", "s", "w");
         let url = url(&config.url);

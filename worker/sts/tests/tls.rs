@@ -187,7 +187,8 @@ async fn a_redirect_to_tls_on_the_same_host_is_followed() {
         "HTTP/1.1 308 Permanent Redirect\r\nLocation: https://localhost:{port}/socket.io/\r\n\r\n"
     );
     stream.write_all(answer.as_bytes()).await.expect("answer");
-    let _peer = support::Peer::joined(&behind).await;
+    let peer = timeout(PATIENCE, support::Peer::joined(&behind)).await;
+    let _peer = peer.expect("the worker comes in time");
     worker.connected(1).await;
     proxy.abort();
 }
