@@ -78,7 +78,7 @@ pub(crate) struct E2e {
     pub(crate) scenarios: Vec<String>,
     #[command(flatten)]
     pub(crate) media: MediaOptions,
-    /// How many streams run at the same time [default: seven for each core, four with MediaMTX]
+    /// How many streams run at the same time [default: five for each core, four with MediaMTX]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=64))]
     pub(crate) jobs: Option<u16>,
     /// Run only this part of the scenario, as its report and its artifacts name it

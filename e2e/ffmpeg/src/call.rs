@@ -16,12 +16,13 @@ pub struct Call {
 impl Call {
     /// ffmpeg that says nothing but errors, asks nothing and overwrites its output.
     pub(crate) fn ffmpeg() -> Self {
-        Self::new("ffmpeg").with("-hide_banner -nostdin -nostats -y -v error")
+        Self::new("ffmpeg").with("-hide_banner -nostdin -nostats -y -v error -filter_threads 1")
     }
 
     /// ffmpeg that notes what passes its filters, each line with its level in front.
     pub(crate) fn telling_ffmpeg() -> Self {
-        Self::new("ffmpeg").with("-hide_banner -nostdin -nostats -y -v repeat+level+info")
+        Self::new("ffmpeg")
+            .with("-hide_banner -nostdin -nostats -y -v repeat+level+info -filter_threads 1")
     }
 
     /// ffprobe that says nothing but errors and what it is asked.
@@ -49,7 +50,8 @@ impl Call {
         self
     }
 
-    /// Adds an input: a URL, or a file whose name may look like an option or a protocol.
+    /// Adds an input: a URL, or a file whose name may look like an option or a protocol. One thread decodes it:
+    /// a few at low priority take as much from streams in real time as one at high priority.
     pub(crate) fn input(self, input: impl AsRef<OsStr>) -> Self {
         let input = input.as_ref();
         let input = if input.to_string_lossy().contains("://") {
@@ -59,7 +61,12 @@ impl Call {
             file.push(input);
             file
         };
-        self.arg("-i").arg(input)
+        let call = if self.program == "ffmpeg" {
+            self.with("-threads 1")
+        } else {
+            self
+        };
+        call.arg("-i").arg(input)
     }
 
     /// `ffmpeg` or `ffprobe`.
@@ -159,7 +166,8 @@ mod tests {
     #[test]
     fn files_cannot_be_taken_for_options_or_protocols() {
         let call = Call::new("ffmpeg").input("-y").input("rtmp://h/a/b");
-        assert_eq!(call.arguments(), ["-i", "file:-y", "-i", "rtmp://h/a/b"]);
+        let one = "-threads 1 -i file:-y -threads 1 -i rtmp://h/a/b";
+        assert!(one.split(' ').eq(call.arguments()));
     }
 
     #[test]
