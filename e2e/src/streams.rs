@@ -13,12 +13,13 @@ use crate::threads::{Rank, Turn, Turns, cores};
 
 /// Streams for each core, unless `--test-threads` says otherwise: one takes a tenth of a core, several
 /// times that while it starts, and what it does must happen on time. With seven a pair was late by 300 ms in
-/// four suites of five on a day on which the machine was slow.
+/// each of six suites on a day on which the machine was slow.
 const PER_CORE: usize = 5;
 /// The same with MediaMTX for each: two streams pass through it, and it looks at both.
 const PER_CORE_WITH_MEDIAMTX: usize = 4;
-/// From one start to the next, on one core: five programs load their libraries then.
-const APART: Duration = Duration::from_secs(1);
+/// From one start to the next, on one core: five programs load their libraries then. No part of a second, or
+/// all segments, which are whole seconds long, would be cut at once.
+const APART: Duration = Duration::from_millis(1_100);
 
 thread_local! {
     static RANK: Cell<Rank> = const { Cell::new((usize::MAX, 0)) };
